@@ -1,0 +1,98 @@
+"""How numbers read: percents, quantities, intervals. One place, so that tables, sentences and figures agree.
+
+A measured value gets no more digits than its interval carries; an exact count gets two or three.
+"""
+
+from __future__ import annotations
+
+import math
+
+NA = "N/A"
+_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SMALLEST_PERCENT = 1e-5
+
+
+def percent(fraction: float | None, signed: bool = True) -> str:
+    """An exact fraction as percent, two significant digits and whole from 10 on: 0.0990 is `+9.9 %`."""
+    if fraction is None:
+        return NA
+    value = 100.0 * fraction
+    if value == 0:
+        return "0 %"
+    sign = "-" if value < 0 else "+" if signed else ""
+    size = abs(value)
+    if size < _SMALLEST_PERCENT:
+        return f"{sign}<{_SMALLEST_PERCENT:.5f} %"
+    return f"{sign}{size:,.{_exact_decimals(size)}f} %"
+
+
+def percent_interval(fraction: float | None, low: float | None, high: float | None) -> str:
+    """A measured fraction with its interval, in points: `+8.1 % [7.2, 9.0]`; without one, `+8 % [no interval]`."""
+    if fraction is None:
+        return NA
+    if low is None or high is None:
+        return f"{percent(fraction)} [no interval]"
+    digits = interval_decimals(low, high)
+    return f"{_fixed(fraction, digits, signed=True)} % [{_fixed(low, digits)}, {_fixed(high, digits)}]"
+
+
+def percent_measured(fraction: float | None, low: float | None, high: float | None) -> str:
+    """The measured fraction alone, with as many digits as its interval carries: `+8.1 %`."""
+    if fraction is None or low is None or high is None:
+        return percent(fraction)
+    return f"{_fixed(fraction, interval_decimals(low, high), signed=True)} %"
+
+
+def interval_decimals(low: float, high: float) -> int:
+    """Decimals of a percent whose interval is [low, high] (fractions): to the half-width's first digit, to its
+    second where the first is 1. A half-width of 0.9 points gives 1, of 3 points 0, of 1.5 points 1."""
+    half = 50.0 * abs(high - low)
+    if half == 0:
+        return 2
+    exponent = math.floor(math.log10(half))
+    leading = half / 10.0**exponent
+    return min(3, max(0, -exponent + (1 if leading < 2 else 0)))
+
+
+def quantity(value: float | None, unit: str = "", signed: bool = False) -> str:
+    """A count with four significant digits and an SI prefix: 25557032 is `25.56 M`; below 10,000 it is whole."""
+    if value is None:
+        return NA
+    sign = "-" if value < 0 else "+" if signed and value > 0 else ""
+    size = abs(value)
+    for scale, prefix in _SCALES:
+        if size >= scale and (scale > 1e3 or size >= 1e4):
+            return f"{sign}{_significant(size / scale, 4)} {prefix}{unit}"
+    return f"{sign}{size:,.0f}" + (f" {unit}" if unit else "")
+
+
+def milliseconds(value: float | None, signed: bool = False) -> str:
+    """A time with three significant digits: `31.2 ms`."""
+    if value is None:
+        return NA
+    sign = "-" if value < 0 else "+" if signed and value > 0 else ""
+    return f"{sign}{_significant(abs(value), 3)} ms"
+
+
+def joined(words: list[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _exact_decimals(size: float) -> int:
+    if size >= 9.95:
+        return 0
+    return max(1, 1 - math.floor(math.log10(size)))
+
+
+def _fixed(fraction: float, digits: int, signed: bool = False) -> str:
+    value = round(100.0 * fraction, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{value:+,.{digits}f}" if signed and value else f"{value:,.{digits}f}"
+
+
+def _significant(size: float, digits: int) -> str:
+    if size == 0:
+        return "0"
+    return f"{size:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"

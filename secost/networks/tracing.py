@@ -1,0 +1,314 @@
+"""One forward pass seen from below: every operation, which tensors it read and made, and in which module.
+
+A dispatch mode over the meta device gives the graph without weights or arithmetic; where a network can't run
+there, the same pass runs on real tensors. `sites` and `recognition` read the graph, the meters sum it up, and
+`cache` keeps it on disk. Nothing here knows what attention is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from secost.errors import BadSpecError, one_line
+
+CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
+_ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
+SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
+
+
+class ForwardError(Exception):
+    """The network's own forward failed; the message is one line."""
+
+
+@dataclass
+class Node:
+    """One operation and the tensor it made.
+
+    `inputs` are node indices in the order of the tensor operands, CONSTANT for what does not depend on the input;
+    `shape` is the output's; `path` is the innermost module it ran in. `view` operations move no data. `bytes` is what
+    it read and wrote, `flop_macs` the MACs that torch's own counter gives it, `weight_shape` a convolution's kernel.
+    """
+
+    op: str
+    inputs: list[int]
+    shape: list[int]
+    path: str
+    view: bool = False
+    bytes: int = 0
+    in_numel: int = 0
+    flop_macs: int = 0
+    weight_shape: list[int] | None = None
+    stride: int = 1
+    groups: int = 1
+    dims: list[int] | None = None
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass
+class Call:
+    """One call of one module: which values went in and came out, and the range of nodes run meanwhile."""
+
+    path: str
+    kind: str
+    inputs: list[int]
+    outputs: list[int]
+    start: int
+    end: int
+
+
+@dataclass
+class Graph:
+    """All operations and module calls of one forward pass, in the order they ran. Node 0.. are the inputs."""
+
+    nodes: list[Node] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    inputs: int = 0
+    on_meta: bool = True
+
+    @cached_property
+    def ancestors(self) -> list[int]:
+        """For each node a bit mask of all nodes it depends on, itself included."""
+        masks: list[int] = []
+        for index, node in enumerate(self.nodes):
+            mask = 1 << index
+            for source in node.inputs:
+                if source != CONSTANT:
+                    mask |= masks[source]
+            masks.append(mask)
+        return masks
+
+    @cached_property
+    def consumers(self) -> list[list[int]]:
+        """For each node the nodes that read it."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for source in dict.fromkeys(node.inputs):
+                if source != CONSTANT:
+                    found[source].append(index)
+        return found
+
+    @cached_property
+    def depends(self) -> list[bool]:
+        """For each node whether it depends on the network's input at all."""
+        return [index < self.inputs or any(s != CONSTANT for s in node.inputs) for index, node in enumerate(self.nodes)]
+
+    def between(self, source: int, target: int) -> Iterator[int]:
+        """The nodes on any way from `source` to `target`, both ends left out."""
+        for index in range(source + 1, target):
+            if self.ancestors[target] >> index & 1 and self.ancestors[index] >> source & 1:
+                yield index
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "nodes": [list(asdict(node).values()) for node in self.nodes],
+            "calls": [list(asdict(call).values()) for call in self.calls],
+            "outputs": self.outputs, "inputs": self.inputs, "on_meta": self.on_meta,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Graph:
+        nodes, calls = [Node(*row) for row in values["nodes"]], [Call(*row) for row in values["calls"]]
+        return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"])
+
+
+def image_input(net: nn.Module, resolution: int) -> tuple[torch.Tensor, ...]:
+    """A made image (1, 3, resolution, resolution); grey or with alpha where the first convolution says so."""
+    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    channels = first.in_channels if first is not None and first.in_channels <= 4 else 3
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, channels, resolution, resolution, generator=generator)
+    parameter = next((p for p in net.parameters() if p.is_floating_point()), None)
+    return (image if parameter is None else image.to(parameter.dtype).to(parameter.device),)
+
+
+def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
+    """The graph of one forward pass in eval mode. The network is left as it was.
+
+    Raises ForwardError with the network's own reason where it can't run.
+    """
+    try:
+        return _trace_on(net, inputs, meta=True)
+    except Exception:  # many networks make tensors of their own on the CPU: then the real pass decides
+        try:
+            return _trace_on(net, inputs, meta=False)
+        except Exception as error:
+            raise ForwardError(one_line(error)) from error
+
+
+def trace_at(net: nn.Module, resolution: int) -> Graph:
+    """`trace` with an image of that size; tells a resolution that is too small from a network that is broken."""
+    try:
+        return trace(net, image_input(net, resolution))
+    except ForwardError as error:
+        for larger in (size for size in (64, 128, 224, 256, 299, 384) if size > resolution):
+            with contextlib.suppress(ForwardError):
+                trace(net, image_input(net, larger))
+                raise BadSpecError(
+                    f"resolution {resolution} does not fit this network ({error}): {larger} does, give --resolution"
+                ) from None
+        raise
+
+
+@contextlib.contextmanager
+def eval_mode(net: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; each module's own train/eval flag comes back after it."""
+    flags = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool) -> Graph:
+    recorder = _Recorder(net)
+    with eval_mode(net), torch.no_grad(), warnings.catch_warnings(), recorder.watching_modules():
+        warnings.simplefilter("ignore")
+        if not meta:
+            return recorder.run(lambda *given: net(*given), inputs, on_meta=False)
+        state = {name: tensor.to("meta") for name, tensor in _state(net).items()}
+        given = tuple(item.to("meta") for item in inputs)
+        return recorder.run(lambda *args: torch.func.functional_call(net, state, args), given, on_meta=True)
+
+
+def _state(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes each operation down as it is dispatched, with the module that is running."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self._names = {id(module): name for name, module in reversed(list(net.named_modules(remove_duplicate=False)))}
+        self._known: Any = WeakTensorKeyDictionary()
+        self._stack: list[tuple[str, int]] = [("", 0)]
+
+    def run(self, forward: Any, inputs: tuple[torch.Tensor, ...], on_meta: bool) -> Graph:
+        self.graph.on_meta, self.graph.inputs = on_meta, len(inputs)
+        for item in inputs:
+            self._add(Node("input", [], list(item.shape), ""), item)
+        with self:
+            result = forward(*inputs)
+        self.graph.outputs = self._indices(result)
+        self.graph.calls.sort(key=lambda call: (call.start, -call.end))
+        return self.graph
+
+    @contextlib.contextmanager
+    def watching_modules(self) -> Iterator[None]:
+        # Global hooks leave the network's own hooks untouched, and run before them.
+        before = nn.modules.module.register_module_forward_pre_hook(self._enter)
+        after = nn.modules.module.register_module_forward_hook(self._leave)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        name = self._names.get(id(module), self._stack[-1][0])
+        self._stack.append((name, len(self.graph.nodes)))
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        name, start = self._stack.pop()
+        if id(module) in self._names:
+            call = Call(name, type(module).__name__, self._indices(args), self._indices(output), start, 0)
+            call.end = len(self.graph.nodes)
+            self.graph.calls.append(call)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        operands = _tensors((args, kwargs))
+        sources = [self._known.get(operand, CONSTANT) for operand in operands]
+        output = func(*args, **kwargs)
+        results = _tensors(output)
+        if results:
+            self._record(func, args, kwargs, operands, sources, results)
+        return output
+
+    def _record(self, func: Any, args: Any, kwargs: Any, operands: list[torch.Tensor], sources: list[int],
+                results: list[torch.Tensor]) -> None:
+        op = func._schema.name.removeprefix("aten::")
+        view = op in _ALLOCATIONS or _is_view(func)
+        node = Node(op, sources, list(results[0].shape), self._stack[-1][0], view)
+        node.in_numel = operands[0].numel() if operands else 0
+        if not view:
+            node.bytes = sum(_bytes(item) for item in operands) + sum(_bytes(item) for item in results)
+        if func.overloadpacket in flop_registry:
+            count = flop_registry[func.overloadpacket](*args, **kwargs, out_val=results[0])
+            node.flop_macs = int(count) // 2
+        _add_details(node, args)
+        self._add(node, results[0])
+        for part, result in enumerate(results[1:], start=1):
+            if op in SPLITTERS:  # parts of a split are values of their own
+                self._add(Node(op, sources, list(result.shape), node.path, True, dims=[part]), result)
+            else:
+                self._known[result] = self._known[results[0]]
+
+    def _add(self, node: Node, tensor: torch.Tensor) -> None:
+        made_of_input = node.op == "input" or any(source != CONSTANT for source in node.inputs)
+        self._known[tensor] = len(self.graph.nodes) if made_of_input else CONSTANT
+        self.graph.nodes.append(node)
+
+    def _indices(self, values: Any) -> list[int]:
+        found = [self._known.get(item, CONSTANT) for item in _tensors(values)]
+        return [index for index in found if index != CONSTANT]
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        return [tensor for value in values for tensor in _tensors(value)]
+    return []
+
+
+def _is_view(func: Any) -> bool:
+    returns = func._schema.returns
+    alias = returns[0].alias_info if returns else None
+    return alias is not None and not alias.is_write
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """Bytes behind a tensor; an expanded one is as small as what it was expanded from."""
+    distinct = math.prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride != 0)
+    return distinct * tensor.element_size()
+
+
+def _add_details(node: Node, args: Any) -> None:
+    if node.op in ("convolution", "_convolution") and isinstance(args[1], torch.Tensor):
+        node.weight_shape = list(args[1].shape)
+        node.stride = max(args[3])
+        node.groups = args[8]
+    elif node.op in ("permute", "transpose"):
+        ndim = len(node.shape)
+        if node.op == "permute":
+            node.dims = [dim % ndim for dim in args[1]]
+        else:
+            order = list(range(ndim))
+            first, second = args[1] % ndim, args[2] % ndim
+            order[first], order[second] = order[second], order[first]
+            node.dims = order
+    elif node.op in ("slice", "select", "narrow", *SPLITTERS):
+        dim = args[1] if node.op in ("slice", "select", "narrow") and len(args) > 1 else 0
+        node.dims = [dim % max(len(node.shape), 1)]

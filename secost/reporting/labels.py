@@ -1,0 +1,103 @@
+"""Places labels beside points so that none covers another, a point or the frame. Pure geometry, in pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_DIRECTIONS = tuple((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in (
+    0, 45, -45, 90, -90, 135, -135, 180, 22, -22, 67, -67, 112, -112, 157, -157,
+))
+_DISTANCES = (8.0, 14.0, 22.0, 32.0, 46.0, 62.0, 82.0, 106.0, 134.0, 168.0, 210.0)
+LEADER_FROM = 15.0
+_LEADER_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle with y growing upwards."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlaps(self, other: Box) -> bool:
+        return (self.left < other.right and other.left < self.right
+                and self.bottom < other.top and other.bottom < self.top)
+
+    def inside(self, other: Box) -> bool:
+        return (self.left >= other.left and self.right <= other.right
+                and self.bottom >= other.bottom and self.top <= other.top)
+
+    def grown(self, margin: float) -> Box:
+        return Box(self.left - margin, self.bottom - margin, self.right + margin, self.top + margin)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a label's box goes. `leader` says that it is far enough from its point to need a line to it."""
+
+    index: int
+    box: Box
+    leader: bool
+
+
+def place(
+    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], obstacles: Sequence[Box], frame: Box,
+) -> list[Placement]:
+    """A box for each label, in the given order, the nearest free place first; without those that fit nowhere.
+
+    Boxes overlap neither each other nor an obstacle, lie inside the frame, and no leader crosses another's label.
+    """
+    taken: list[Box] = list(obstacles)
+    found: list[Placement] = []
+    for index, (point, size) in enumerate(zip(points, sizes, strict=True)):
+        placement = _first_free(index, point, size, taken, found, frame)
+        if placement is None:
+            continue
+        taken.append(placement.box)
+        taken += leader_boxes(point, placement.box) if placement.leader else []
+        found.append(placement)
+    return found
+
+
+def leader_end(point: tuple[float, float], box: Box) -> tuple[float, float]:
+    """Where a leader from the point meets the box: its nearest place."""
+    return min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top)
+
+
+def leader_boxes(point: tuple[float, float], box: Box) -> list[Box]:
+    """Small boxes along a leader, from near the label to near the point."""
+    end = leader_end(point, box)
+    steps = [(step + 0.5) / _LEADER_STEPS for step in range(_LEADER_STEPS)]
+    middles = [(end[0] + (point[0] - end[0]) * step, end[1] + (point[1] - end[1]) * step) for step in steps]
+    return [Box(x, y, x, y).grown(0.5) for x, y in middles]
+
+
+def _first_free(
+    index: int, point: tuple[float, float], size: tuple[float, float], taken: Sequence[Box],
+    placed: Sequence[Placement], frame: Box,
+) -> Placement | None:
+    for distance, box in _candidates(point, size):
+        if not box.inside(frame) or any(box.overlaps(other) for other in taken):
+            continue
+        leader = distance >= LEADER_FROM
+        if not leader or not _crosses(leader_boxes(point, box), placed):
+            return Placement(index, box, leader)
+    return None
+
+
+def _crosses(line: Sequence[Box], placed: Sequence[Placement]) -> bool:
+    return any(part.overlaps(other.box) for part in line for other in placed)
+
+
+def _candidates(point: tuple[float, float], size: tuple[float, float]) -> Iterator[tuple[float, Box]]:
+    """Boxes around the point whose nearest side is the distance away, nearest first."""
+    width, height = size
+    for distance in _DISTANCES:
+        for across, up in _DIRECTIONS:
+            x = point[0] + distance * across + width * (across - 1) / 2
+            y = point[1] + distance * up + height * (up - 1) / 2
+            yield distance, Box(x, y, x + width, y + height)

@@ -1,0 +1,446 @@
+"""Draws the figures of `figures` with matplotlib: one style, shapes as well as colours, the same bytes every time."""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from secost.analysis.groups import Group
+from secost.analysis.numbers import joined, percent, percent_measured
+from secost.cleaning import plain
+from secost.reporting import figures as numbers
+from secost.reporting.labels import Box, leader_end, place
+
+# Okabe and Ito's palette without its yellow, which is too light on white.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/")  # lines only: dots make an SVG ten times as large
+_STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "figure.titlesize": 12,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
+    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "secost",
+    "text.usetex": False, "text.parse_math": False, "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": False, "hatch.linewidth": 0.6, "path.simplify": True,
+}
+_DPI = 160
+_NAME_WIDTH = 34
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A laid-out figure: file name without ending, title, description. Each kind of bytes is made on first use."""
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure = field(repr=False, compare=False)
+
+    @functools.cached_property
+    def png(self) -> bytes:
+        return self._saved({}, format="png", dpi=_DPI, metadata={"Software": None})
+
+    @functools.cached_property
+    def svg(self) -> bytes:
+        """With letters as outlines: it looks the same everywhere. It has no date, so it is the same every time."""
+        return self._saved({"svg.fonttype": "path"}, format="svg", metadata={"Date": None, "Creator": None})
+
+    @functools.cached_property
+    def svg_for_page(self) -> bytes:
+        """With letters as text: a quarter of the size. Other fonts than DejaVu Sans are narrower, so all still fits."""
+        return self._saved({"svg.fonttype": "none"}, format="svg", metadata={"Date": None, "Creator": None})
+
+    def _saved(self, style: dict[str, Any], **options: Any) -> bytes:
+        out = io.BytesIO()
+        with rc_context(_STYLE | style):
+            self.figure.savefig(out, **options)
+        return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and hatch of an attention, the same in every figure of a report."""
+
+    color: str
+    marker: str
+    hatch: str
+
+
+def draw(groups: Sequence[Group]) -> list[Drawing]:
+    """All figures the records carry, in the order of a report."""
+    looks = _looks(groups)
+    shown, note = numbers.shown_groups(groups)
+    found: list[Drawing] = []
+    for index, group in enumerate(shown, 1):
+        suffix = f"-{index}" if len(shown) > 1 else ""
+        for name, make, paint in _KINDS:
+            info = make(group)
+            if info is not None:
+                found.append(_drawn(f"{name}{suffix}", info, paint, looks, note))
+    front = numbers.front_figure(groups)
+    if front is not None:
+        found.insert(1 if found else 0, _drawn("pareto", front, _paint_front, looks, ()))
+    return found
+
+
+def _drawn(name: str, info: Info, paint: Paint, looks: Looks, note: tuple[str, ...]) -> Drawing:
+    with rc_context(_STYLE):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(_wrapped(info.title, 80), x=0.01, ha="left", fontweight="bold")
+        labels = paint(figure, info, looks)
+        notes = [*info.left_out, *note]
+        if notes:
+            figure.supxlabel(_wrapped(" ".join(notes), 110), x=0.01, ha="left", fontsize=8, color="#555555")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr]
+        figure.canvas.draw()
+        figure.set_layout_engine("none")  # the layout stands: what is placed now stays where it is placed
+        for late in labels:
+            late()
+        return Drawing(name, info.title, _alt(info), figure)
+
+
+def _paint_reduction(figure: Figure, info: numbers.ReductionFigure, looks: Looks) -> list[Late]:
+    axes = _grid(figure, len(info.panels) + 1, width=3.5, height=2.9)
+    for axis, panel in zip(axes, info.panels, strict=False):
+        _title(axis, panel.currency.title)
+        for index, line in enumerate(panel.lines):
+            shift = 2.0 ** (0.07 * (index - (len(panel.lines) - 1) / 2)) if panel.currency.measured else 1.0
+            _curve(axis, line, info.reductions, looks[line.attention], shift, len(panel.lines) - 1 - index)
+        _ratio_axis(axis, info.reductions)
+        axis.set_ylabel("overhead (%)")
+        _from_zero(axis, [point for line in panel.lines for point in line.points])
+    attentions = dict.fromkeys(line.attention for panel in info.panels for line in panel.lines)
+    measured = any(panel.currency.measured for panel in info.panels)
+    _legend_in(axes[-1], list(attentions), looks, measured)
+    return []
+
+
+def _curve(
+    axis: Axes, line: numbers.Line, reductions: Sequence[int], look: Look, shift: float, above: int,
+) -> None:
+    """A line over r, or a level where the attention has none. The more lines are drawn above it, the wider it is, so
+    that lines that coincide are all seen."""
+    values = [point.percent for point in line.points]
+    wider = min(above, 4) if shift == 1.0 else 0
+    style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4.5 + 1.1 * wider,
+                             "linewidth": 1.3 + 0.6 * wider}
+    if line.reductions:
+        across = [r * shift for r in line.reductions]
+        axis.plot(across, values, **style)
+    else:
+        edge = reductions[0] * 2.0**-0.35, reductions[-1] * 2.0**0.35
+        across, values = [edge[1]], values[:1]
+        axis.plot(edge, values * 2, color=look.color, linewidth=style["linewidth"], linestyle="--")
+        axis.plot(across, values, **style, linestyle="none")
+    _error_bars(axis, across, list(line.points), look)
+
+
+def _error_bars(axis: Axes, across: Sequence[float], points: Sequence[numbers.Point], look: Look) -> None:
+    for x, point in zip(across, points, strict=True):
+        if point.low is not None and point.high is not None:
+            axis.vlines(x, point.low, point.high, color=look.color, linewidth=1.1)
+            axis.plot([x, x], [point.low, point.high], color=look.color, marker="_", markersize=6, linestyle="none")
+
+
+def _ratio_axis(axis: Axes, reductions: Sequence[int]) -> None:
+    axis.set_xscale("log", base=2)
+    shown = reductions if len(reductions) <= 8 else reductions[:: -(-len(reductions) // 8)]
+    axis.xaxis.set_major_locator(FixedLocator(list(shown)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlim(reductions[0] * 2.0**-0.5, reductions[-1] * 2.0**0.5)
+    axis.set_xlabel("reduction ratio r")
+
+
+def _paint_front(figure: Figure, info: numbers.FrontFigure, looks: Looks) -> list[Late]:
+    single = len(info.panels) == 1
+    axes = _grid(figure, len(info.panels), width=6.6 if single else 4.4, height=4.2 if single else 3.6, extra=1.7)
+    late: list[Late] = []
+    for axis, panel in zip(axes, info.panels, strict=False):
+        _title(axis, panel.title)
+        _across(axis, panel)
+        axis.set_xlabel(f"added {info.x.word} (%)")
+        axis.set_ylabel(f"added {info.y.word} (%)")
+        _from_zero(axis, [point.y for point in panel.points])
+        _front_points(axis, panel, looks)
+        late.append(_labeller(axis, panel))
+    attentions = list(dict.fromkeys(point.attention for panel in info.panels for point in panel.points))
+    handles = _handles(attentions, looks, info.y.measured)
+    handles.append(Line2D([], [], color="#777777", linewidth=1, linestyle=":", label="Pareto front"))
+    handles.append(Line2D([], [], color="#555555", marker="o", linestyle="none", label="filled: on it"))
+    figure.legend(handles=handles, loc="outside right upper")
+    return late
+
+
+def _front_points(axis: Axes, panel: numbers.FrontPanel, looks: Looks) -> None:
+    corners = _front_line(axis, panel)
+    axis.plot([x for x, _ in corners], [y for _, y in corners], color="#777777", linewidth=1, linestyle=":", zorder=1)
+    for point in panel.points:
+        look = looks[point.attention]
+        face = look.color if point.on_front else "white"
+        axis.plot([point.x], [point.y.percent], marker=look.marker, color=look.color, markerfacecolor=face,
+                  markersize=7, linestyle="none", zorder=3)
+        if point.y.low is not None and point.y.high is not None:
+            axis.vlines(point.x, point.y.low, point.y.high, color=look.color, linewidth=1.1, zorder=2)
+
+
+def _front_line(axis: Axes, panel: numbers.FrontPanel) -> list[tuple[float, float]]:
+    """Corners of the staircase from the frame's top to its right edge: what lies above it is beaten."""
+    corners: list[tuple[float, float]] = []
+    height = axis.get_ylim()[1]
+    for point in panel.front:
+        corners += [(point.x, height), (point.x, point.y.percent)]
+        height = point.y.percent
+    return [*corners, (axis.get_xlim()[1], height)]
+
+
+def _across(axis: Axes, panel: numbers.FrontPanel) -> None:
+    """The x axis of a front panel: linear from 0, or logarithmic with plain numbers."""
+    values = [point.x for point in panel.points]
+    positive = [value for value in values if value > 0]
+    if panel.x_scale == "linear":
+        low, high = min(0.0, *values), max(0.0, *values)
+        room = 0.12 * (high - low or 1.0)
+        axis.set_xlim(low - (room if low < 0 else 0.04 * (high or 1.0)), high + room)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        return
+    span = max(positive) / min(positive)
+    if panel.x_scale == "log":
+        axis.set_xscale("log")
+        axis.set_xlim(min(positive) / span**0.12, max(positive) * span**0.15)
+    else:
+        axis.set_xscale("symlog", linthresh=min(positive))
+        axis.set_xlim(min(0.0, *values) - min(positive), max(positive) * span**0.2)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _labeller(axis: Axes, panel: numbers.FrontPanel) -> Late:
+    """Places the labels once the layout is known, and keeps their places."""
+
+    def late() -> None:
+        figure = axis.get_figure(root=True)
+        assert figure is not None  # an axes that was just drawn is in a figure
+        points = [panel.points[index] for index in panel.labelled]
+        at = [_pixels(axis, point.x, point.y.percent) for point in points]
+        texts = [axis.annotate(_shown(point.label, 24), (point.x, point.y.percent), fontsize=8) for point in points]
+        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        sizes = [(box.width + 2, box.height + 2) for box in (text.get_window_extent(renderer) for text in texts)]
+        frame = axis.get_window_extent(renderer)
+        found = place(at, sizes, _obstacles(axis, panel), Box(frame.x0, frame.y0, frame.x1, frame.y1))
+        placed = {placement.index for placement in found}
+        for placement in found:
+            _put(texts[placement.index], at[placement.index], placement.box, placement.leader, 72 / figure.dpi)
+        for index, text in enumerate(texts):
+            if index not in placed:
+                text.remove()
+
+    return late
+
+
+def _put(text: Annotation, point: tuple[float, float], box: Box, leader: bool, scale: float) -> None:
+    """Moves an annotation to its box; distances are kept in points, so that any resolution shows the same."""
+    text.set_position(((box.left + 1 - point[0]) * scale, (box.bottom + 1 - point[1]) * scale))
+    text.set_anncoords("offset points")
+    text.set_verticalalignment("bottom")
+    text.set_horizontalalignment("left")
+    if leader:
+        axis = text.axes
+        assert axis is not None  # annotations here are made by an axes
+        x, y = leader_end(point, box)
+        axis.annotate("", text.xy, ((x - point[0]) * scale, (y - point[1]) * scale), textcoords="offset points",
+                      arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4})
+
+
+def _pixels(axis: Axes, x: float, y: float) -> tuple[float, float]:
+    found = axis.transData.transform((x, y))
+    return float(found[0]), float(found[1])
+
+
+def _obstacles(axis: Axes, panel: numbers.FrontPanel) -> list[Box]:
+    """Markers, error bars and the front, which labels must not cover."""
+    found = []
+    for point in panel.points:
+        x, y = _pixels(axis, point.x, point.y.percent)
+        found.append(Box(x, y, x, y).grown(6))
+        if point.y.low is not None and point.y.high is not None:
+            low, high = _pixels(axis, point.x, point.y.low)[1], _pixels(axis, point.x, point.y.high)[1]
+            found.append(Box(x, low, x, high).grown(2))
+    corners = [_pixels(axis, *corner) for corner in _front_line(axis, panel)]
+    for (x, y), (other_x, other_y) in itertools.pairwise(corners):
+        found.append(Box(min(x, other_x), min(y, other_y), max(x, other_x), max(y, other_y)).grown(1))
+    return found
+
+
+def _paint_stage(figure: Figure, info: numbers.StageFigure, looks: Looks) -> list[Late]:
+    axes = _grid(figure, len(info.panels), width=3.5, height=3.2, extra=1.4)
+    count = len(info.labels)
+    width = 0.8 / count
+    for axis, panel in zip(axes, info.panels, strict=False):
+        _title(axis, f"Added {panel.currency.word}")
+        for index, amounts in enumerate(panel.amounts):
+            look = looks[info.attentions[index]]
+            middle = [place + width * (index - (count - 1) / 2) for place in range(len(info.stages))]
+            axis.bar(middle, amounts, width=width * 0.92, color=look.color, hatch=look.hatch, edgecolor="white",
+                     linewidth=0.5, label=_shown(info.labels[index]))
+        axis.set_xticks(range(len(info.stages)), [str(stage) for stage in info.stages])
+        axis.set_xlabel("stage")
+        axis.set_ylabel({"memory": "bytes"}.get(panel.currency.name, panel.currency.word))
+        axis.yaxis.set_major_formatter(EngFormatter(unit=panel.currency.unit))
+        axis.grid(axis="x", visible=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    return []
+
+
+def _paint_currency(figure: Figure, info: numbers.CurrencyFigure, looks: Looks) -> list[Late]:
+    count = len(info.labels)
+    panels = len(info.panels)
+    figure.set_size_inches(1.8 + 2.1 * panels, 1.5 + 0.34 * count)
+    axes = list(figure.subplots(1, panels, sharey=True, sharex=True, squeeze=False)[0])
+    for axis, panel in zip(axes, info.panels, strict=True):
+        _title(axis, f"{panel.currency.title} (%)")
+        for row, point in enumerate(panel.points):
+            _bar(axis, row, point, looks[info.attentions[row]])
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    ends = [value for panel in info.panels for point in panel.points if point for value in _reach(point)]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    span = high - low or 1.0
+    axes[0].set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.62 * span)
+    axes[0].set_yticks(range(count), [_shown(label) for label in info.labels])
+    axes[0].set_ylim(count - 0.4, -0.6)
+    axes[panels // 2].set_xlabel("overhead against the network without attention (%)")
+    return []
+
+
+def _bar(axis: Axes, row: int, point: numbers.Point | None, look: Look) -> None:
+    """A bar with its number; a measured one with its interval."""
+    if point is None:
+        axis.text(0, row, " N/A", va="center", fontsize=8, color="#555555")
+        return
+    axis.barh(row, point.percent, height=0.62, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.5)
+    end = max(0.0, *_reach(point))
+    if point.low is None or point.high is None:
+        shown = percent(point.percent / 100)
+    else:
+        axis.hlines(row, point.low, point.high, color="#222222", linewidth=1.2)
+        axis.plot([point.low, point.high], [row, row], color="#222222", marker="|", markersize=5, linestyle="none")
+        shown = percent_measured(point.percent / 100, point.low / 100, point.high / 100)
+    axis.annotate(shown, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def _reach(point: numbers.Point) -> tuple[float, float, float]:
+    """The values a point's mark extends to."""
+    low = point.percent if point.low is None else point.low
+    high = point.percent if point.high is None else point.high
+    return point.percent, low, high
+
+
+def _grid(figure: Figure, cells: int, width: float, height: float, extra: float = 0.0) -> list[Axes]:
+    """`cells` axes, at most three a row; sizes in inches, `extra` for a legend at the right."""
+    columns = min(3, cells)
+    rows = -(-cells // columns)
+    figure.set_size_inches(width * columns + extra, height * rows + 0.5)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[cells:]:
+        axis.set_axis_off()
+    return axes[:cells]
+
+
+def _title(axis: Axes, title: str) -> None:
+    axis.set_title(_shown(title, 48), loc="left")
+
+
+def _from_zero(axis: Axes, points: Sequence[numbers.Point]) -> None:
+    """The y axis shows 0, so that heights can be compared."""
+    ends = [value for point in points for value in _reach(point)]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    room = 0.08 * (high - low or 1.0)
+    axis.set_ylim(low - (room if low < 0 else 0.02 * (high or 1.0)), high + room)
+    if low < 0:
+        axis.axhline(0, color="#888888", linewidth=0.8)
+
+
+def _legend_in(axis: Axes, attentions: Sequence[str], looks: Looks, measured: bool) -> None:
+    axis.set_axis_off()
+    axis.legend(handles=_handles(attentions, looks, measured), loc="center left")
+
+
+def _handles(attentions: Sequence[str], looks: Looks, measured: bool) -> list[Line2D]:
+    found = [Line2D([], [], color=looks[name].color, marker=looks[name].marker, linewidth=1.4, markersize=6,
+                    label=_shown(name)) for name in attentions]
+    if measured:
+        found.append(Line2D([], [], color="#555555", marker="|", markersize=10, linestyle="none",
+                            label="95 % interval"))
+    return found
+
+
+def _looks(groups: Sequence[Group]) -> Looks:
+    names = dict.fromkeys(record.attention for group in groups for record in group.compared)
+    return {
+        name: Look(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)], _HATCHES[index % len(_HATCHES)])
+        for index, name in enumerate(names)
+    }
+
+
+def _shown(text: str, width: int = _NAME_WIDTH) -> str:
+    """Text as the figure's font can show it, its middle left out where it is too long (the ends tell names apart)."""
+    known = _characters()
+    cleaned = "".join(character if ord(character) in known else "?" for character in plain(text))
+    if len(cleaned) <= width:
+        return cleaned
+    head = (width - 1) // 2
+    return f"{cleaned[:head]}…{cleaned[-(width - 1 - head):]}"
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(_shown(text, 4 * width), width)) or " "
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    """Code points of the font, which comes with matplotlib. A missing one would be a warning and an empty box."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def _alt(info: Info) -> str:
+    """One or two sentences for readers who can't see the figure."""
+    if isinstance(info, numbers.ReductionFigure):
+        names = dict.fromkeys(line.attention for panel in info.panels for line in panel.lines)
+        panels = joined([panel.currency.word for panel in info.panels])
+        ratios = ", ".join(map(str, info.reductions))
+        return f"Lines of the overhead in {panels} over r = {ratios}, for {joined(list(names))}."
+    if isinstance(info, numbers.FrontFigure):
+        words = [f"{panel.title}: {', '.join(point.label for point in panel.front)}" for panel in info.panels]
+        return f"Added parameters against added {info.y.word}: less is better in both. On the front: {'; '.join(words)}."
+    if isinstance(info, numbers.StageFigure):
+        panels = joined([panel.currency.word for panel in info.panels])
+        return f"Bars of the {panels} that {joined(list(info.labels))} add in each of {len(info.stages)} stages."
+    panels = joined([panel.currency.word for panel in info.panels])
+    return f"Bars of the overhead in {panels} of {joined(list(info.labels))}, all on one scale."
+
+
+Info = numbers.ReductionFigure | numbers.FrontFigure | numbers.StageFigure | numbers.CurrencyFigure
+Looks = dict[str, Look]
+Late = Callable[[], None]
+Paint = Callable[[Figure, Any, Looks], list[Late]]
+_KINDS: tuple[tuple[str, Callable[[Group], Info | None], Paint], ...] = (
+    ("currencies", numbers.currency_figure, _paint_currency),
+    ("cost-by-reduction", numbers.reduction_figure, _paint_reduction),
+    ("cost-by-stage", numbers.stage_figure, _paint_stage),
+)

@@ -1,0 +1,119 @@
+"""A report in a terminal: verdict, what was compared on what, the table. Text is given as Text, never as markup."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, Group as Stack, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from secost.analysis.groups import Group
+from secost.cleaning import plain
+from secost.reporting import content
+from secost.reporting.report import Report
+
+WIDTH = 120
+_WIDE, _MEDIUM = 108, 64
+
+
+def render_table(report: Report) -> dict[str, bytes]:
+    """The report as plain text of 120 columns in `report.txt`."""
+    return {"report.txt": text(report).encode("utf-8")}
+
+
+def text(report: Report, width: int = WIDTH, color: bool = False) -> str:
+    """What a terminal of this width shows, with colours as escape sequences only where asked for."""
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, color_system="standard" if color else None, highlight=False,
+        legacy_windows=False, emoji=False, markup=False,
+    )
+    console.print(renderable(report, width))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def renderable(report: Report, width: int) -> RenderableType:
+    """The report for a rich console of this width."""
+    parts: list[RenderableType] = [*_verdict(report), Text(), *_compared(report)]
+    for group in report.groups:
+        parts += [Text(), _comparison(group, width)]
+    parts += _notes(report)
+    return Stack(*parts)
+
+
+def _line(value: object, style: str = "") -> Text:
+    return Text(plain(value), style=style)
+
+
+def _item(value: object, style: str = "") -> RenderableType:
+    """A line whose continuation is indented below its text."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=1)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text("-"), _line(value, style))
+    return Padding(grid, (0, 0, 0, 1))
+
+
+def _verdict(report: Report) -> list[RenderableType]:
+    verdict = report.verdict
+    parts: list[RenderableType] = [Text.assemble(("Worth it? ", "bold"), (plain(verdict.headline), "bold"))]
+    parts += [_item(sentence) for sentence in verdict.sentences]
+    return [*parts, Text.assemble(("Next: ", "bold"), plain(verdict.next_step))]
+
+
+def _compared(report: Report) -> list[RenderableType]:
+    lines = content.compared_lines(report)
+    shown = lines if len(lines) <= 6 else [*lines[:5], f"{len(lines) - 5} more comparisons"]
+    return [Text("Compared", style="bold"), *map(_item, shown), _item(f"on {content.machine_line(report)}")]
+
+
+def _comparison(group: Group, width: int) -> RenderableType:
+    rows = content.rows(group)
+    if width < _MEDIUM:
+        return Stack(_line(group.label, "bold"), *(_block(row) for row in rows))
+    return _table(group.label, rows, stacked=width < _WIDE)
+
+
+def _table(title: str, rows: list[content.Row], stacked: bool) -> Table:
+    """One cell a currency; `stacked` puts total, addition and overhead on lines of their own."""
+    table = Table(title=_line(title, "bold"), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("Attention", overflow="fold", min_width=8)
+    for cell in rows[0].cells:
+        table.add_column(cell.currency.title, justify="right", overflow="fold")
+    noted = any(row.note for row in rows)
+    if noted:
+        table.add_column("Notes", overflow="fold", ratio=1)
+    for row in rows:
+        cells = [_cell(cell, stacked) for cell in row.cells]
+        table.add_row(_line(row.label), *cells, *([_line(row.note, "yellow")] if noted else []))
+    return table
+
+
+def _cell(cell: content.Cell, stacked: bool) -> Text:
+    known = cell.overhead not in ("", "N/A")
+    if not known:
+        return _line(cell.total)
+    joint = "\n" if stacked else "  "
+    style = "bold" if cell.currency.measured else ""
+    return Text.assemble(plain(cell.total), joint, (plain(cell.overhead), style))
+
+
+def _block(row: content.Row) -> RenderableType:
+    """One row as a list of lines, for terminals too narrow for a table."""
+    lines: list[RenderableType] = [_line(row.label, "bold")]
+    for cell in row.cells:
+        lines.append(_line(f"  {cell.currency.title}: {' '.join(filter(None, (cell.total, cell.overhead)))}"))
+    if row.note:
+        lines.append(_line(f"  {row.note}", "yellow"))
+    return Stack(*lines)
+
+
+def _notes(report: Report) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for caution in content.caution_lines(report):
+        parts.append(_item(f"{caution.code} ({caution.where}): {caution.meaning}; {caution.next_step}.", "yellow"))
+    if parts:
+        parts = [Text(), Text("Cautions", style="bold"), *parts]
+    return [*parts, Text(), *(_line(line, "dim") for line in content.convention_lines(report))]

@@ -1,0 +1,286 @@
+"""What is asked for, as plain data: a spec (a grid), its comparisons, and their trials.
+
+A **comparison** is one network at one setting with all its variants, which are counted over one trace and
+measured in the same rounds. A **trial** is one variant of one comparison: it becomes one record, and its
+key, a hash of everything that decides the result, is what a run resumes by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from secost.errors import BadSpecError, UnknownNameError, nearest
+
+PLACEMENTS = ("auto", "residual", "depthwise", "depthwise-pre", "stage", "conv")
+INTEGRATIONS = ("standard", "pre", "post", "identity")
+PRECISIONS = ("fp32", "bf16", "int8")
+BASELINE, NATIVE = "none", "native"
+DEFAULT_REDUCTIONS = (2, 4, 8, 16, 32)
+ALL_STAGES = "all"
+
+Stages = tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One network under one set of conditions: what all variants of a comparison share."""
+
+    model: str
+    placement: str = "auto"
+    integration: str = "standard"
+    stages: Stages = None
+    batch: int = 1
+    resolution: int | None = 224
+    backend: str = "eager"
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def label(self) -> str:
+        """The setting in a few words, for progress lines and figure titles."""
+        stages = "" if self.stages is None else f" stages {','.join(map(str, self.stages))}"
+        where = f"{self.resolution} px" if self.resolution else "own input"
+        return f"{self.model} at {where}, {self.placement}{stages}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant at one setting. `reduction` is None for an attention that has none."""
+
+    setting: Setting
+    attention: str
+    reduction: int | None = None
+    latency: bool = True
+
+    @property
+    def key(self) -> str:
+        """The first 16 hexadecimal digits of SHA-256 over the trial's canonical JSON."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        return variant_label(self.attention, self.reduction)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All trials of one setting, the baseline first."""
+
+    setting: Setting
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A grid over models, variants and settings, and how long to measure.
+
+    Every field but the last five is a tuple of values to try. `seconds` limits the rounds of one
+    comparison; `target` is the half-width (a fraction) at which they may end earlier.
+    """
+
+    models: tuple[str, ...]
+    attention: tuple[str, ...] = ("se",)
+    reductions: tuple[int, ...] = DEFAULT_REDUCTIONS
+    placement: tuple[str, ...] = ("auto",)
+    integration: tuple[str, ...] = ("standard",)
+    stages: tuple[Stages, ...] = (None,)
+    resolution: tuple[int | None, ...] = (224,)
+    batch: tuple[int, ...] = (1,)
+    backend: tuple[str, ...] = ("eager",)
+    precision: tuple[str, ...] = ("fp32",)
+    device: tuple[str, ...] = ("cpu",)
+    threads: tuple[int, ...] = (1,)
+    latency: bool = True
+    seconds: float = 20.0
+    target: float = 0.01
+    seed: int = 0
+    allow_download: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def comparisons(self, reducible: Mapping[str, bool]) -> list[Comparison]:
+        """The grid, spelled out. `reducible` tells for each attention whether it has a reduction ratio."""
+        axes = (
+            self.models, self.placement, self.integration, self.stages, self.batch,
+            self.resolution, self.backend, self.precision, self.device, self.threads,
+        )
+        variants = self._variants(reducible)
+        found = []
+        for values in itertools.product(*axes):
+            setting = Setting(*values)
+            found.append(
+                Comparison(setting, tuple(Trial(setting, name, r, self.latency) for name, r in variants))
+            )
+        return found
+
+    def _variants(self, reducible: Mapping[str, bool]) -> list[tuple[str, int | None]]:
+        variants: list[tuple[str, int | None]] = [(BASELINE, None)]
+        if NATIVE in self.attention:
+            variants.append((NATIVE, None))
+        for name in self.attention:
+            if name in (BASELINE, NATIVE):
+                continue
+            variants += [(name, r) for r in self.reductions] if reducible[name] else [(name, None)]
+        return list(dict.fromkeys(variants))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `Spec.from_dict` reads them back."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Spec:
+        """A spec from plain values: a single value where a list may stand is taken for a list of one.
+
+        A key means the same in the singular and in the plural. Raises BadSpecError for an unknown key (naming
+        the nearest), a value of the wrong kind, and everything `_check` looks at.
+        """
+        known = {_singular(field.name): field.name for field in fields(cls)}
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            name = known.get(_singular(key))
+            if name is None:
+                near = nearest(key, [field.name for field in fields(cls)])
+                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known.values())}"
+                raise BadSpecError(f"unknown key {key!r} in the spec: {hint}")
+            if name in found:
+                raise BadSpecError(f"the spec gives {name!r} twice, in the singular and in the plural: keep one")
+            found[name] = _read_field(name, value)
+        if "models" not in found:
+            raise BadSpecError("the spec names no model: add models = [\"resnet50\"]")
+        return cls(**found)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Spec:
+        """A spec from a TOML file. Syntax errors are reported with their line and column."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise BadSpecError(f"can't read the spec {str(path)!r}: {error.strerror or error}") from None
+        except UnicodeDecodeError as error:
+            raise BadSpecError(f"the spec {str(path)!r} is not UTF-8 text (byte {error.start})") from None
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BadSpecError(f"the spec {str(path)!r} is not TOML: {error}") from None
+        return cls.from_dict(values)
+
+    def difference(self, other: Spec) -> str | None:
+        """The first key in which another spec differs, with both values; None where they are equal."""
+        for name, mine in self.to_dict().items():
+            theirs = other.to_dict()[name]
+            if mine != theirs:
+                return f"{name!r} was {mine} and is now {theirs}"
+        return None
+
+    def with_changes(self, **changes: Any) -> Spec:
+        """The same spec with some fields given anew, checked again."""
+        return replace(self, **{name: _read_field(name, value) for name, value in changes.items()})
+
+
+def variant_label(attention: str, reduction: int | None) -> str:
+    """`se r=16`, or the attention's name alone where it has no reduction."""
+    return attention if reduction is None else f"{attention} r={reduction}"
+
+
+_SCALARS = {"latency": bool, "seconds": float, "target": float, "seed": int, "allow_download": bool}
+_INTEGER_LISTS = ("reductions", "batch", "threads")
+
+
+def _singular(key: str) -> str:
+    return key.replace("-", "_").removesuffix("s")
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _read_field(name: str, value: Any) -> Any:
+    if name in _SCALARS:
+        return _read_scalar(name, value)
+    if name == "stages":
+        return _read_stages(value)
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if name in _INTEGER_LISTS or name == "resolution":
+        return tuple(_read_integer(name, item) for item in items)
+    for item in items:
+        if not isinstance(item, str):
+            raise BadSpecError(f"{name} = {item!r} is not a text: write it in quotes")
+    return tuple(items)
+
+
+def _read_scalar(name: str, value: Any) -> Any:
+    kind = _SCALARS[name]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise BadSpecError(f"{name} = {value!r} is not a {'number' if kind is not bool else 'true or false'}")
+    return value
+
+
+def _read_integer(name: str, value: Any) -> int | None:
+    if value is None and name == "resolution":
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadSpecError(f"{name} {value!r} is not a whole number")
+    return value
+
+
+def _read_stages(value: Any) -> tuple[Stages, ...]:
+    """`"all"`, `[3, 4]` (one selection) or `[[4], [3, 4], "all"]` (several)."""
+    if value is None or value == ALL_STAGES:
+        return (None,)
+    if isinstance(value, int):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise BadSpecError(f"stages = {value!r}: expected a list such as [3, 4] or \"all\"")
+    if value and all(isinstance(item, int) and not isinstance(item, bool) for item in value):
+        return (tuple(sorted(set(value))),)
+    selections: list[Stages] = []
+    for item in value:
+        selections += _read_stages(item) if item is None or isinstance(item, str | list | tuple) else _bad_stage(item)
+    return tuple(selections)
+
+
+def _bad_stage(item: Any) -> list[Stages]:
+    raise BadSpecError(f"stages: {item!r} is not a whole number, a list of them or \"all\"")
+
+
+def _check(spec: Spec) -> None:
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        if isinstance(value, tuple) and not value:
+            raise BadSpecError(f"{field.name} is an empty list: give at least one value")
+    _check_choices("placement", spec.placement, PLACEMENTS)
+    _check_choices("integration", spec.integration, INTEGRATIONS)
+    _check_choices("precision", spec.precision, PRECISIONS)
+    for r in spec.reductions:
+        if r < 1:
+            raise BadSpecError(f"reduction {r} is not possible: it divides the channels, so it must be 1 or more")
+    for name in ("batch", "resolution", "threads"):
+        for value in getattr(spec, name):
+            if value is not None and value < 1:
+                raise BadSpecError(f"{name} {value} is not possible: it must be 1 or more")
+    for selection in spec.stages:
+        if selection is not None and (not selection or min(selection) < 1):
+            raise BadSpecError(f"stages {list(selection)}: stages are counted from 1")
+    if not spec.seconds > 0:
+        raise BadSpecError(f"seconds {spec.seconds} is not possible: it must be more than 0")
+    if not 0 < spec.target < 1:
+        raise BadSpecError(f"target {spec.target} is not possible: it is a fraction, 0.01 for 1 %")
+
+
+def _check_choices(kind: str, values: Sequence[str], choices: Sequence[str]) -> None:
+    for value in values:
+        if value not in choices:
+            raise UnknownNameError(kind, value, choices)
