@@ -1,0 +1,45 @@
+"""secost: is attention worth its cost? Counts and measures what it adds to a network, and says so.
+
+The names below are imported when they are first used, so that `import secost` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secost.api import profile, report, sweep
+    from secost.errors import SecostError
+    from secost.networks.attention import register_attention
+    from secost.networks.sites import Site
+    from secost.networks.sources import load
+    from secost.networks.surgery import attach, set_reduction, sites, strip
+    from secost.records import Record
+    from secost.spec import Spec
+
+__version__ = "0.1.0"
+__all__ = [
+    "Record", "SecostError", "Site", "Spec", "attach", "load", "profile", "register_attention", "report",
+    "set_reduction", "sites", "strip", "sweep",
+]
+
+_HOMES = {
+    "Record": "secost.records", "SecostError": "secost.errors", "Site": "secost.networks.sites", "Spec": "secost.spec",
+    "attach": "secost.networks.surgery", "load": "secost.networks.sources", "profile": "secost.api",
+    "register_attention": "secost.networks.attention", "report": "secost.api",
+    "set_reduction": "secost.networks.surgery", "sites": "secost.networks.surgery",
+    "strip": "secost.networks.surgery", "sweep": "secost.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'secost' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

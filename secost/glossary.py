@@ -62,3 +62,12 @@ CAUTIONS = {
         "treat macs and memory_bytes as lower bounds",
     ),
 }
+
+PLACEMENTS = {
+    "auto": "what the field does for this kind of network: depthwise, else residual, else conv",
+    "residual": "the end of each residual branch, before the addition (SE-ResNet)",
+    "depthwise": "after each depthwise convolution's norm and activation (MBConv)",
+    "depthwise-pre": "before each depthwise convolution",
+    "stage": "the end of each stage",
+    "conv": "after each convolution-norm-activation unit, the stem left out (SE-VGG, SE-MobileNet)",
+}

@@ -59,7 +59,7 @@ def clock_against_macs(group: Group) -> list[str]:
     if freed:
         found.append(f"MACs do not show the cost of {joined(freed)} at all: none are added, and yet time is.")
     if unclear:
-        found.append(f"The time of {joined(unclear)} is not distinguishable from the baseline's: its interval includes 0.")
+        found.append(f"Not distinguishable from the baseline in time (the interval includes 0): {joined(unclear)}.")
     return found
 
 

@@ -122,7 +122,7 @@ def _timing_of_many(groups: list[Group]) -> list[str]:
         return ["Time was not measured."]
     apart = sum(not low <= 0 <= high for low, high in intervals)
     failed = [group.label for group in groups if control_failed(group)]
-    found = [f"{apart} of {len(intervals)} measured time overheads are distinguishable from 0: their intervals exclude it."]
+    found = [f"{apart} of {len(intervals)} time overheads are distinguishable from 0: their intervals exclude it."]
     if failed:
         shown = [*failed[:3], *([f"{len(failed) - 3} more"] if len(failed) > 3 else [])]
         found.append(f"The negative control failed in {len(failed)} of {len(groups)} comparisons ({joined(shown)}): "

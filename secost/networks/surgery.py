@@ -113,10 +113,10 @@ class Switch:
         self.net = net
         self._natives = {path: net.get_submodule(path) for path in natives}
         self._ours = [(module, hook) for module, hook in _our_hooks(net)]
-        self._variants: dict[str, list[_Placed]] = {BASELINE: [], NATIVE: []}
+        self._variants: dict[str, list[Placed]] = {BASELINE: [], NATIVE: []}
         self._handles: list[RemovableHandle] = []
 
-    def add(self, label: str, placed: list[_Placed]) -> None:
+    def add(self, label: str, placed: list[Placed]) -> None:
         """Make a variant known. Its attention is built already and is not registered as a submodule."""
         self._variants[label] = placed
 
@@ -143,7 +143,7 @@ class Switch:
         self._handles = []
 
 
-def build_placed(net: nn.Module, chosen: Sequence[Site], attention: str, reduction: int | None) -> list[_Placed]:
+def build_placed(net: nn.Module, chosen: Sequence[Site], attention: str, reduction: int | None) -> list[Placed]:
     """New attention modules for the sites, on the network's device and in its dtype and mode."""
     if ATTENTION.get(attention).has_reduction:
         check_reduction(chosen, reduction)
@@ -155,7 +155,7 @@ def build_placed(net: nn.Module, chosen: Sequence[Site], attention: str, reducti
         ).train(net.training)
         if like is not None:
             module = module.to(like.device, like.dtype)
-        placed.append(_Placed(site, attention, module))
+        placed.append(Placed(site, attention, module))
     return placed
 
 
@@ -199,7 +199,7 @@ def set_module(net: nn.Module, path: str, module: nn.Module) -> None:
 
 
 @dataclass
-class _Placed:
+class Placed:
     """One attention module for one site, and the hooks that bring it into the forward pass."""
 
     site: Site

@@ -24,7 +24,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from secost.errors import BadSpecError, one_line
 
 CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
-_ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
+_ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
 
 
@@ -255,6 +255,8 @@ class _Recorder(TorchDispatchMode):
         if func.overloadpacket in flop_registry:
             count = flop_registry[func.overloadpacket](*args, **kwargs, out_val=results[0])
             node.flop_macs = int(count) // 2
+        elif op.startswith("_scaled_dot_product"):  # torch's counter knows some of these kernels only
+            node.flop_macs = attention_macs(*(list(item.shape) for item in operands[:3]))
         _add_details(node, args)
         self._add(node, results[0])
         for part, result in enumerate(results[1:], start=1):
@@ -281,6 +283,11 @@ def _tensors(values: Any) -> list[torch.Tensor]:
     if isinstance(values, list | tuple):
         return [tensor for value in values for tensor in _tensors(value)]
     return []
+
+
+def attention_macs(query: list[int], key: list[int], value: list[int]) -> int:
+    """MACs of scaled dot-product attention: query (..., L, E) on key (..., S, E), and on value (..., S, V)."""
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _is_view(func: Any) -> bool:

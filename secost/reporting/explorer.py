@@ -1,6 +1,6 @@
 """The interactive chart of the HTML page as a Vega-Lite specification: a plain dict, written here, tested as data.
 
-Axes are chosen in the page; points off the front of the chosen pair fade; the legend filters; hovering shows all fields.
+Axes are chosen in the page; points off the front of the chosen pair fade; the legend filters; hovering shows all.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def front_figure(groups: Sequence[Group]) -> FrontFigure | None:
     if not usable:
         return None
     left = len(usable) - MOST_PANELS
-    notes = (f"{left} of {len(usable)} comparisons are left out.",) if left > 0 else ()
+    notes: tuple[str, ...] = (f"{left} of {len(usable)} comparisons are left out.",) if left > 0 else ()
     panels = [_front_panel(group, PARAMS, y) for group in usable[:MOST_PANELS]]
     if any(len(panel.labelled) < len(panel.points) for panel in panels):
         notes += ("Labels are left out where there is no room for all: the front comes first.",)

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from secost.analysis.groups import Group
 from secost.cleaning import for_markdown as clean
-from secost.cleaning import slug
-from secost.cleaning import to_json
+from secost.cleaning import slug, to_json
 from secost.reporting import content
 from secost.reporting.images import drawings
 from secost.reporting.report import Report

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
@@ -29,7 +30,7 @@ from secost.reporting.labels import Box, leader_end, place
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/")  # lines only: dots make an SVG ten times as large
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "figure.titlesize": 12,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
     "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "secost",
@@ -98,14 +99,13 @@ def draw(groups: Sequence[Group]) -> list[Drawing]:
 
 def _drawn(name: str, info: Info, paint: Paint, looks: Looks, note: tuple[str, ...]) -> Drawing:
     with rc_context(_STYLE):
-        figure = Figure(layout="constrained")
+        figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         FigureCanvasAgg(figure)
         figure.suptitle(_wrapped(info.title, 80), x=0.01, ha="left", fontweight="bold")
         labels = paint(figure, info, looks)
         notes = [*info.left_out, *note]
         if notes:
             figure.supxlabel(_wrapped(" ".join(notes), 110), x=0.01, ha="left", fontsize=8, color="#555555")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr]
         figure.canvas.draw()
         figure.set_layout_engine("none")  # the layout stands: what is placed now stays where it is placed
         for late in labels:
@@ -244,7 +244,10 @@ def _labeller(axis: Axes, panel: numbers.FrontPanel) -> Late:
         found = place(at, sizes, _obstacles(axis, panel), Box(frame.x0, frame.y0, frame.x1, frame.y1))
         placed = {placement.index for placement in found}
         for placement in found:
-            _put(texts[placement.index], at[placement.index], placement.box, placement.leader, 72 / figure.dpi)
+            text, point = texts[placement.index], at[placement.index]
+            _put(text, point, placement.box, 72 / figure.dpi)
+            if placement.leader:
+                _leader(axis, text, point, placement.box, 72 / figure.dpi)
         for index, text in enumerate(texts):
             if index not in placed:
                 text.remove()
@@ -252,18 +255,20 @@ def _labeller(axis: Axes, panel: numbers.FrontPanel) -> Late:
     return late
 
 
-def _put(text: Annotation, point: tuple[float, float], box: Box, leader: bool, scale: float) -> None:
+def _put(text: Annotation, point: tuple[float, float], box: Box, scale: float) -> None:
     """Moves an annotation to its box; distances are kept in points, so that any resolution shows the same."""
     text.set_position(((box.left + 1 - point[0]) * scale, (box.bottom + 1 - point[1]) * scale))
     text.set_anncoords("offset points")
     text.set_verticalalignment("bottom")
     text.set_horizontalalignment("left")
-    if leader:
-        axis = text.axes
-        assert axis is not None  # annotations here are made by an axes
-        x, y = leader_end(point, box)
-        axis.annotate("", text.xy, ((x - point[0]) * scale, (y - point[1]) * scale), textcoords="offset points",
-                      arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4})
+
+
+def _leader(axis: Axes, text: Annotation, point: tuple[float, float], box: Box, scale: float) -> None:
+    """A thin line from the label's box to its point."""
+    x, y = leader_end(point, box)
+    arrow = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
+    axis.annotate("", text.xy, ((x - point[0]) * scale, (y - point[1]) * scale), textcoords="offset points",
+                  arrowprops=arrow)
 
 
 def _pixels(axis: Axes, x: float, y: float) -> tuple[float, float]:
@@ -427,7 +432,7 @@ def _alt(info: Info) -> str:
         return f"Lines of the overhead in {panels} over r = {ratios}, for {joined(list(names))}."
     if isinstance(info, numbers.FrontFigure):
         words = [f"{panel.title}: {', '.join(point.label for point in panel.front)}" for panel in info.panels]
-        return f"Added parameters against added {info.y.word}: less is better in both. On the front: {'; '.join(words)}."
+        return f"Added parameters against added {info.y.word}, less being better. On the front: {'; '.join(words)}."
     if isinstance(info, numbers.StageFigure):
         panels = joined([panel.currency.word for panel in info.panels])
         return f"Bars of the {panels} that {joined(list(info.labels))} add in each of {len(info.stages)} stages."

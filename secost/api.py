@@ -1,0 +1,79 @@
+"""The command line's verbs as functions. `secost.profile` and the others are these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from secost.errors import BadSpecError
+from secost.records import Record
+from secost.spec import DEFAULT_REDUCTIONS, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from secost.networks.sources import Example
+    from secost.sweeps.runner import Listener
+
+
+def profile(
+    model: str | nn.Module, attentions: Sequence[str] = ("se",), reductions: Sequence[int] = DEFAULT_REDUCTIONS, *,
+    placement: str = "auto", integration: str = "standard", stages: Sequence[int] | None = None,
+    resolution: int | None = 224, example: Example | None = None, batch: int = 1, backend: str = "eager",
+    precision: str = "fp32", device: str = "cpu", threads: int = 1, latency: bool = True, seconds: float = 20.0,
+    target: float = 0.01, seed: int = 0, out: str | Path | None = None, listener: Listener | None = None,
+) -> list[Record]:
+    """What attention costs on one network: a record a variant, the one without attention first.
+
+    `model` is a name (`resnet50`, `torchvision:vgg16`, `net.py:factory`) or a module, which is left as it was found.
+    `seconds` limits the latency rounds of all variants together, `target` is the half-width of the intervals at which
+    they end earlier. With `out` (and a name) the records are kept in a run in that folder, and the same call resumes it.
+    Raises SecostError with one line for a wrong request; a network that fails gives records with status "failed".
+    """
+    from secost.sweeps.runner import run_in_memory, run_in_store
+    from secost.sweeps.store import RunStore
+
+    named = isinstance(model, str)
+    spec = Spec.from_dict(
+        {
+            "models": model if isinstance(model, str) else type(model).__name__, "attention": list(attentions),
+            "reductions": list(reductions), "placement": placement, "integration": integration,
+            "stages": None if stages is None else list(stages), "resolution": None if example is not None else resolution,
+            "batch": batch, "backend": backend, "precision": precision, "device": device, "threads": threads,
+            "latency": latency, "seconds": seconds, "target": target, "seed": seed,
+        }
+    )
+    if out is None:
+        return run_in_memory(spec, listener, None if isinstance(model, str) else model, example)
+    if not named:
+        raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
+    from secost.meters.environment import describe
+
+    with RunStore.create_or_resume(Path(out), spec, describe()) as store:
+        return run_in_store(spec, store, listener, strict=True, example=example)
+
+
+def sweep(
+    spec: str | Path | Spec, out: str | Path, *, retry_failed: bool = False, listener: Listener | None = None
+) -> list[Record]:
+    """Carry out a grid (a TOML file or a Spec) into a run folder, one commit a record; the same call resumes it."""
+    from secost.meters.environment import describe
+    from secost.sweeps.runner import check_models, run_in_store
+    from secost.sweeps.store import RunStore
+
+    spec = spec if isinstance(spec, Spec) else Spec.from_toml(spec)
+    check_models(spec)
+    with RunStore.create_or_resume(Path(out), spec, describe()) as store:
+        return run_in_store(spec, store, listener, retry_failed)
+
+
+def report(run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None) -> list[Path]:
+    """Render a run again: the files written, in `out` or in the run's own folder."""
+    from secost.reporting.pages import write_report
+    from secost.reporting.report import build_report
+    from secost.sweeps.store import read_run
+
+    spec, records, environments = read_run(Path(run))
+    return write_report(build_report(records, spec.to_dict(), environments), Path(out or run), formats)
+

@@ -1,0 +1,152 @@
+"""`secost sites` and `secost list`: what a network has, and what secost has."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from secost.cli import options
+from secost.cli.measuring import Model
+from secost.cli.rendering import print_rows
+from secost.errors import UnknownNameError
+
+listing = typer.Typer(help="List models, attention, placements or backends.", no_args_is_help=True, rich_markup_mode=None)
+_FORMATS = ("table", "json", "csv")
+
+
+def sites(
+    model: Model,
+    placement: options.Placement = None, integration: options.Integration = None, stages: options.Stages = None,
+    resolution: options.Resolution = None, example: options.Example = None,
+    allow_download: options.Download = False,
+    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File to write instead of stdout.")] = None,
+) -> int:
+    """Where attention can sit in a network."""
+    options.check_format(format, _FORMATS)
+    chosen = options.integers("stages", stages) if stages and stages != "all" else None
+    from secost.networks import surgery
+    from secost.networks.sources import load, load_example
+
+    net = load(model, allow_download)
+    found = surgery.sites(
+        net, placement or "auto", integration or "standard", chosen,
+        options.integers("resolution", resolution)[0] if resolution else 224,
+        load_example(example) if example else None,
+    )
+    rows = [_row(site) for site in found]
+    _put(f"{model}: {len(rows)} sites", rows, format, output)
+    return 0
+
+
+def _row(site: Any) -> dict[str, Any]:
+    return {
+        "path": site.path, "side": site.side, "channels": site.channels, "height": site.height, "width": site.width,
+        "stage": site.stage, "placement": site.placement, "calls": site.calls, "occupied_by": site.occupied_by or "",
+    }
+
+
+@listing.command("models")
+def list_models(
+    pattern: Annotated[str, typer.Argument(help="A name with * in it.")] = "*",
+    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+) -> int:
+    """Names of networks: timm's bare, others with their prefix."""
+    from fnmatch import fnmatch
+
+    from secost.networks.sources import SOURCES
+
+    rows = []
+    for name in SOURCES.names():
+        source = SOURCES.get(name)
+        prefix = "" if name == "timm" else f"{name}:"
+        rows += [{"model": f"{prefix}{model}", "source": name} for model in source.names() if fnmatch(model, pattern)]
+    _put(f"{len(rows)} networks", rows, format, None)
+    return 0
+
+
+@listing.command("attention")
+def list_attention(format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table") -> int:
+    """Kinds of attention, what they do and where they come from."""
+    from secost.networks.attention import ATTENTION
+
+    kinds = [ATTENTION.get(name) for name in ATTENTION.names()]
+    rows = [
+        {
+            "attention": kind.name, "reduction": "yes" if kind.has_reduction else "no", "summary": kind.summary,
+            "parameters": " ".join((kind.params.__doc__ or "").split()), "citation": kind.citation,
+        }
+        for kind in kinds
+    ]
+    _put(f"{len(rows)} attentions, beside none (stripped) and native (as shipped)", rows, format, None)
+    return 0
+
+
+@listing.command("placements")
+def list_placements(format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table") -> int:
+    """Which sites a placement chooses."""
+    from secost.glossary import PLACEMENTS
+
+    rows = [{"placement": name, "sites": meaning} for name, meaning in PLACEMENTS.items()]
+    _put("placements", rows, format, None)
+    return 0
+
+
+@listing.command("backends")
+def list_backends(format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table") -> int:
+    """What can run a network here."""
+    from secost.meters.backends import BACKENDS
+
+    rows = []
+    for name in BACKENDS.names():
+        backend = BACKENDS.get(name)
+        rows.append({
+            "backend": name, "summary": backend.summary, "precisions": ", ".join(backend.precisions),
+            "devices": ", ".join(backend.devices),
+        })
+    _put("backends", rows, format, None)
+    return 0
+
+
+def _put(title: str, rows: list[dict[str, Any]], format: str, output: str | None) -> None:
+    if format not in _FORMATS:
+        raise UnknownNameError("format", format, _FORMATS)
+    if format == "table" and output is None:
+        print_rows(title, rows, sys.stdout)
+        return
+    from secost.cleaning import for_csv, to_json
+
+    if format == "json":
+        text = to_json(rows, indent=2) + "\n"
+    elif format == "csv":
+        import csv
+        import io
+
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(rows[0] if rows else [])
+        writer.writerows([[for_csv(value) for value in row.values()] for row in rows])
+        text = buffer.getvalue()
+    else:
+        import io
+
+        buffer = io.StringIO()
+        print_rows(title, rows, buffer)
+        text = buffer.getvalue()
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        _write(output, text)
+
+
+def _write(output: str, text: str) -> None:
+    from pathlib import Path
+
+    from secost.errors import RunError
+
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"can't write {output!r}: {error.strerror or error}") from None

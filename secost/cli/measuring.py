@@ -1,0 +1,188 @@
+"""`secost profile` and `secost sweep`: what attention costs, on one network or over a grid."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from secost.cli import options
+from secost.cli.progress import listening, note
+from secost.cli.rendering import show, write_pages
+from secost.errors import BadSpecError
+from secost.records import FAILED, Record
+from secost.spec import Spec
+
+if TYPE_CHECKING:
+    from secost.spec import Comparison
+
+Model = Annotated[str, typer.Argument(help="resnet50, torchvision:vgg16, transformers:resnet, net.py:factory, pkg:factory")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="A network; may be given several times.")]
+
+
+def profile(
+    model: Model,
+    reductions: options.Reductions = None, attention: options.Attention = None, placement: options.Placement = None,
+    integration: options.Integration = None, stages: options.Stages = None, resolution: options.Resolution = None,
+    example: options.Example = None, batch: options.Batch = None, backend: options.Backend = None,
+    precision: options.Precision = None, device: options.Device = None, threads: options.Threads = None,
+    latency: options.Latency = None, seconds: options.Seconds = None, target: options.Target = None,
+    seed: options.Seed = None, allow_download: options.Download = False,
+    reconcile: Annotated[bool, typer.Option("--reconcile", help="Show every tool's count of this network.")] = False,
+    format: options.Format = "table", output: options.Output = None, quiet: options.Quiet = False,
+    dry_run: options.DryRun = False,
+) -> int:
+    """What attention costs on one network: counts, latency, table, and with -o a run and its report."""
+    options.check_format(format)
+    values = options.spec_values(
+        reductions=reductions, attention=attention, placement=placement, integration=integration, stages=stages,
+        resolution=resolution, batch=batch, backend=backend, precision=precision, device=device, threads=threads,
+        latency=latency, seconds=seconds, target=target, seed=seed,
+    )
+    spec = Spec.from_dict({"models": model, "allow_download": allow_download, **values})
+    if reconcile:
+        return _reconcile(spec, example, format)
+    if dry_run:
+        return _dry_run(spec, output)
+    inputs = _example(example)
+    if inputs is not None:
+        spec = spec.with_changes(resolution=None)
+    records = _profile(spec, inputs, output, quiet)
+    return _finish(records, spec, format, output)
+
+
+def sweep(
+    spec: Annotated[str | None, typer.Argument(help="A TOML spec; options given beside it win.")] = None,
+    models: Models = None,
+    reductions: options.Reductions = None, attention: options.Attention = None, placement: options.Placement = None,
+    integration: options.Integration = None, stages: options.Stages = None, resolution: options.Resolution = None,
+    batch: options.Batch = None, backend: options.Backend = None, precision: options.Precision = None,
+    device: options.Device = None, threads: options.Threads = None, latency: options.Latency = None,
+    seconds: options.Seconds = None, target: options.Target = None, seed: options.Seed = None,
+    allow_download: options.Download = False, format: options.Format = "table", output: options.Output = None,
+    quiet: options.Quiet = False, dry_run: options.DryRun = False, retry_failed: options.RetryFailed = False,
+) -> int:
+    """A grid over networks, attentions and settings, resumable: the same command goes on where it stopped."""
+    options.check_format(format)
+    values = options.spec_values(
+        models=models, reductions=reductions, attention=attention, placement=placement, integration=integration,
+        stages=stages, resolution=resolution, batch=batch, backend=backend, precision=precision, device=device,
+        threads=threads, latency=latency, seconds=seconds, target=target, seed=seed,
+    )
+    grid = _grid(spec, values, allow_download)
+    folder = output or str(Path("runs") / (Path(spec).stem if spec else "sweep"))
+    if dry_run:
+        return _dry_run(grid, folder)
+    from secost import api
+
+    with listening(_trials(grid), quiet) as listener:
+        records = api.sweep(grid, folder, retry_failed=retry_failed, listener=listener)
+    return _finish(records, grid, format, folder)
+
+
+def _grid(path: str | None, values: dict[str, Any], allow_download: bool) -> Spec:
+    if allow_download:
+        values["allow_download"] = True
+    if path is None:
+        return Spec.from_dict(values)
+    return Spec.from_toml(path).with_changes(**values)
+
+
+def _profile(spec: Spec, inputs: Any, output: str | None, quiet: bool) -> list[Record]:
+    from secost.meters.environment import describe
+    from secost.sweeps.runner import check_models, run_in_memory, run_in_store
+    from secost.sweeps.store import RunStore
+
+    check_models(spec)
+    with listening(_trials(spec), quiet) as listener:
+        if output is None:
+            return run_in_memory(spec, listener, example=inputs)
+        with RunStore.create_or_resume(Path(output), spec, describe()) as store:
+            return run_in_store(spec, store, listener, strict=True, example=inputs)
+
+
+def _finish(records: Sequence[Record], spec: Spec, format: str, output: str | None) -> int:
+    """Print, write the pages, and tell whether all trials were carried out."""
+    from secost.meters.environment import describe
+    from secost.sweeps.store import environment_id, read_run
+
+    machine = describe()
+    environments = read_run(Path(output))[2] if output else {environment_id(machine): machine}
+    show(records, spec, environments, format)
+    if output:
+        for path in write_pages(records, spec, environments, output, options.REPORT_FORMATS)[:1]:
+            note(f"report in {path.parent}")
+    failed = [record for record in records if record.status == FAILED]
+    for record in failed:
+        note(f"failed: {record.model} {record.label}: {record.error}")
+    return 1 if failed else 0
+
+
+def _example(name: str | None) -> Any:
+    if name is None:
+        return None
+    from secost.networks.sources import load_example
+
+    return load_example(name)
+
+
+def _trials(spec: Spec) -> int:
+    from secost.sweeps.runner import plan
+
+    return sum(len(comparison.trials) for comparison in plan(spec))
+
+
+def _dry_run(spec: Spec, output: str | None) -> int:
+    from secost.sweeps.runner import check_models, plan
+
+    check_models(spec)
+    comparisons = plan(spec)
+    done = _done(output, spec)
+    for comparison in comparisons:
+        typer.echo(_plan_line(comparison, done))
+    left = [c for c in comparisons if any(trial.key not in done for trial in c.trials)]
+    seconds = len(left) * ((spec.seconds if spec.latency else 0) + _COUNTING_SECONDS)
+    trials = sum(len(comparison.trials) for comparison in comparisons)
+    typer.echo(f"{trials} trials in {len(comparisons)} comparisons, {len(done)} done, at most about {seconds:.0f} s left")
+    return 0
+
+
+_COUNTING_SECONDS = 3  # loading and counting one network of ResNet-50's size on a small machine
+
+
+def _plan_line(comparison: Comparison, done: set[str]) -> str:
+    left = [trial.label for trial in comparison.trials if trial.key not in done]
+    finished = len(comparison.trials) - len(left)
+    return f"{comparison.setting.label}: {', '.join(left) or 'nothing left'}" + (f" ({finished} done)" if finished else "")
+
+
+def _done(output: str | None, spec: Spec) -> set[str]:
+    from secost.sweeps.store import DATABASE, RunStore
+
+    if output is None or not (Path(output) / DATABASE).exists():
+        return set()
+    with RunStore.open_readonly(Path(output)) as store:
+        if difference := store.spec.difference(spec):
+            raise BadSpecError(f"the run in {output!r} has another spec: {difference}")
+        return store.done_keys()
+
+
+def _reconcile(spec: Spec, example: str | None, format: str) -> int:
+    from secost.meters.reconcile import conventions
+    from secost.networks.cache import inputs_for
+    from secost.networks.sources import load
+
+    net = load(spec.models[0], spec.allow_download)
+    rows = conventions(net, inputs_for(net, spec.resolution[0], _example(example)))
+    if format == "json":
+        from secost.cleaning import to_json
+
+        typer.echo(to_json({"model": spec.models[0], "conventions": rows}, indent=2))
+        return 0
+    from secost.cli.rendering import print_rows
+
+    print_rows(f"{spec.models[0]}, one image: what each convention counts", rows, sys.stdout)
+    return 0

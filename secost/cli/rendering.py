@@ -1,0 +1,76 @@
+"""`secost report`, and how the other commands put results on stdout and into files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from secost.cli import options
+from secost.records import Record
+from secost.spec import Spec
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="The folder of a run.")],
+    output: Annotated[str | None, typer.Option("-o", "--output", help="Folder for the pages [the run's own].")] = None,
+    format: Annotated[str, typer.Option("--format", help="md, html, png, svg, csv, json; or table for stdout.")] = (
+        "md,html,png"
+    ),
+) -> int:
+    """Render a finished or half-finished run again: nothing is measured, torch is not imported."""
+    formats = options.words(format)
+    for name in formats:
+        options.check_format(name, (*options.FILE_FORMATS, "table"))
+    from secost.sweeps.store import read_run
+
+    spec, records, environments = read_run(Path(run))
+    if "table" in formats:
+        show(records, spec, environments, "table")
+    wanted = [name for name in formats if name != "table"]
+    for path in write_pages(records, spec, environments, output or run, wanted) if wanted else []:
+        typer.echo(str(path))
+    return 0
+
+
+def show(records: Sequence[Record], spec: Spec, environments: Mapping[str, Any], format: str) -> None:
+    """Print records on stdout in one format, and nothing else there."""
+    from secost.reporting.pages import render_text
+    from secost.reporting.report import build_report
+
+    width = shutil.get_terminal_size((120, 24)).columns
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    text = render_text(build_report(list(records), spec.to_dict(), dict(environments)), format, width, color)
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def write_pages(
+    records: Sequence[Record], spec: Spec, environments: Mapping[str, Any], folder: str, formats: Sequence[str]
+) -> list[Path]:
+    """Write the report's files and give their paths."""
+    from secost.reporting.pages import write_report
+    from secost.reporting.report import build_report
+
+    return write_report(build_report(list(records), spec.to_dict(), dict(environments)), Path(folder), formats)
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
+    """Plain rows as a table; numbers to the right, with thousands set apart."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from secost.cleaning import plain
+
+    table = Table(title=Text(plain(title)), title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(Text(name), justify="right" if isinstance(rows[0][name], int) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else plain(value)) for value in row.values()))
+    width = shutil.get_terminal_size((120, 24)).columns
+    Console(file=file, width=width, no_color=not file.isatty(), markup=False).print(table)
