@@ -172,7 +172,7 @@ class Spec:
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise BadSpecError(f"the spec {str(path)!r} is not TOML: {error}") from None
+            raise BadSpecError(f"the spec {str(path)!r} is not TOML: {_placed(error, text)}") from None
         return cls.from_dict(values)
 
     def difference(self, other: Spec) -> str | None:
@@ -195,6 +195,12 @@ def variant_label(attention: str, reduction: int | None) -> str:
 
 _SCALARS = {"latency": bool, "seconds": float, "target": float, "seed": int, "allow_download": bool}
 _INTEGER_LISTS = ("reductions", "batch", "threads")
+
+
+def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """The decoder's message, with a line and a column where it only says that the text ended too early."""
+    lines = text.splitlines() or [""]
+    return str(error).replace("at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}")
 
 
 def _singular(key: str) -> str:

@@ -222,7 +222,12 @@ def test_references_inside_figures_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_text_in_every_format(name: str) -> None:
-    check_hostile(name, (*TEXT_FORMATS, "html"))
+    check_hostile(name, TEXT_FORMATS)
+
+
+def test_hostile_names_stay_text_in_a_page() -> None:
+    check_hostile("".join(HOSTILE[:4]), ("html",))
+    check_hostile(" ".join(reversed(HOSTILE)), ("html",))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -231,7 +236,7 @@ def test_any_name_stays_text(name: str) -> None:
     check_hostile(name, TEXT_FORMATS)
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=30))
 def test_any_name_stays_text_in_pages_and_figures(name: str) -> None:
     check_hostile(name, ("html",))
@@ -338,3 +343,22 @@ def test_text_formats_do_not_pay_for_pandas_or_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_unknown_cautions_and_known_ones_both_have_a_next_step() -> None:
+    records = [replace(item, cautions=["drift", "made-up: detail"]) for item in one_variant()]
+    text = render_text(report_of(records), "md")
+    assert "**drift** (none, se r=16)" in text and "trust the overheads more than the milliseconds" in text
+    assert "**made-up: detail**" in text
+
+
+def test_a_page_of_several_environments_lists_each() -> None:
+    text = page_module.page(build_report(one_variant(), None, [{"cpu": "first"}, {"cpu": "second"}]))
+    assert "Environment 1" in text and "second" in text and "times of different ones are not compared" in text
+
+
+def test_the_date_is_the_only_thing_that_depends_on_when() -> None:
+    dated = build_report(one_variant(), None, ENVIRONMENT, created="2026-11-24")
+    undated = build_report(one_variant(), None, ENVIRONMENT)
+    first, second = render_text(dated, "md"), render_text(undated, "md")
+    assert first.replace("\n- Report made: 2026-11-24", "") == second

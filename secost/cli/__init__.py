@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -22,7 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: it starts in half the time
     pretty_exceptions_enable=False,
 )
-_UsageError = typer.BadParameter.__mro__[2]  # the base of all usage errors, in whichever click typer runs on
+# The base of all usage errors, in whichever click typer runs on.
+_UsageError: Any = typer.BadParameter.__mro__[2]
 _STOPPED = 130
 
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = typer.main.get_command(app).main(args=arguments, prog_name="secost", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except _UsageError as error:
-        return _complain(error.format_message(), 2)  # type: ignore[attr-defined]
+        return _complain(error.format_message(), 2)
     except SecostError as error:
         if debug:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
@@ -16,7 +17,7 @@ from secost.reporting import content
 from secost.reporting.report import Report
 
 WIDTH = 120
-_WIDE, _MEDIUM = 108, 64
+_WIDE, _MEDIUM = 108, 80
 
 
 def render_table(report: Report) -> dict[str, bytes]:
@@ -74,15 +75,18 @@ def _comparison(group: Group, width: int) -> RenderableType:
     rows = content.rows(group)
     if width < _MEDIUM:
         return Stack(_line(group.label, "bold"), *(_block(row) for row in rows))
-    return _table(group.label, rows, stacked=width < _WIDE)
+    if width < _WIDE:
+        notes = [_item(f"{row.label}: {row.note}", "yellow") for row in rows if row.note]
+        return Stack(_table(group.label, [replace(row, note="") for row in rows], stacked=True), *notes)
+    return _table(group.label, rows, stacked=False)
 
 
 def _table(title: str, rows: list[content.Row], stacked: bool) -> Table:
-    """One cell a currency; `stacked` puts total, addition and overhead on lines of their own."""
+    """One cell a currency; `stacked` puts total and overhead on lines of their own."""
     table = Table(title=_line(title, "bold"), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("Attention", overflow="fold", min_width=8)
     for cell in rows[0].cells:
-        table.add_column(cell.currency.title, justify="right", overflow="fold")
+        table.add_column(cell.currency.title, justify="right", overflow="fold", no_wrap=cell.currency.measured)
     noted = any(row.note for row in rows)
     if noted:
         table.add_column("Notes", overflow="fold", ratio=1)
@@ -105,7 +109,7 @@ def _block(row: content.Row) -> RenderableType:
     """One row as a list of lines, for terminals too narrow for a table."""
     lines: list[RenderableType] = [_line(row.label, "bold")]
     for cell in row.cells:
-        lines.append(_line(f"  {cell.currency.title}: {' '.join(filter(None, (cell.total, cell.overhead)))}"))
+        lines.append(_line(f"  {cell.currency.title}: {_cell(cell, stacked=False).plain}"))
     if row.note:
         lines.append(_line(f"  {row.note}", "yellow"))
     return Stack(*lines)

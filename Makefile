@@ -1,0 +1,36 @@
+# make demo: a fresh machine -> a virtual environment -> ResNet-50 over r with latency -> reports/demo
+# make test: the same environment -> the test suite
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-slow lint types check benchmark clean
+
+demo: $(READY)
+	$(BIN)/secost profile resnet50 -r 2,4,8,16,32 --seconds 90 -o reports/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: lint types test
+
+benchmark: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
