@@ -31,24 +31,34 @@ def profile(
     they end earlier. With `out` (and a name) the records are kept in a run in that folder, and the same call resumes it.
     Raises SecostError with one line for a wrong request; a network that fails gives records with status "failed".
     """
-    from secost.sweeps.runner import run_in_memory, run_in_store
-    from secost.sweeps.store import RunStore
-
     named = isinstance(model, str)
     spec = Spec.from_dict(
         {
-            "models": model if isinstance(model, str) else type(model).__name__, "attention": list(attentions),
+            "models": model if named else type(model).__name__, "attention": list(attentions),
             "reductions": list(reductions), "placement": placement, "integration": integration,
             "stages": None if stages is None else list(stages), "resolution": None if example is not None else resolution,
             "batch": batch, "backend": backend, "precision": precision, "device": device, "threads": threads,
             "latency": latency, "seconds": seconds, "target": target, "seed": seed,
         }
     )
-    if out is None:
-        return run_in_memory(spec, listener, None if isinstance(model, str) else model, example)
-    if not named:
+    if out is not None and not named:
         raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
+    return profile_spec(spec, net=None if isinstance(model, str) else model, example=example, out=out, listener=listener)
+
+
+def profile_spec(
+    spec: Spec, *, net: nn.Module | None = None, example: Example | None = None, out: str | Path | None = None,
+    listener: Listener | None = None,
+) -> list[Record]:
+    """`profile` for a spec that is made already: a wrong request raises, where `sweep` keeps a failed record."""
+    from secost.sweeps.runner import check_models, run_in_memory, run_in_store
+
+    if net is None:
+        check_models(spec)
+    if out is None:
+        return run_in_memory(spec, listener, net, example)
     from secost.meters.environment import describe
+    from secost.sweeps.store import RunStore
 
     with RunStore.create_or_resume(Path(out), spec, describe()) as store:
         return run_in_store(spec, store, listener, strict=True, example=example)

@@ -37,7 +37,7 @@ LONG = "path/to/some/rather/long/directory/of/networks/net.py:factory_of_a_netwo
 
 
 def long_names() -> list[Record]:
-    return [replace(item, model=LONG + item.model) for item in two_models()]
+    return [replace(item, model=LONG + item.model) for item in two_models()[:10]]
 
 
 @functools.cache

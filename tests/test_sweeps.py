@@ -123,3 +123,18 @@ def test_profile_leaves_a_module_of_the_users_as_it_was() -> None:
     assert list(before) == list(net.state_dict())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "secost", "sweep", "--model", f"{NETS}:residual", "--model", f"{NETS}:plain",
+               "--resolution", "32", "-r", "4", "--seconds", "3", "--target", "0.00001", "-o", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "plain" in line:  # the first network is finished, the second has begun
+                process.send_signal(signal.SIGINT)
+                break
+        error = process.stderr.read()
+    assert process.returncode == 130
+    assert "run the same command to go on" in error and "Traceback" not in error
+    assert [record.label for record in read_run(tmp_path / "run")[1]] == ["none", "se r=4"]

@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         result = typer.main.get_command(app).main(args=arguments, prog_name="secost", standalone_mode=False)
+        if result == _STOPPED:  # typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except _UsageError as error:
         return _complain(error.format_message(), 2)

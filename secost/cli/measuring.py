@@ -50,7 +50,10 @@ def profile(
     inputs = _example(example)
     if inputs is not None:
         spec = spec.with_changes(resolution=None)
-    records = _profile(spec, inputs, output, quiet)
+    from secost import api
+
+    with listening(_trials(spec), quiet) as listener:
+        records = api.profile_spec(spec, example=inputs, out=output, listener=listener)
     return _finish(records, spec, format, output)
 
 
@@ -89,19 +92,6 @@ def _grid(path: str | None, values: dict[str, Any], allow_download: bool) -> Spe
     if path is None:
         return Spec.from_dict(values)
     return Spec.from_toml(path).with_changes(**values)
-
-
-def _profile(spec: Spec, inputs: Any, output: str | None, quiet: bool) -> list[Record]:
-    from secost.meters.environment import describe
-    from secost.sweeps.runner import check_models, run_in_memory, run_in_store
-    from secost.sweeps.store import RunStore
-
-    check_models(spec)
-    with listening(_trials(spec), quiet) as listener:
-        if output is None:
-            return run_in_memory(spec, listener, example=inputs)
-        with RunStore.create_or_resume(Path(output), spec, describe()) as store:
-            return run_in_store(spec, store, listener, strict=True, example=inputs)
 
 
 def _finish(records: Sequence[Record], spec: Spec, format: str, output: str | None) -> int:
