@@ -28,7 +28,7 @@ def profile(
 
     `model` is a name (`resnet50`, `torchvision:vgg16`, `net.py:factory`) or a module, which is left as it was found.
     `seconds` limits the latency rounds of all variants together, `target` is the half-width of the intervals at which
-    they end earlier. With `out` (and a name) the records are kept in a run in that folder, and the same call resumes it.
+    they end earlier. With `out` (and a name) the records are kept in a run in that folder; the same call resumes it.
     Raises SecostError with one line for a wrong request; a network that fails gives records with status "failed".
     """
     named = isinstance(model, str)

@@ -30,7 +30,7 @@ def test_cost_comes_first_and_worth_stays_open() -> None:
     assert verdict.answer == "can't tell"
     assert verdict.sentences[0] == ("se r=16 adds 9.9 % parameters, 0.20 % MACs, 18 % memory traffic and 55 % kernels; "
                                     "measured +8.1 % [7.2, 9.0] time.")
-    assert "accuracy" in verdict.reason and "secost benefit" in verdict.next_step
+    assert "accuracy" in verdict.reason and "accuracy gain" in verdict.next_step
 
 
 def test_every_sentence_ends_and_is_one_line() -> None:

@@ -34,8 +34,8 @@ _OF_FEW: tuple[Callable[[Group], list[str]], ...] = (
 )
 
 _BRING_GAIN = (
-    "bring the accuracy gain: `secost benefit RUN --accuracy mine.csv` for yours, `secost benefit` for "
-    "published ones, `secost train` to measure it here"
+    "weigh the cost against the accuracy gain: train both networks with one recipe, or take the gain that a paper "
+    "reports within one table"
 )
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
-from typing import Annotated, Any
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Any, TextIO
 
 import typer
 
+from secost.cleaning import for_csv, to_json
 from secost.cli import options
 from secost.cli.measuring import Model
 from secost.cli.rendering import print_rows
-from secost.errors import UnknownNameError
+from secost.errors import RunError
 
 listing = typer.Typer(help="List models, attention, placements or backends.", no_args_is_help=True, rich_markup_mode=None)
 _FORMATS = ("table", "json", "csv")
+RowFormat = Annotated[str, typer.Option("--format", help="table, json or csv.")]
+RowOutput = Annotated[str | None, typer.Option("-o", "--output", help="File to write instead of stdout.")]
 
 
 def sites(
@@ -21,8 +28,8 @@ def sites(
     placement: options.Placement = None, integration: options.Integration = None, stages: options.Stages = None,
     resolution: options.Resolution = None, example: options.Example = None,
     allow_download: options.Download = False,
-    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
-    output: Annotated[str | None, typer.Option("-o", "--output", help="File to write instead of stdout.")] = None,
+    format: RowFormat = "table",
+    output: RowOutput = None,
 ) -> int:
     """Where attention can sit in a network."""
     options.check_format(format, _FORMATS)
@@ -51,11 +58,10 @@ def _row(site: Any) -> dict[str, Any]:
 @listing.command("models")
 def list_models(
     pattern: Annotated[str, typer.Argument(help="A name with * in it.")] = "*",
-    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    format: RowFormat = "table",
+    output: RowOutput = None,
 ) -> int:
     """Names of networks: timm's bare, others with their prefix."""
-    from fnmatch import fnmatch
-
     from secost.networks.sources import SOURCES
 
     rows = []
@@ -63,12 +69,12 @@ def list_models(
         source = SOURCES.get(name)
         prefix = "" if name == "timm" else f"{name}:"
         rows += [{"model": f"{prefix}{model}", "source": name} for model in source.names() if fnmatch(model, pattern)]
-    _put(f"{len(rows)} networks", rows, format, None)
+    _put(f"{len(rows)} networks", rows, format, output)
     return 0
 
 
 @listing.command("attention")
-def list_attention(format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table") -> int:
+def list_attention(format: RowFormat = "table", output: RowOutput = None) -> int:
     """Kinds of attention, what they do and where they come from."""
     from secost.networks.attention import ATTENTION
 
@@ -80,22 +86,22 @@ def list_attention(format: Annotated[str, typer.Option("--format", help="table, 
         }
         for kind in kinds
     ]
-    _put(f"{len(rows)} attentions, beside none (stripped) and native (as shipped)", rows, format, None)
+    _put(f"{len(rows)} attentions, beside none (stripped) and native (as shipped)", rows, format, output)
     return 0
 
 
 @listing.command("placements")
-def list_placements(format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table") -> int:
+def list_placements(format: RowFormat = "table", output: RowOutput = None) -> int:
     """Which sites a placement chooses."""
     from secost.glossary import PLACEMENTS
 
     rows = [{"placement": name, "sites": meaning} for name, meaning in PLACEMENTS.items()]
-    _put("placements", rows, format, None)
+    _put("placements", rows, format, output)
     return 0
 
 
 @listing.command("backends")
-def list_backends(format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table") -> int:
+def list_backends(format: RowFormat = "table", output: RowOutput = None) -> int:
     """What can run a network here."""
     from secost.meters.backends import BACKENDS
 
@@ -106,47 +112,29 @@ def list_backends(format: Annotated[str, typer.Option("--format", help="table, j
             "backend": name, "summary": backend.summary, "precisions": ", ".join(backend.precisions),
             "devices": ", ".join(backend.devices),
         })
-    _put("backends", rows, format, None)
+    _put("backends", rows, format, output)
     return 0
 
 
 def _put(title: str, rows: list[dict[str, Any]], format: str, output: str | None) -> None:
-    if format not in _FORMATS:
-        raise UnknownNameError("format", format, _FORMATS)
-    if format == "table" and output is None:
-        print_rows(title, rows, sys.stdout)
-        return
-    from secost.cleaning import for_csv, to_json
-
-    if format == "json":
-        text = to_json(rows, indent=2) + "\n"
-    elif format == "csv":
-        import csv
-        import io
-
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(rows[0] if rows else [])
-        writer.writerows([[for_csv(value) for value in row.values()] for row in rows])
-        text = buffer.getvalue()
-    else:
-        import io
-
-        buffer = io.StringIO()
-        print_rows(title, rows, buffer)
-        text = buffer.getvalue()
+    options.check_format(format, _FORMATS)
     if output is None:
-        sys.stdout.write(text)
-    else:
-        _write(output, text)
-
-
-def _write(output: str, text: str) -> None:
-    from pathlib import Path
-
-    from secost.errors import RunError
-
+        _write_rows(title, rows, format, sys.stdout)
+        return
+    buffer = io.StringIO()
+    _write_rows(title, rows, format, buffer)
     try:
-        Path(output).write_text(text, encoding="utf-8")
+        Path(output).write_text(buffer.getvalue(), encoding="utf-8")
     except OSError as error:
         raise RunError(f"can't write {output!r}: {error.strerror or error}") from None
+
+
+def _write_rows(title: str, rows: list[dict[str, Any]], format: str, file: TextIO) -> None:
+    if format == "table":
+        print_rows(title, rows, file)
+    elif format == "json":
+        file.write(to_json(rows, indent=2) + "\n")
+    else:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0] if rows else [])
+        writer.writerows([[for_csv(value) for value in row.values()] for row in rows])

@@ -21,14 +21,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secost.errors import BadSpecError, one_line
+from secost.errors import BadSpecError, SecostError, one_line
 
 CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
 
 
-class ForwardError(Exception):
+class ForwardError(SecostError):
     """The network's own forward failed; the message is one line."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secost.errors import BadSpecError, SecostError, one_line
+from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
 from secost.meters import environment
 from secost.meters.backends import get_backend, measuring
 from secost.meters.counts import (
@@ -50,6 +50,8 @@ from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
 from secost.sweeps.store import RunStore, environment_id
 
 CONTROL = "control"
+# What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
+_WRONG_REQUESTS = (BadSpecError, NoSiteError, ModelLoadError, MissingExtraError)
 _DIRECT_PASSES = 7
 
 
@@ -136,7 +138,7 @@ def run_comparison(
         with _Bench(net, comparison, spec, example, listener, strict) as bench:
             yield from bench.records()
     except Exception as error:
-        if strict and isinstance(error, SecostError):
+        if strict and isinstance(error, _WRONG_REQUESTS):
             raise
         for trial in comparison.trials:
             yield _failed(trial, error)

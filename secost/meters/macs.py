@@ -1,0 +1,286 @@
+"""MACs of a network's layers, by fvcore on real tensors, under handles set here instead of its own.
+
+fvcore traces with TorchScript, where a composite operation keeps its name (`matmul`, `einsum`, `lstm`), and leaves
+out what no output needs; `networks.tracing` sees the kernels that run. Two ways to one number, which `counts`
+holds against each other. fvcore's own table charges norms and pooling modules too, and depends on spelling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from secost.errors import CountError
+from secost.networks.cache import Uncacheable, cache_folder, fingerprint
+from secost.networks.tracing import attention_macs, eval_mode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fvcore.nn.jit_analysis import JitModelAnalysis
+
+# fvcore calls a handle with TorchScript values of an operation's operands and results.
+Handle = Callable[[Sequence[Any], Sequence[Any]], int]
+_CACHE_VERSION = 1  # rises with every change of a handle
+_FVCORE_LOGGERS = ("fvcore", "fvcore.nn.jit_analysis")
+
+
+def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """MACs of convolutions, linear layers, recurrent layers, matrix products and einsum.
+
+    Raises CountError inside a torch dispatch mode, where fvcore gives a wrong total without a word.
+    """
+    return fvcore_macs_by_module(net, inputs)[""]
+
+
+def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
+    """The same for every module by its path, what it contains included; `""` is the whole network."""
+    if _get_current_dispatch_mode() is not None:
+        raise CountError("fvcore miscounts inside a torch dispatch mode: leave the mode before counting")
+    with tracing_quietly(net):
+        from fvcore.nn.jit_analysis import JitModelAnalysis
+
+        analysis = quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
+        counts = analysis.by_module()
+    prefix = f"{_PlainOutputs.CHILD}."
+    found = {name.removeprefix(prefix): int(count) for name, count in counts.items() if name.startswith(prefix)}
+    return Counter({"": int(counts[""]), **found})
+
+
+def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """`fvcore_macs`, kept on disk under the network's content, as `networks.cache` keeps traces."""
+    path = _cache_path(net, inputs)
+    if path is not None:
+        with contextlib.suppress(OSError, ValueError):
+            return int(path.read_text(encoding="ascii"))
+    macs = fvcore_macs(net, inputs)
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_text(str(macs), encoding="ascii")
+            partial.replace(path)
+    return macs
+
+
+def _cache_path(net: nn.Module, inputs: tuple[Tensor, ...]) -> Path | None:
+    if os.environ.get("SECOST_CACHE") == "":
+        return None
+    try:
+        name = f"{fingerprint(net, inputs)}-{_CACHE_VERSION}-{version('fvcore')}"
+    except (Uncacheable, OSError):
+        return None
+    return cache_folder() / "macs" / f"{name}.txt"
+
+
+def quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
+    """An analysis that tells its result and nothing else: what was not counted is in `Cost.unsupported_ops`."""
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    return analysis
+
+
+@contextlib.contextmanager
+def tracing_quietly(net: nn.Module) -> Iterator[None]:
+    """Eval mode, no warnings, and afterwards the network and torch's globals as they were, also where it raises."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with (
+        eval_mode(net), _hooks_kept(net), _buffers_kept(net), _log_levels_kept(), torch.no_grad(),
+        torch.random.fork_rng(devices=[]), warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        # Fused in one operation, an attention layer's products could not be told.
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextlib.contextmanager
+def _hooks_kept(net: nn.Module) -> Iterator[None]:
+    """Remove hooks that came meanwhile: fvcore leaves its own on a network that raises."""
+    before = [(table, set(table)) for module in net.modules() for table in _hook_tables(module)]
+    try:
+        yield
+    finally:
+        for table, known in before:
+            for key in [key for key in table if key not in known]:
+                del table[key]
+
+
+def _hook_tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    return module._forward_hooks, module._forward_pre_hooks
+
+
+@contextlib.contextmanager
+def _buffers_kept(net: nn.Module) -> Iterator[None]:
+    """Give back buffers that a forward pass changed: a counter of calls, a running mean kept by hand."""
+    before = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in net.modules() for name, buffer in module._buffers.items() if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, name, buffer, value in before:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
+            module._buffers[name] = buffer
+
+
+@contextlib.contextmanager
+def _log_levels_kept() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _FVCORE_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _PlainOutputs(nn.Module):
+    """The network with its outputs as a plain tuple of tensors, which a jit trace can take."""
+
+    CHILD = "net"
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.add_module(self.CHILD, net)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_flat_tensors(self.net(*inputs)))
+
+
+def _flat_tensors(values: object) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, dict):
+        yield from _flat_tensors(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _flat_tensors(value)
+
+
+def _handles() -> dict[str, Handle]:
+    from fvcore.nn.jit_handles import conv_flop_jit, linear_flop_jit
+
+    return {
+        "aten::_convolution": conv_flop_jit, "aten::_convolution_mode": _convolution_by_mode,
+        "aten::linear": linear_flop_jit,
+        "aten::mm": _product, "aten::bmm": _product, "aten::matmul": _product, "aten::mv": _product,
+        "aten::dot": _product, "aten::vdot": _product, "aten::inner": _inner, "aten::tensordot": _tensordot,
+        "aten::addmm": _added_product, "aten::baddbmm": _added_product,
+        "aten::einsum": _einsum, "aten::scaled_dot_product_attention": _attention,
+        **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
+    }
+
+
+def _shape(value: Any) -> list[int]:
+    from fvcore.nn.jit_handles import get_shape
+
+    return list(get_shape(value))
+
+
+def _listed(value: Any) -> list[Any]:
+    """The members of a TorchScript list."""
+    return list(value.node().inputs())
+
+
+def _convolution_by_mode(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """`padding="same"` and `"valid"`, which TorchScript has as an operation of its own."""
+    return math.prod(_shape(outputs[0])) * math.prod(_shape(inputs[1])[1:])
+
+
+def _product(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    return math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
+
+
+def _added_product(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    return _product(inputs[1:3], outputs)
+
+
+def _inner(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    left, right = _shape(inputs[0]), _shape(inputs[1])
+    return math.prod(_shape(outputs[0])) * left[-1] if left and right else 0
+
+
+def _tensordot(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    left, dims = _shape(inputs[0]), inputs[2].toIValue()
+    return math.prod(_shape(outputs[0])) * math.prod(left[dim] for dim in dims)
+
+
+def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    return attention_macs(*(_shape(value) for value in inputs[:3]))
+
+
+def _recurrent(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Each weight matrix is applied once a step and sample. The input is (steps, samples, width) or the like."""
+    from_state = 1 if isinstance(inputs[1].type(), torch._C.ListType) else 2  # gru and rnn have one state, no list
+    weights = _listed(inputs[2]) if from_state == 1 else _listed(inputs[2])
+    return math.prod(_shape(inputs[0])[:-1]) * sum(math.prod(s) for s in map(_shape, weights) if len(s) == 2)
+
+
+def _einsum(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    path = inputs[2].toIValue() if len(inputs) > 2 else None
+    return einsum_macs(inputs[0].toIValue(), [_shape(value) for value in _listed(inputs[1])], path)
+
+
+def einsum_macs(equation: str, shapes: Sequence[Sequence[int]], path: Sequence[int] | None = None) -> int:
+    """MACs of an einsum as torch carries it out: two operands at a time, from the left or along `path`.
+
+    Letters that only one operand has and nobody needs are summed up first. A pair without a letter to sum over is
+    a plain product, no MAC; sizes of 1 are no letters (they broadcast).
+    """
+    terms, output = _einsum_labels(equation, [len(shape) for shape in shapes])
+    operands = [
+        {label: size for label, size in zip(term, shape, strict=True) if size != 1}
+        for term, shape in zip(terms, shapes, strict=True)
+    ]
+    macs, steps = 0, list(path or ())
+    while len(operands) > 1:
+        first, second = (steps.pop(0), steps.pop(0)) if steps else (0, 1)
+        a, b = operands[first], operands[second]
+        operands = [item for index, item in enumerate(operands) if index not in (first, second)]
+        needed = set(output).union(*operands)
+        both = {**a, **b}
+        kept = {label: size for label, size in both.items() if label in needed or (label in a and label in b)}
+        if kept.keys() - needed:
+            macs += math.prod(kept.values())
+        result = {label: size for label, size in kept.items() if label in needed}
+        operands = [*operands, result] if path else [result, *operands]
+    return macs
+
+
+def _einsum_labels(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """Each operand's labels and the output's; an ellipsis stands for `.1`, `.2`, ... counted from the right."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    widest = 0
+    labels = []
+    for term, rank in zip(terms, ranks, strict=True):
+        hidden = rank - len(term.replace("...", ""))
+        widest = max(widest, hidden)
+        labels.append(_expand(term, hidden))
+    if arrow:
+        return labels, _expand(right, widest)
+    counts = Counter(label for term in terms for label in term.replace("...", ""))
+    return labels, _expand("...", widest) + sorted(label for label, count in counts.items() if count == 1)
+
+
+def _expand(term: str, hidden: int) -> list[str]:
+    before, dots, after = term.partition("...")
+    return [*before, *(f".{index}" for index in range(hidden, 0, -1) if dots), *after]
