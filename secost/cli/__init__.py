@@ -12,7 +12,6 @@ from typing import Any
 
 import typer
 
-from secost.cleaning import plain
 from secost.cli import inspecting, measuring, rendering
 from secost.errors import SecostError, one_line
 
@@ -81,5 +80,7 @@ def run() -> None:
 
 
 def _complain(message: str, code: int) -> int:
+    from secost.cleaning import plain
+
     print(f"secost: error: {plain(message)}", file=sys.stderr)
     return code

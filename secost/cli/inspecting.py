@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from secost.cleaning import for_csv, to_json
 from secost.cli import options
 from secost.cli.measuring import Model
 from secost.cli.rendering import print_rows
@@ -62,6 +59,8 @@ def list_models(
     output: RowOutput = None,
 ) -> int:
     """Names of networks: timm's bare, others with their prefix."""
+    from fnmatch import fnmatch
+
     from secost.networks.sources import SOURCES
 
     rows = []
@@ -130,6 +129,10 @@ def _put(title: str, rows: list[dict[str, Any]], format: str, output: str | None
 
 
 def _write_rows(title: str, rows: list[dict[str, Any]], format: str, file: TextIO) -> None:
+    import csv
+
+    from secost.cleaning import for_csv, to_json
+
     if format == "table":
         print_rows(title, rows, file)
     elif format == "json":

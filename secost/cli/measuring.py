@@ -12,12 +12,10 @@ import typer
 from secost.cli import options
 from secost.cli.progress import listening, note
 from secost.cli.rendering import show, write_pages
-from secost.errors import BadSpecError
-from secost.records import FAILED, Record
-from secost.spec import Spec
 
 if TYPE_CHECKING:
-    from secost.spec import Comparison
+    from secost.records import Record
+    from secost.spec import Comparison, Spec
 
 Model = Annotated[str, typer.Argument(help="resnet50, torchvision:vgg16, transformers:resnet, net.py:factory, pkg:factory")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A network; may be given several times.")]
@@ -42,6 +40,8 @@ def profile(
         resolution=resolution, batch=batch, backend=backend, precision=precision, device=device, threads=threads,
         latency=latency, seconds=seconds, target=target, seed=seed,
     )
+    from secost.spec import Spec
+
     spec = Spec.from_dict({"models": model, "allow_download": allow_download, **values})
     if reconcile:
         return _reconcile(spec, example, format)
@@ -87,6 +87,8 @@ def sweep(
 
 
 def _grid(path: str | None, values: dict[str, Any], allow_download: bool) -> Spec:
+    from secost.spec import Spec
+
     if allow_download:
         values["allow_download"] = True
     if path is None:
@@ -97,6 +99,7 @@ def _grid(path: str | None, values: dict[str, Any], allow_download: bool) -> Spe
 def _finish(records: Sequence[Record], spec: Spec, format: str, output: str | None) -> int:
     """Print, write the pages, and tell whether all trials were carried out."""
     from secost.meters.environment import describe
+    from secost.records import FAILED
     from secost.sweeps.store import environment_id, read_run
 
     machine = describe()
@@ -150,6 +153,7 @@ def _plan_line(comparison: Comparison, done: set[str]) -> str:
 
 
 def _done(output: str | None, spec: Spec) -> set[str]:
+    from secost.errors import BadSpecError
     from secost.sweeps.store import DATABASE, RunStore
 
     if output is None or not (Path(output) / DATABASE).exists():

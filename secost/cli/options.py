@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from secost.errors import BadSpecError, UnknownNameError
-from secost.spec import ALL_STAGES
 
 STDOUT_FORMATS = ("table", "json", "csv", "md")
 FILE_FORMATS = ("md", "html", "png", "svg", "csv", "json")
@@ -51,7 +50,7 @@ def spec_values(**given: Any) -> dict[str, Any]:
         elif name in _WORDS:
             values[name] = words(value)
         elif name == "stages":
-            values[name] = None if value == ALL_STAGES else integers(name, value)
+            values[name] = None if value == "all" else integers(name, value)
         else:
             values[name] = value
     return values

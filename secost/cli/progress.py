@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from secost.cleaning import plain
-
 if TYPE_CHECKING:
     from secost.sweeps.runner import Listener
 
@@ -29,6 +27,8 @@ def listening(trials: int, quiet: bool) -> Iterator[Listener]:
 
 def note(text: str) -> None:
     """One line for the user on stderr."""
+    from secost.cleaning import plain
+
     print(f"secost: {plain(text)}", file=sys.stderr)
 
 
@@ -43,6 +43,7 @@ def _bar() -> Any:
 
 
 def _bar_listener(bar: Any, trials: int) -> Listener:
+    from secost.cleaning import plain
     from secost.sweeps.runner import Listener
 
     task = bar.add_task("starting", total=trials)

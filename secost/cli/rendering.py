@@ -7,13 +7,15 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from secost.cli import options
-from secost.records import Record
-from secost.spec import Spec
+
+if TYPE_CHECKING:
+    from secost.records import Record
+    from secost.spec import Spec
 
 
 def report(

@@ -1,57 +1,45 @@
 """What a network costs on paper: parameters, MACs, other operations, memory traffic, operations launched.
 
-MACs are fvcore's, through handles set here under one named convention, and are checked against torch's own counter on
-the graph of `networks.tracing`; a difference is an error. Everything else is summed over that graph. All figures are
-for one image. Attention's cost is additive over sites: each distinct (attention, channels, height, width, reduction)
-is traced once.
+Conventions. A MAC is one multiply-add of a convolution, a linear or recurrent layer, a matrix product or an einsum,
+or one multiplication of a gate with an element of its map (`MAC_CONVENTION`); biases are none. MACs are fvcore's
+(`macs`) and are checked against torch's own counter on the graph of `networks.tracing`; a difference is an error.
+`other_ops` are what `operations` says; `activations` are elements put out by layers and matrix products; `memory_bytes`
+is what all operations read and write as eager PyTorch runs them, one by one, and `kernels` how many they are, both
+without views and allocations. All of it is for one image, in eval mode, whatever mode the network is in.
+
+Attention's cost is additive over sites: each distinct (attention, channels, height, width, reduction) is traced once,
+and all that one variant needs in the same trace.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.overrides import TorchFunctionMode
 
 from secost.errors import CountError
+from secost.meters.macs import cached_fvcore_macs, fvcore_macs, fvcore_macs_by_module
+from secost.meters.operations import other_ops
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import attached_paths, build_placed, seeded
-from secost.networks.tracing import Graph, Node, attention_macs, eval_mode, trace
+from secost.networks.tracing import Graph, Node, trace
+
+__all__ = [
+    "MAC_CONVENTION", "Cost", "SiteCost", "attention_cost", "by_site", "by_stage", "fvcore_macs", "graph_cost",
+    "native_cost", "network_cost", "node_macs",
+]
 
 MAC_CONVENTION = (
     "conv + linear + matmul + einsum + gating product, one MAC per multiply-add, no bias, no norm, no pooling"
 )
-
-_WORDS_ELEMENTWISE = (
-    "add sub rsub mul div neg abs exp log sqrt rsqrt pow square reciprocal sigmoid tanh relu relu6 silu gelu hardswish "
-    "hardsigmoid hardtanh leaky_relu elu celu mish softplus _prelu_kernel prelu clamp clamp_min clamp_max maximum minimum "
-    "addcmul addcdiv erf where lerp masked_fill threshold log_sigmoid_forward bitwise_not logical_not eq ne lt le gt ge"
-)
-_WORDS_REDUCTIONS = (
-    "mean sum amax amin max min var std var_mean std_mean _softmax softmax logsumexp prod norm linalg_vector_norm cumsum "
-    "argmax avg_pool2d _adaptive_avg_pool2d _adaptive_avg_pool1d adaptive_max_pool2d max_pool2d_with_indices avg_pool1d "
-    "adaptive_avg_pool2d max_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d topk sort"
-)
-_WORDS_COPIES = (
-    "clone copy _to_copy cat stack constant_pad_nd reflection_pad2d replication_pad2d contiguous fill zero zeros ones full "
-    "zeros_like ones_like full_like arange index index_put gather scatter roll flip repeat new_zeros new_ones new_full "
-    "scalar_tensor lift_fresh_copy native_dropout slice_scatter embedding index_select unfold im2col pixel_shuffle "
-    "pixel_unshuffle channel_shuffle native_channel_shuffle linspace tril triu masked_select _unsafe_index meshgrid"
-)
-_ELEMENTWISE = frozenset(_WORDS_ELEMENTWISE.split())
-_REDUCTIONS = frozenset(_WORDS_REDUCTIONS.split())
-_COPIES = frozenset(_WORDS_COPIES.split())
-_NORM_MARKS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
-_NORM_OPS_PER_ELEMENT = 2  # one multiplication and one addition, as inference runs a norm with folded statistics
+_VECTOR_PRODUCTS = frozenset(("mv", "dot", "vdot"))  # torch's counter has no rule for them
+_SHARES = ("params", "macs", "other_ops", "memory_bytes", "kernels")
 
 
 @dataclass(frozen=True)
@@ -67,19 +55,7 @@ class Cost:
     unsupported_ops: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.params + other.params, self.macs + other.macs, self.other_ops + other.other_ops,
-            self.activations + other.activations, self.memory_bytes + other.memory_bytes, self.kernels + other.kernels,
-            self.unsupported_ops + other.unsupported_ops,
-        )
-
-    def times(self, calls: int) -> Cost:
-        """The cost of being called several times with one set of parameters."""
-        return Cost(
-            self.params, self.macs * calls, self.other_ops * calls, self.activations * calls,
-            self.memory_bytes * calls, self.kernels * calls,
-            Counter({op: count * calls for op, count in self.unsupported_ops.items()}),
-        )
+        return Cost(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -90,42 +66,48 @@ class SiteCost:
     cost: Cost
 
 
+class _UnitKey(NamedTuple):
+    """What the cost of one attention module on one map depends on."""
+
+    attention: str
+    reduction: int | None
+    site: tuple[int, int, int]  # channels, height, width that it is built for
+    map: tuple[int, int]
+    channels_last: bool
+
+
 def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Cost:
     """The cost of a network for one image; `graph` is the trace of this very network.
 
     Raises CountError where fvcore and torch's own counter disagree on convolutions, linear layers and products.
     """
-    macs = fvcore_macs(net, inputs)
-    _cross_check(macs, graph, type(net).__name__)
+    # A graph of real tensors may depend on their values, so that nothing about it is kept.
+    layers = cached_fvcore_macs(net, inputs) if graph.on_meta else fvcore_macs(net, inputs)
+    _cross_check(layers, graph, type(net).__name__)
     gates = gate_elements(graph, find_attention(graph, attached_paths(net)))
-    return graph_cost(graph, macs, gates, sum(parameter.numel() for parameter in net.parameters()))
+    return graph_cost(graph, gates, _parameters(net))
 
 
 def attention_cost(net: nn.Module, sites: Sequence[Site], attention: str, reduction: int | None,
-                   known: dict[tuple[Any, ...], Cost]) -> list[SiteCost]:
-    """What an attention adds at each site. `known` keeps units traced already, by their shape, kind and r."""
+                   known: dict[Any, Cost]) -> list[SiteCost]:
+    """What an attention adds at each site. `known` keeps units traced already, for the next call."""
+    needed = {_key(site, size, attention, reduction): site for site in sites for size in site.maps}
+    missing = {key: site for key, site in needed.items() if key not in known}
+    if missing:
+        known.update(_unit_costs(net, missing))
     costs = []
     for site in sites:
-        total: Cost | None = None
-        for height, width in site.maps:
-            key = (attention, reduction, site.channels, height, width)
-            if key not in known:
-                known[key] = _unit_cost(net, site, attention, reduction, height, width)
-            unit = known[key]
-            total = unit if total is None else total + Cost(**{**vars(unit), "params": 0})
-        costs.append(SiteCost(site, total or Cost()))
+        calls = [known[_key(site, size, attention, reduction)] for size in site.maps]
+        once = [unit if index == 0 else replace(unit, params=0) for index, unit in enumerate(calls)]
+        costs.append(SiteCost(site, sum(once, Cost())))
     return costs
 
 
 def native_cost(graph: Graph, net: nn.Module, paths: Sequence[str]) -> Cost:
     """The share of a network's own attention, read off its graph: the modules at `paths`."""
-    gates = gate_elements(graph, find_attention(graph))
-    inside = _under(paths)
-    nodes = [(index, node) for index, node in enumerate(graph.nodes) if inside(node.path)]
+    nodes, gates = _inside(graph, paths, gate_elements(graph, find_attention(graph)))
     params = {id(p): p.numel() for path in paths for p in net.get_submodule(path).parameters()}
-    own = {index: count for index, count in gates.items() if inside(graph.nodes[index].path)}
-    macs = sum(node.flop_macs for _, node in nodes)
-    return _sum_nodes(nodes, macs, own, sum(params.values()))
+    return _sum_nodes(nodes, gates, sum(params.values()))
 
 
 def by_stage(costs: Sequence[SiteCost]) -> list[dict[str, int]]:
@@ -151,149 +133,130 @@ def by_site(costs: Sequence[SiteCost]) -> list[dict[str, Any]]:
     ]
 
 
-_SHARES = ("params", "macs", "other_ops", "memory_bytes", "kernels")
+def graph_cost(graph: Graph, gates: dict[int, int], params: int) -> Cost:
+    """The cost of a whole graph: the MACs of its layers plus one for each element that a gate scales."""
+    return _sum_nodes(enumerate(graph.nodes), gates, params)
 
 
-def graph_cost(graph: Graph, macs: int, gates: dict[int, int], params: int) -> Cost:
-    """The cost of a whole graph: `macs` of its layers plus one for each element that a gate scales."""
-    return _sum_nodes(list(enumerate(graph.nodes)), macs, gates, params)
+def node_macs(node: Node) -> int:
+    """MACs of one operation of a graph, gating products left out."""
+    return node.in_numel if node.op in _VECTOR_PRODUCTS else node.flop_macs
 
 
-def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """MACs of convolutions, linear layers, matrix products and einsum, by fvcore on real tensors.
+def _cross_check(layers: int, graph: Graph, name: str) -> None:
+    """Raise CountError unless fvcore's count is the graph's.
 
-    Raises CountError inside a torch dispatch mode, where fvcore gives a wrong total without a word.
+    A TorchScript trace leaves out what no output depends on. Eager runs it, so it is counted, but from the graph.
     """
-    if _get_current_dispatch_mode() is not None:
-        raise CountError("fvcore miscounts inside a torch dispatch mode: leave the mode before counting")
-    plain = _PlainOutputs(net)
-    with quiet_trace(net):  # importing fvcore warns too: its losses are scripted
-        from fvcore.nn.jit_analysis import JitModelAnalysis
-
-        analysis = JitModelAnalysis(plain, inputs).set_op_handle(**_mac_handles())
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        return int(analysis.total())
-
-
-@contextmanager
-def quiet_trace(net: nn.Module) -> Iterator[None]:
-    """Trace with fvcore: eval mode, no warnings, and no hooks left behind where the network raises."""
-    before = {id(module): (set(module._forward_hooks), set(module._forward_pre_hooks)) for module in net.modules()}
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
-    try:
-        with eval_mode(net), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for module in net.modules():
-            hooks, pre_hooks = before.get(id(module), (set(), set()))
-            for table, known in ((module._forward_hooks, hooks), (module._forward_pre_hooks, pre_hooks)):
-                for key in [key for key in table if key not in known]:
-                    del table[key]
-
-
-class _PlainOutputs(nn.Module):
-    """The network with its outputs as a plain tuple of tensors, which a jit trace can take."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_flat_tensors(self.net(*inputs)))
-
-
-def _flat_tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        yield from _flat_tensors(list(values.values()))
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _flat_tensors(value)
-
-
-def _mac_handles() -> dict[str, Any]:
-    from fvcore.nn.jit_handles import (
-        addmm_flop_jit,
-        bmm_flop_jit,
-        conv_flop_jit,
-        einsum_flop_jit,
-        get_shape,
-        linear_flop_jit,
-    )
-
-    def matmul(inputs: Any, outputs: Any) -> int:
-        left, out = get_shape(inputs[0]), get_shape(outputs[0])
-        return math.prod(out) * left[-1]
-
-    def attention(inputs: Any, outputs: Any) -> int:
-        return attention_macs(*(get_shape(value) for value in inputs[:3]))
-
-    def baddbmm(inputs: Any, outputs: Any) -> Any:
-        return bmm_flop_jit(inputs[1:3], outputs)
-
-    return {
-        "aten::_convolution": conv_flop_jit, "aten::linear": linear_flop_jit, "aten::addmm": addmm_flop_jit,
-        "aten::mm": matmul, "aten::matmul": matmul, "aten::bmm": bmm_flop_jit, "aten::baddbmm": baddbmm,
-        "aten::einsum": einsum_flop_jit, "aten::scaled_dot_product_attention": attention,
-    }
-
-
-def _cross_check(macs: int, graph: Graph, name: str) -> None:
-    other = sum(node.flop_macs for node in graph.nodes)
-    if macs != other:
+    counted = {index: macs for index, node in enumerate(graph.nodes) if (macs := node_macs(node))}
+    if layers == sum(counted.values()):
+        return
+    needed = 0
+    for output in graph.outputs:
+        needed |= graph.ancestors[output]
+    if layers != sum(macs for index, macs in counted.items() if needed >> index & 1):
         raise CountError(
-            f"fvcore counts {macs:,} MACs in {name} and torch's counter {other:,}: neither is printed, "
-            "please report this network"
+            f"fvcore counts {layers:,} MACs in {name} and torch's counter {sum(counted.values()):,}: neither is "
+            "printed, please report this network"
         )
 
 
-def _unit_cost(net: nn.Module, site: Site, attention: str, reduction: int | None, height: int, width: int) -> Cost:
-    """One attention module on one map, traced and counted alone."""
-    with seeded():
-        module = build_placed(net, [site], attention, reduction)[0].attention.eval()
+def _key(site: Site, size: tuple[int, int], attention: str, reduction: int | None) -> _UnitKey:
+    return _UnitKey(attention, reduction, (site.channels, site.height, site.width), size, site.channels_last)
+
+
+def _unit_costs(net: nn.Module, units: dict[_UnitKey, Site]) -> dict[_UnitKey, Cost]:
+    """Each unit's cost, by tracing them all side by side: a trace has a fixed price."""
+    with seeded(), _UndrawnWeights():
+        placed = [build_placed(net, [site], key.attention, key.reduction)[0] for key, site in units.items()]
+    side_by_side = _SideBySide([item.attention for item in placed]).eval()
+    maps = tuple(_empty_map(net, key) for key in units)
+    graph = trace(side_by_side, maps)
+    layers = fvcore_macs_by_module(side_by_side, maps)
+    paths = [f"{_SideBySide.UNITS}.{index}" for index in range(len(placed))]
+    gates = gate_elements(graph, find_attention(graph, frozenset(paths)))
+    costs = {}
+    for key, path, module in zip(units, paths, side_by_side.units, strict=True):
+        nodes, own_gates = _inside(graph, [path], gates)
+        _cross_check_unit(layers[path], nodes, key)
+        costs[key] = _sum_nodes(nodes, own_gates, _parameters(module))
+    return costs
+
+
+def _cross_check_unit(layers: int, nodes: Sequence[tuple[int, Node]], key: _UnitKey) -> None:
+    counted = sum(node_macs(node) for _, node in nodes)
+    if layers != counted:
+        ratio = "" if key.reduction is None else f" r={key.reduction}"
+        raise CountError(
+            f"fvcore counts {layers:,} MACs in {key.attention}{ratio} at {'x'.join(map(str, (key.site[0], *key.map)))} "
+            f"and torch's counter {counted:,}: neither is printed, please report this attention"
+        )
+
+
+class _SideBySide(nn.Module):
+    """Attention modules that have nothing to do with each other, each on its own map."""
+
+    UNITS = "units"
+
+    def __init__(self, units: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.units = nn.ModuleList(units)
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        return tuple(unit(x) for unit, x in zip(self.units, maps, strict=True))
+
+
+class _UndrawnWeights(TorchFunctionMode):
+    """Zeros in place of drawn weights: counts don't depend on them, and drawing 11 million takes half the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            tensor = args[0] if args else kwargs["tensor"]
+            with torch.no_grad():
+                return tensor.zero_()
+        return func(*args, **kwargs)
+
+
+def _empty_map(net: nn.Module, key: _UnitKey) -> Tensor:
+    """A map of zeros as the unit gets it, in the network's precision and in its layout in memory."""
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
-    x = torch.ones(1, site.channels, height, width, dtype=like.dtype, device=like.device)
-    graph = trace(module, (x,))
-    macs = fvcore_macs(module, (x,))
-    _cross_check(macs, graph, f"{attention} r={reduction} at {site.channels}x{height}x{width}")
-    gates = gate_elements(graph, find_attention(graph, frozenset(("",))))
-    return graph_cost(graph, macs, gates, sum(parameter.numel() for parameter in module.parameters()))
+    channels, (height, width) = key.site[0], key.map
+    if key.channels_last:
+        return torch.zeros(1, height, width, channels, dtype=like.dtype, device=like.device).permute(0, 3, 1, 2)
+    return torch.zeros(1, channels, height, width, dtype=like.dtype, device=like.device)
 
 
-def _sum_nodes(nodes: Sequence[tuple[int, Node]], macs: int, gates: dict[int, int], params: int) -> Cost:
-    other_ops, activations, traffic, kernels = 0, 0, 0, 0
+def _inside(
+    graph: Graph, paths: Sequence[str], gates: dict[int, int]
+) -> tuple[list[tuple[int, Node]], dict[int, int]]:
+    """The nodes and the gates that ran in the modules at these paths."""
+
+    def within(path: str) -> bool:
+        return any(path == parent or path.startswith(f"{parent}.") for parent in paths)
+
+    nodes = [(index, node) for index, node in enumerate(graph.nodes) if within(node.path)]
+    return nodes, {index: gates[index] for index, _ in nodes if index in gates}
+
+
+def _sum_nodes(nodes: Iterable[tuple[int, Node]], gates: dict[int, int], params: int) -> Cost:
+    macs, others, activations, traffic, kernels = sum(gates.values()), 0, 0, 0, 0
     unsupported: Counter[str] = Counter()
     for index, node in nodes:
         if node.op == "input" or node.view:
             continue
         kernels += 1
         traffic += node.bytes
-        if node.flop_macs:
+        if layer := node_macs(node):
+            macs += layer
             activations += node.numel
-        elif index in gates:
-            continue
-        else:
-            count = _other_ops(node)
-            if count is None:
-                unsupported[node.op] += 1
-            else:
-                other_ops += count
-    return Cost(params, macs + sum(gates.values()), other_ops, activations, traffic, kernels, unsupported)
+        elif index not in gates:
+            count = other_ops(node)
+            others += count or 0
+            unsupported.update([node.op] if count is None else [])
+    return Cost(params, macs, others, activations, traffic, kernels, unsupported)
 
 
-def _other_ops(node: Node) -> int | None:
-    """Elementary operations of a node that is no MAC: None where it is not known what it does."""
-    op = node.op.removesuffix("_")
-    if any(mark in op for mark in _NORM_MARKS):
-        return _NORM_OPS_PER_ELEMENT * node.numel
-    if op in _REDUCTIONS or op.startswith(("upsample", "_upsample")):
-        return max(node.in_numel, node.numel)
-    if op in _ELEMENTWISE:
-        return node.numel
-    return 0 if op in _COPIES else None
-
-
-def _under(paths: Sequence[str]) -> Any:
-    return lambda path: any(path == parent or path.startswith(f"{parent}.") for parent in paths)
+def _parameters(net: nn.Module) -> int:
+    """Learnable parameters, frozen ones too; tied ones once."""
+    return sum(parameter.numel() for parameter in net.parameters())

@@ -228,10 +228,9 @@ def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
 
 
 def _recurrent(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """Each weight matrix is applied once a step and sample. The input is (steps, samples, width) or the like."""
-    from_state = 1 if isinstance(inputs[1].type(), torch._C.ListType) else 2  # gru and rnn have one state, no list
-    weights = _listed(inputs[2]) if from_state == 1 else _listed(inputs[2])
-    return math.prod(_shape(inputs[0])[:-1]) * sum(math.prod(s) for s in map(_shape, weights) if len(s) == 2)
+    """Each weight matrix is applied once a step and sample; the input is (steps, samples, width) or the like."""
+    weights = (_shape(value) for value in _listed(inputs[2]))
+    return math.prod(_shape(inputs[0])[:-1]) * sum(math.prod(weight) for weight in weights if len(weight) == 2)
 
 
 def _einsum(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secost.meters.counts import fvcore_macs, network_cost, quiet_trace
+from secost.meters.counts import fvcore_macs, network_cost
+from secost.meters.macs import tracing_quietly
 from secost.networks.cache import cached_trace
 
 
@@ -37,7 +38,7 @@ def _fvcore_total(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
 
     analysis = FlopCountAnalysis(net, inputs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with quiet_trace(net):
+    with tracing_quietly(net):
         return int(analysis.total())
 
 
