@@ -126,7 +126,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(capsys: pytest.CaptureFi
 def test_reconcile_shows_every_tools_count(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "profile", RESIDUAL, "--resolution", "32", "--reconcile", "--format", "json")
     counts = {row["convention"]: row["count"] for row in json.loads(out)["conventions"]}
-    assert code == 0 and counts["FLOPs = 2 x layers"] == 2 * counts["layers only"]
+    assert code == 0 and counts["FLOPs = 2 x layers"] == 2 * counts["layers"]
 
 
 # --- failed trials: exit 1, a record each --------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secost.sweeps.runner import Listener
+
+_PAUSE_S = 0.5
 
 
 @contextlib.contextmanager
@@ -39,6 +42,7 @@ def _bar() -> Any:
     return Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
+        auto_refresh=False,  # a thread that draws would run beside the passes that are timed
     )
 
 
@@ -47,18 +51,26 @@ def _bar_listener(bar: Any, trials: int) -> Listener:
     from secost.sweeps.runner import Listener
 
     task = bar.add_task("starting", total=trials)
-    state = {"before": 0.0, "size": 0}
+    state = {"before": 0.0, "size": 0.0, "drawn": 0.0}
+
+    def draw(pause_s: float = 0.0) -> None:
+        if time.monotonic() - state["drawn"] >= pause_s:
+            state["drawn"] = time.monotonic()
+            bar.refresh()
 
     def begin(comparison: Any, count: int) -> None:
         state.update(before=float(bar.tasks[0].completed), size=count)
         bar.update(task, description=plain(comparison.setting.label))
+        draw()
 
     def share(part: float) -> None:
         bar.update(task, completed=state["before"] + part * state["size"] * 0.95)
+        draw(pause_s=_PAUSE_S)
 
     def record(_: Any) -> None:
         state["before"] += 1
         bar.update(task, completed=max(state["before"], bar.tasks[0].completed))
+        draw()
 
     return Listener(begin, share, record, lambda text: bar.console.print(f"secost: {plain(text)}", markup=False))
 

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from secost.errors import CountError
 from secost.meters.macs import cached_fvcore_macs, fvcore_macs, fvcore_macs_by_module
-from secost.meters.operations import other_ops
+from secost.meters.operations import is_view, other_ops
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import attached_paths, build_placed, seeded
@@ -243,7 +243,7 @@ def _sum_nodes(nodes: Iterable[tuple[int, Node]], gates: dict[int, int], params:
     macs, others, activations, traffic, kernels = sum(gates.values()), 0, 0, 0, 0
     unsupported: Counter[str] = Counter()
     for index, node in nodes:
-        if node.op == "input" or node.view:
+        if node.op == "input" or is_view(node):
             continue
         kernels += 1
         traffic += node.bytes

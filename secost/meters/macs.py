@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from secost.errors import CountError
-from secost.networks.cache import Uncacheable, cache_folder, fingerprint
+from secost.networks.cache import cache_folder
+from secost.networks.fingerprint import Uncacheable, fingerprint
 from secost.networks.tracing import attention_macs, eval_mode
 
 if TYPE_CHECKING:
@@ -133,10 +134,11 @@ def _buffers_kept(net: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, name, buffer, value in before:
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
-            module._buffers[name] = buffer
+        with torch.no_grad():
+            for module, name, buffer, value in before:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+                module._buffers[name] = buffer
 
 
 @contextlib.contextmanager
@@ -162,7 +164,7 @@ class _PlainOutputs(nn.Module):
         self.add_module(self.CHILD, net)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_flat_tensors(self.net(*inputs)))
+        return tuple(_flat_tensors(self.get_submodule(self.CHILD)(*inputs)))
 
 
 def _flat_tensors(values: object) -> Iterator[Tensor]:
@@ -219,8 +221,9 @@ def _inner(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
 
 
 def _tensordot(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    left, dims = _shape(inputs[0]), inputs[2].toIValue()
-    return math.prod(_shape(outputs[0])) * math.prod(left[dim] for dim in dims)
+    left, dims = _shape(inputs[0]), [dim.toIValue() for dim in _listed(inputs[2])]
+    contracted: int = math.prod(left[dim] for dim in dims)
+    return math.prod(_shape(outputs[0])) * contracted
 
 
 def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:

@@ -4,8 +4,8 @@
   put out, however many instructions an exponential takes;
 - norms: two for each element put out, a multiplication and an addition, as inference runs a norm whose statistics
   are folded or known (in train mode too: counting is always done in eval mode);
-- reductions and pooling (means, sums, maxima, softmax, pooling, resizing): one for each element of the larger side,
-  read or put out; an element that lies in several windows counts once;
+- reductions and pooling (means, sums, maxima, softmax, pooling, folding, resizing): one for each element of the
+  larger side, read or put out; an element that lies in several windows counts once;
 - copies (concatenation, padding, indexing, type conversion) and allocations: none, they only move memory;
 - views: none, and they are not launched either.
 
@@ -27,7 +27,7 @@ _REDUCTIONS = """
     mean sum amax amin aminmax max min any all var std var_mean std_mean _softmax _log_softmax _safe_softmax softmax
     logsumexp prod norm linalg_vector_norm cumsum argmax argmin topk sort avg_pool1d avg_pool2d avg_pool3d max_pool2d
     max_pool2d_with_indices max_pool3d_with_indices _adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d col2im
 """
 _COPIES = """
     clone copy _to_copy cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad2d contiguous fill
@@ -38,6 +38,8 @@ _COPIES = """
     bernoulli uniform normal rand randn rand_like randn_like exponential unsafe_split split_copy
     split_with_sizes_copy
 """
+# Views that change their tensor's own shape: torch marks them as writing, though they move nothing.
+_VIEWS_IN_PLACE = frozenset("as_strided_ squeeze_ unsqueeze_ transpose_ t_ swapaxes_ resize_ set_".split())
 _CLASSES = {
     **dict.fromkeys(_ELEMENTWISE.split(), "elementwise"),
     **dict.fromkeys(_REDUCTIONS.split(), "reduction"),
@@ -45,6 +47,11 @@ _CLASSES = {
 }
 _NORM_MARKS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 _RESIZES = ("upsample", "_upsample")
+
+
+def is_view(node: Node) -> bool:
+    """Whether an operation moves no data, and so is not launched."""
+    return node.view or node.op in _VIEWS_IN_PLACE
 
 
 def other_ops(node: Node) -> int | None:

@@ -31,7 +31,7 @@ SUMS = frozenset(("add", "add_", "maximum", "max"))
 
 @dataclass(frozen=True)
 class FoundAttention:
-    """Attention in a graph: the module it can be taken out by (None: inside a larger forward), its values, its products.
+    """Attention in a graph: the module it can be taken out by (None: inside a larger forward), its values and products.
 
     `source` and `output` are the map before and after; `gates` are the indices of its gating products.
     """
@@ -59,8 +59,8 @@ def find_attention(graph: Graph, ours: frozenset[str] = frozenset()) -> list[Fou
 
 def _of_call(graph: Graph, call: Call, known: bool) -> FoundAttention | None:
     """The call as attention: one map in, the same map out, times gates (or plus a broadcast context)."""
-    maps = [index for index in call.inputs if len(graph.nodes[index].shape) == 4]
-    if len(maps) != 1 or len(call.outputs) != 1 or call.start == call.end:
+    maps = [index for index in (*call.inputs, *call.keywords) if len(graph.nodes[index].shape) == 4]
+    if not call.path or len(maps) != 1 or len(call.outputs) != 1 or call.start == call.end:
         return None
     source, output = maps[0], call.outputs[0]
     if graph.nodes[source].shape != graph.nodes[output].shape or output == source:

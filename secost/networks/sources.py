@@ -117,17 +117,18 @@ def declare_missing_operators() -> None:
         return
     for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:
             continue
     if hasattr(torch.ops.torchvision, "nms"):
         return
     for name in ("nms", "qnms"):
-        _fragment.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        _fragment.define(schema)  # type: ignore[no-untyped-call]
 
 
 # Kept for the life of the process: the declarations go when the library object goes.
-_fragment = torch.library.Library("torchvision", "FRAGMENT")
+_fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def import_torchvision() -> ModuleType:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from secost.spec import BASELINE, NATIVE
 
 _CHILD = {"output": "secost", "input": "secost_input"}
 _RUNS_ITS_CHILDREN = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_HookTable = dict[int, Any]
 
 
 def sites(
@@ -57,14 +59,16 @@ def attach(
     """
     if attention in (BASELINE, NATIVE):
         raise BadSpecError(f"{attention!r} is not an attention to attach: use strip(net) to take attention out")
+    ATTENTION.get(attention)  # an unknown name before the work
     chosen = list(at) if at is not None else sites(net, placement, integration, stages, resolution, example)
     require_sites(chosen, net, placement)
+    _check_places(net, chosen)
+    _check_occupied(net, chosen, replace)
+    placed = build_placed(net, chosen, attention, reduction)
     if replace:
         _clear(net, chosen)
-    else:
-        _refuse_occupied(net, chosen)
-    for placed in build_placed(net, chosen, attention, reduction):
-        placed.register(net)
+    for item in placed:
+        item.register(net)
     return net
 
 
@@ -74,9 +78,11 @@ def strip(net: nn.Module, resolution: int = 224, example: Example | None = None)
     A module of the network's own is replaced by `nn.Identity()`, so its weights leave the state dict. Attention
     written out in a larger module's forward stays (`FoundAttention.path` is None for it).
     """
-    for module in list(net.modules()):
-        _remove_hooks(module)
-    graph = cached_trace(net, inputs_for(net, resolution, example))
+    ours = _our_hooks(net)
+    with _hooks_off(net):
+        graph = cached_trace(net, inputs_for(net, resolution, example))
+    for module, hook in ours:
+        _detach(net, module, hook)
     for path in native_paths(graph):
         set_module(net, path, nn.Identity())
     return net
@@ -87,32 +93,33 @@ def set_reduction(net: nn.Module, reduction: int) -> nn.Module:
 
     Raises BadSpecError where nothing is attached, or the attention has no reduction ratio.
     """
-    hooks = [hook for _, hook in _our_hooks(net)]
+    hooks = [hook for _, hook in _our_hooks(net) if isinstance(hook, _Gate)]
+    kinds = list(dict.fromkeys(hook.kind for hook in hooks))
     if not hooks:
         raise BadSpecError("set_reduction found nothing that secost attached: call attach(net, ...) first")
-    for name in {hook.kind for hook in hooks}:
+    for name in kinds:
         if not ATTENTION.get(name).has_reduction:
             raise BadSpecError(f"{name} has no reduction ratio to set")
-    for name in {hook.kind for hook in hooks}:
-        chosen = [hook.site for hook in hooks if hook.kind == name]
-        check_reduction(chosen, reduction)
-        _clear(net, chosen)
-        for placed in build_placed(net, chosen, name, reduction):
-            placed.register(net)
+    chosen = {name: [hook.site for hook in hooks if hook.kind == name] for name in kinds}
+    placed = [item for name in kinds for item in build_placed(net, chosen[name], name, reduction)]
+    for module, hook in _our_hooks(net):
+        _detach(net, module, hook)
+    for item in placed:
+        item.register(net)
     return net
 
 
 class Switch:
     """Several variants of one network on one set of weights; one at a time is the network.
 
-    `none` is the stripped network and `native` the network as it came. Leave the `with` block and the network is as
-    it was found.
+    `none` is the stripped network and `native` the network as it came, with what `attach` put there. Leave the
+    `with` block and the network is as it was found.
     """
 
     def __init__(self, net: nn.Module, natives: Iterable[str]) -> None:
         self.net = net
         self._natives = {path: net.get_submodule(path) for path in natives}
-        self._ours = [(module, hook) for module, hook in _our_hooks(net)]
+        self._native_hooks = _hook_tables(net)
         self._variants: dict[str, list[Placed]] = {BASELINE: [], NATIVE: []}
         self._handles: list[RemovableHandle] = []
 
@@ -122,10 +129,13 @@ class Switch:
 
     def select(self, label: str) -> nn.Module:
         """Make one variant the network, and return the network."""
-        self._release()
-        for path, module in self._natives.items():
-            set_module(self.net, path, module if label == NATIVE else nn.Identity())
-        for placed in self._variants[label]:
+        variant = self._variants[label]
+        self._restore()
+        if label != NATIVE:
+            _drop_our_hooks(self.net)
+            for path in self._natives:
+                set_module(self.net, path, nn.Identity())
+        for placed in variant:
             self._handles += placed.hook_on(self.net)
         return self.net
 
@@ -133,30 +143,38 @@ class Switch:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._release()
-        for path, module in self._natives.items():
-            set_module(self.net, path, module)
+        self._restore()
 
-    def _release(self) -> None:
+    def _restore(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        _restore_hooks(self._native_hooks)
+        for path, module in self._natives.items():
+            set_module(self.net, path, module)
 
 
 def build_placed(net: nn.Module, chosen: Sequence[Site], attention: str, reduction: int | None) -> list[Placed]:
     """New attention modules for the sites, on the network's device and in its dtype and mode."""
     if ATTENTION.get(attention).has_reduction:
         check_reduction(chosen, reduction)
-    like = next((parameter for parameter in net.parameters() if parameter.is_floating_point()), None)
     placed = []
     for site in chosen:
         module = build_attention(
             attention, site.channels, reduction=reduction, height=site.height, width=site.width
-        ).train(net.training)
+        )
+        carrier = net.get_submodule(site.path)
+        like = _first_weight(carrier) or _first_weight(net)
         if like is not None:
             module = module.to(like.device, like.dtype)
-        placed.append(Placed(site, attention, module))
+        placed.append(Placed(site, attention, module.train(carrier.training)))
     return placed
+
+
+def _first_weight(module: nn.Module) -> _Like | None:
+    weights = (parameter for parameter in module.parameters() if parameter.is_floating_point())
+    first = next(weights, None)
+    return None if first is None else _Like(first.device, first.dtype)
 
 
 def check_reduction(chosen: Sequence[Site], reduction: int | None) -> None:
@@ -177,7 +195,8 @@ def require_sites(chosen: Sequence[Site], net: nn.Module, placement: str) -> Non
     """Raise NoSiteError where there is no site to put attention at."""
     if not chosen:
         raise NoSiteError(
-            f"{type(net).__name__} has no {placement} site: list what it has with secost sites, or try another placement"
+            f"{type(net).__name__} has no {placement} site: list what it has with secost sites, "
+            "or try another placement"
         )
 
 
@@ -196,6 +215,13 @@ def set_module(net: nn.Module, path: str, module: nn.Module) -> None:
     """Put a module in the place of another; its hooks and names elsewhere are left alone."""
     parent, _, name = path.rpartition(".")
     net.get_submodule(parent)._modules[name] = module
+
+
+class _Like(NamedTuple):
+    """Where attention is to live, and in which precision: as the weights beside it."""
+
+    device: torch.device
+    dtype: torch.dtype
 
 
 @dataclass
@@ -220,9 +246,10 @@ class Placed:
         return [module.register_forward_hook(_GateOutput(site, self.kind, self.attention))]
 
     def register(self, net: nn.Module) -> None:
-        """The hooks, and the module in the tree, under a module that does not run its children by itself."""
+        """The hooks, and the module in the tree, at a place where nothing else runs it."""
         self.hook_on(net)
-        _host(net.get_submodule(self.site.path)).add_module(_CHILD[self.site.side], self.attention)
+        host, name = _free_place(net.get_submodule(self.site.path), _CHILD[self.site.side])
+        host.add_module(name, self.attention)
 
 
 @dataclass
@@ -242,15 +269,18 @@ class _Gate:
     attention: nn.Module
 
     def apply(self, values: Any) -> Any:
+        """The same value or container of values, with its first map gated."""
         if isinstance(values, Tensor):
             return self._on_map(values)
-        done = False
-        result = []
-        for value in values:
-            is_map = not done and isinstance(value, Tensor) and value.ndim == 4
-            result.append(self._on_map(value) if is_map else value)
-            done = done or is_map
-        return tuple(result)
+        if isinstance(values, dict):  # transformers' outputs too: a copy keeps the class
+            name = next(name for name, value in values.items() if _is_map(value))
+            changed = copy(values)
+            changed[name] = self._on_map(values[name])
+            return changed
+        items = list(values)
+        first = next(index for index, value in enumerate(items) if _is_map(value))
+        items[first] = self._on_map(items[first])
+        return type(values)(*items) if hasattr(values, "_fields") else type(values)(items)
 
     def _on_map(self, x: Tensor) -> Tensor:
         if not self.site.channels_last:
@@ -273,7 +303,7 @@ class _GateInput(_Gate):
 
     def __call__(self, module: nn.Module, args: Any) -> Any:
         if self.keep is not None:
-            self.keep.map = next(value for value in args if isinstance(value, Tensor) and value.ndim == 4)
+            self.keep.map = next(value for value in args if _is_map(value))
         return self.apply(args)
 
 
@@ -288,56 +318,125 @@ class _GiveBack:
         return args if kept is None else (kept, *args[1:])
 
 
-def _host(module: nn.Module) -> nn.Module:
-    """The module to register under: a container runs whatever it holds, so its last leaf takes the place."""
-    while isinstance(module, _RUNS_ITS_CHILDREN) and len(module._modules):
-        module = list(module.children())[-1]
-    return module
+def _is_map(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 4
 
 
-def _our_hooks(net: nn.Module) -> Iterator[tuple[nn.Module, _Gate]]:
+def _free_place(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """A module to register under and a name free there: the last one without children of its own.
+
+    A module with children may run all it holds (a Sequential, a loop over `children()`); one without has no such loop.
+    """
+    leaves = [leaf for leaf in module.modules() if not leaf._modules and not isinstance(leaf, _RUNS_ITS_CHILDREN)]
+    ours = [leaf for leaf in module.modules() if any(isinstance(child, Attention) for child in leaf.children())]
+    inside = {id(part) for leaf in ours for child in leaf.children() if isinstance(child, Attention)
+              for part in child.modules()}
+    free = [leaf for leaf in leaves if id(leaf) not in inside]
+    host = free[-1] if free else ours[-1] if ours else module
+    taken = (name, *(f"{name}{number}" for number in range(2, len(host._modules) + 3)))
+    return host, next(candidate for candidate in taken if candidate not in host._modules)
+
+
+def _hook_tables(net: nn.Module) -> list[tuple[_HookTable, _HookTable]]:
+    """Each module's tables of forward hooks, with a copy of what is in them."""
+    return [
+        (table, dict(table)) for module in net.modules() for table in (module._forward_hooks, module._forward_pre_hooks)
+    ]
+
+
+def _restore_hooks(tables: list[tuple[_HookTable, _HookTable]]) -> None:
+    for table, content in tables:
+        if list(table) != list(content):
+            table.clear()
+            table.update(content)
+
+
+def _drop_our_hooks(net: nn.Module) -> None:
     for module in net.modules():
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-            if isinstance(hook, _Gate):
-                yield module, hook
+        for table in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(table.items()):
+                if isinstance(hook, _Gate | _GiveBack):
+                    del table[key]
 
 
-def _remove_hooks(module: nn.Module, side: str | None = None) -> None:
-    """Take our hooks and what they registered off one module; `side` limits it to its output or input."""
-    for table, name in ((module._forward_hooks, "output"), (module._forward_pre_hooks, "input")):
-        if side not in (None, name):
-            continue
-        for key, hook in list(table.items()):
-            if isinstance(hook, _Gate | _GiveBack):
+@contextmanager
+def _hooks_off(net: nn.Module) -> Iterator[None]:
+    """The network without what `attach` hooked to it, for a while."""
+    tables = _hook_tables(net)
+    _drop_our_hooks(net)
+    try:
+        yield
+    finally:
+        _restore_hooks(tables)
+
+
+def _our_hooks(net: nn.Module) -> list[tuple[nn.Module, _Gate | _GiveBack]]:
+    return [
+        (module, hook)
+        for module in net.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if isinstance(hook, _Gate | _GiveBack)
+    ]
+
+
+def _detach(net: nn.Module, module: nn.Module, hook: _Gate | _GiveBack) -> None:
+    """Take one of our hooks off its module, and its attention out of the tree."""
+    for table in (module._forward_hooks, module._forward_pre_hooks):
+        for key, value in list(table.items()):
+            if value is hook:
                 del table[key]
-        host = _host(module)
-        if isinstance(host._modules.get(_CHILD[name]), Attention):
-            del host._modules[_CHILD[name]]
+    if isinstance(hook, _Gate):
+        for parent in list(module.modules()):
+            for name, child in list(parent._modules.items()):
+                if child is hook.attention:
+                    del parent._modules[name]
 
 
 def _clear(net: nn.Module, chosen: Sequence[Site]) -> None:
     """Take out whatever attention sits at these sites."""
     for site in chosen:
-        _remove_hooks(net.get_submodule(site.path), site.side)
-        if site.restore is not None:
-            _remove_hooks(net.get_submodule(site.restore), "input")
-        if site.occupied_by in dict(net.named_modules()) and not _is_ours(net, site.occupied_by):
+        gates = [hook for hook in _at_site(net, site) if isinstance(hook, _Gate)]
+        keeps = [hook.keep for hook in gates if isinstance(hook, _GateInput) and hook.keep is not None]
+        for module, hook in _our_hooks(net):
+            if hook in gates or (isinstance(hook, _GiveBack) and any(hook.keep is keep for keep in keeps)):
+                _detach(net, module, hook)
+        if not gates and site.occupied_by in dict(net.named_modules()):
             set_module(net, str(site.occupied_by), nn.Identity())
 
 
-def _is_ours(net: nn.Module, path: str | None) -> bool:
-    return path is None or isinstance(net.get_submodule(path), Attention)
+def _at_site(net: nn.Module, site: Site) -> list[_Gate | _GiveBack]:
+    """Our hooks on the module of a site, on the same side of it."""
+    carrier = net.get_submodule(site.path)
+    return [
+        hook for module, hook in _our_hooks(net)
+        if module is carrier and isinstance(hook, _Gate) and hook.site.side == site.side
+    ]
 
 
-def _refuse_occupied(net: nn.Module, chosen: Sequence[Site]) -> None:
-    hooked = {(id(module), hook.site.side) for module, hook in _our_hooks(net)}
+def _check_places(net: nn.Module, chosen: Sequence[Site]) -> None:
+    known = dict(net.named_modules())
+    for site in chosen:
+        if site.path not in known:
+            raise BadSpecError(
+                f"{type(net).__name__} has no module {site.path!r}: give sites that sites(net) found in this network"
+            )
+
+
+def _check_occupied(net: nn.Module, chosen: Sequence[Site], replace: bool) -> None:
+    """Refuse sites that carry attention; with `replace` only those whose attention is no module to take out."""
+    known = dict(net.named_modules())
     for site in chosen:
         taken = site.occupied_by
-        if taken is None and (id(net.get_submodule(site.path)), site.side) in hooked:
-            taken = f"{site.path}.{_CHILD[site.side]}"
-        if taken is not None:
+        if taken is None and _at_site(net, site):
+            taken = "attached by secost"
+        if taken is not None and not replace:
             raise BadSpecError(
                 f"attention sits at {site.path} already ({taken}): give replace=True, or strip the network first"
+            )
+        if taken is not None and taken not in known and not _at_site(net, site):
+            raise BadSpecError(
+                f"the attention at {site.path} ({taken}) is written out in a forward, not a module to take out: "
+                "choose other sites"
             )
 
 

@@ -8,12 +8,14 @@ there, the same pass runs on real tensors. `sites` and `recognition` read the gr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,6 +28,11 @@ from secost.errors import BadSpecError, SecostError, one_line
 CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
+
+
+_CONTAINERS = (list, dict, set, OrderedDict)
+_STEM_CHANNELS = 16  # a first convolution that takes more is no stem, or reads rearranged pixels
+_TRIED_RESOLUTIONS = (64, 128, 224, 256, 299, 384)
 
 
 class ForwardError(SecostError):
@@ -61,7 +68,10 @@ class Node:
 
 @dataclass
 class Call:
-    """One call of one module: which values went in and came out, and the range of nodes run meanwhile."""
+    """One call of one module: which values went in and came out, and the range of nodes run meanwhile.
+
+    `inputs` are the tensors among the positional arguments, `keywords` those given by name.
+    """
 
     path: str
     kind: str
@@ -69,6 +79,7 @@ class Call:
     outputs: list[int]
     start: int
     end: int
+    keywords: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -128,13 +139,19 @@ class Graph:
 
 
 def image_input(net: nn.Module, resolution: int) -> tuple[torch.Tensor, ...]:
-    """A made image (1, 3, resolution, resolution); grey or with alpha where the first convolution says so."""
+    """A made image (1, 3, resolution, resolution), the same each time; of as many channels as a stem asks for."""
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = first.in_channels if first is not None and first.in_channels <= 4 else 3
+    channels = 3 if first is None else _image_channels(first.in_channels)
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, channels, resolution, resolution, generator=generator)
     parameter = next((p for p in net.parameters() if p.is_floating_point()), None)
     return (image if parameter is None else image.to(parameter.dtype).to(parameter.device),)
+
+
+def _image_channels(into_stem: int) -> int:
+    """Channels of the image: the stem's, but for 3 * k * k of them, which are a colour image's pixels rearranged."""
+    rearranged = into_stem % 3 == 0 and math.isqrt(into_stem // 3) ** 2 == into_stem // 3
+    return 3 if rearranged or into_stem > _STEM_CHANNELS else into_stem
 
 
 def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
@@ -151,14 +168,15 @@ def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
             raise ForwardError(one_line(error)) from error
 
 
-def trace_at(net: nn.Module, resolution: int) -> Graph:
-    """`trace` with an image of that size; tells a resolution that is too small from a network that is broken."""
+def trace_image(net: nn.Module, image: torch.Tensor) -> Graph:
+    """`trace` with one square image; tells a resolution that is too small from a network that is broken."""
     try:
-        return trace(net, image_input(net, resolution))
+        return trace(net, (image,))
     except ForwardError as error:
-        for larger in (size for size in (64, 128, 224, 256, 299, 384) if size > resolution):
+        resolution = image.shape[-1]
+        for larger in (size for size in _TRIED_RESOLUTIONS if size > resolution):
             with contextlib.suppress(ForwardError):
-                trace(net, image_input(net, larger))
+                trace(net, (image.new_zeros(*image.shape[:2], larger, larger),))
                 raise BadSpecError(
                     f"resolution {resolution} does not fit this network ({error}): {larger} does, give --resolution"
                 ) from None
@@ -179,30 +197,88 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
 
 def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool) -> Graph:
     recorder = _Recorder(net)
-    with eval_mode(net), torch.no_grad(), warnings.catch_warnings(), recorder.watching_modules():
+    with contextlib.ExitStack() as stack:
+        for guard in (_attributes_kept(net), eval_mode(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
+                      warnings.catch_warnings(), recorder.watching_modules()):
+            stack.enter_context(guard)
         warnings.simplefilter("ignore")
         if not meta:
+            stack.enter_context(_buffers_kept(net))
             return recorder.run(lambda *given: net(*given), inputs, on_meta=False)
-        state = {name: tensor.to("meta") for name, tensor in _state(net).items()}
-        given = tuple(item.to("meta") for item in inputs)
-        return recorder.run(lambda *args: torch.func.functional_call(net, state, args), given, on_meta=True)
+        state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+        state = {name: tensor.to("meta") for name, tensor in state.items()}
+        images = tuple(item.to("meta") for item in inputs)
+        return recorder.run(lambda *given: torch.func.functional_call(net, state, given), images, on_meta=True)
 
 
-def _state(net: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+@contextlib.contextmanager
+def _attributes_kept(net: nn.Module) -> Iterator[None]:
+    """Put back what a forward keeps on its modules: a grid made once, a weight that a hook computes, a counter.
+
+    Made on the meta device such a thing has no data, and the network would be broken by having been looked at.
+    """
+    modules = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    kept = [(module, dict(module.__dict__)) for module in modules]
+    contents = [(value, value.copy()) for _, table in kept for value in table.values() if type(value) in _CONTAINERS]
+    try:
+        yield
+    finally:
+        for module, attributes in kept:
+            now = module.__dict__
+            if list(now) != list(attributes) or any(now[name] is not value for name, value in attributes.items()):
+                now.clear()
+                now.update(attributes)
+        for container, content in contents:
+            _refill(container, content)
 
 
-class _Recorder(TorchDispatchMode):
+def _refill(container: Any, content: Any) -> None:
+    """Give a list, dict or set that was changed in place its old content back."""
+    values = list(container.values()) if isinstance(container, dict) else list(container)
+    before = list(content.values()) if isinstance(content, dict) else list(content)
+    same = len(values) == len(before) and all(now is old for now, old in zip(values, before, strict=True))
+    if same and (not isinstance(container, dict) or list(container) == list(content)):
+        return
+    container.clear()
+    if isinstance(container, list):
+        container.extend(content)
+    else:
+        container.update(content)
+
+
+@contextlib.contextmanager
+def _buffers_kept(net: nn.Module) -> Iterator[None]:
+    """Undo what a forward writes into its buffers (a step counter)."""
+    kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, before in kept:
+            if not torch.equal(buffer, before):
+                buffer.copy_(before)
+
+
+class _OpenCall(NamedTuple):
+    """A module call that has begun: the inputs as they came in, before the module's own pre-hooks."""
+
+    module: int
+    path: str
+    start: int
+    inputs: list[int]
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes each operation down as it is dispatched, with the module that is running."""
 
     def __init__(self, net: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self._names = {id(module): name for name, module in reversed(list(net.named_modules(remove_duplicate=False)))}
         self._known: Any = WeakTensorKeyDictionary()
-        self._stack: list[tuple[str, int]] = [("", 0)]
+        self._bases: Any = WeakTensorKeyDictionary()
+        self._open = [_OpenCall(0, "", 0, [])]
 
-    def run(self, forward: Any, inputs: tuple[torch.Tensor, ...], on_meta: bool) -> Graph:
+    def run(self, forward: Callable[..., Any], inputs: tuple[torch.Tensor, ...], on_meta: bool) -> Graph:
         self.graph.on_meta, self.graph.inputs = on_meta, len(inputs)
         for item in inputs:
             self._add(Node("input", [], list(item.shape), ""), item)
@@ -216,23 +292,27 @@ class _Recorder(TorchDispatchMode):
     def watching_modules(self) -> Iterator[None]:
         # Global hooks leave the network's own hooks untouched, and run before them.
         before = nn.modules.module.register_module_forward_pre_hook(self._enter)
-        after = nn.modules.module.register_module_forward_hook(self._leave)
+        after = nn.modules.module.register_module_forward_hook(self._leave, with_kwargs=True)
         try:
             yield
         finally:
             before.remove()
             after.remove()
+            nn.modules.module._global_forward_hooks_with_kwargs.pop(after.id, None)  # torch forgets this entry
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        name = self._names.get(id(module), self._stack[-1][0])
-        self._stack.append((name, len(self.graph.nodes)))
+        name = self._names.get(id(module), self._open[-1].path)
+        inputs = self._indices([item for item in args if isinstance(item, torch.Tensor)])
+        self._open.append(_OpenCall(id(module), name, len(self.graph.nodes), inputs))
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        name, start = self._stack.pop()
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        call = self._open.pop()
+        while call.module != id(module) and self._open:  # calls that raised, and whose error the network caught
+            call = self._open.pop()
         if id(module) in self._names:
-            call = Call(name, type(module).__name__, self._indices(args), self._indices(output), start, 0)
-            call.end = len(self.graph.nodes)
-            self.graph.calls.append(call)
+            kind, end = type(module).__name__, len(self.graph.nodes)
+            outputs, keywords = self._indices(output), self._indices(kwargs)
+            self.graph.calls.append(Call(call.path, kind, call.inputs, outputs, call.start, end, keywords))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -242,13 +322,23 @@ class _Recorder(TorchDispatchMode):
         results = _tensors(output)
         if results:
             self._record(func, args, kwargs, operands, sources, results)
+        if _writes_first(func) and operands and operands[0] in self._bases:
+            self._write_through(operands[0])
         return output
+
+    def _write_through(self, part: torch.Tensor) -> None:
+        """A write into a slice (x[:, :8] = y) makes a new value of the whole as well."""
+        whole = self._bases[part]
+        if part.numel() == whole.numel():
+            return
+        sources = [self._known.get(whole, CONSTANT), self._known.get(part, CONSTANT)]
+        self._add(Node("slice_scatter", sources, list(whole.shape), self._open[-1].path, view=True), whole)
 
     def _record(self, func: Any, args: Any, kwargs: Any, operands: list[torch.Tensor], sources: list[int],
                 results: list[torch.Tensor]) -> None:
         op = func._schema.name.removeprefix("aten::")
         view = op in _ALLOCATIONS or _is_view(func)
-        node = Node(op, sources, list(results[0].shape), self._stack[-1][0], view)
+        node = Node(op, sources, list(results[0].shape), self._open[-1].path, view)
         node.in_numel = operands[0].numel() if operands else 0
         if not view:
             node.bytes = sum(_bytes(item) for item in operands) + sum(_bytes(item) for item in results)
@@ -259,6 +349,8 @@ class _Recorder(TorchDispatchMode):
             node.flop_macs = attention_macs(*(list(item.shape) for item in operands[:3]))
         _add_details(node, args)
         self._add(node, results[0])
+        if view and operands and results[0] is not operands[0]:
+            self._bases[results[0]] = self._bases.get(operands[0], operands[0])
         for part, result in enumerate(results[1:], start=1):
             if op in SPLITTERS:  # parts of a split are values of their own
                 self._add(Node(op, sources, list(result.shape), node.path, True, dims=[part]), result)
@@ -280,6 +372,8 @@ def _tensors(values: Any) -> list[torch.Tensor]:
         return [values]
     if isinstance(values, dict):
         values = list(values.values())
+    if dataclasses.is_dataclass(values) and not isinstance(values, type):
+        values = [getattr(values, part.name, None) for part in dataclasses.fields(values)]
     if isinstance(values, list | tuple):
         return [tensor for value in values for tensor in _tensors(value)]
     return []
@@ -294,6 +388,12 @@ def _is_view(func: Any) -> bool:
     returns = func._schema.returns
     alias = returns[0].alias_info if returns else None
     return alias is not None and not alias.is_write
+
+
+def _writes_first(func: Any) -> bool:
+    arguments = func._schema.arguments
+    alias = arguments[0].alias_info if arguments else None
+    return alias is not None and alias.is_write
 
 
 def _bytes(tensor: torch.Tensor) -> int:

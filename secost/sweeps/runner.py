@@ -241,7 +241,7 @@ class _Bench:
                 if record.status == DONE and self._fits(trial, sites, run):
                     labels.append(trial.label)
             subjects = [Subject(label, run, self._selector(label)) for label in labels]
-            clock = Clock() if setting.threads == 1 else Clock(cpu=None)
+            clock = self._clock()
             self.switch.select(BASELINE)
             run()  # a network that fails in forward fails here, with its own reason
             rounds = measure(
@@ -267,6 +267,10 @@ class _Bench:
             self.failures[trial.label] = error
             return False
 
+    def _clock(self) -> Clock:
+        """Processor time says nothing where several threads work."""
+        return Clock() if self.comparison.setting.threads == 1 else Clock(cpu=None)
+
     def _selector(self, label: str) -> Callable[[], object]:
         variant = BASELINE if label == CONTROL else label
         return lambda: self.switch.select(variant)
@@ -278,7 +282,7 @@ class _Bench:
         """
         self.switch.select(label)
         modules = [placed.attention for placed in self.placed[label]]
-        clock = Clock()
+        clock = self._clock()
         times: list[list[float]] = [[] for _ in modules]
         with _timed(modules, times, clock.cpu or clock.wall):
             for _ in range(_DIRECT_PASSES):

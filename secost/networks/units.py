@@ -1,0 +1,224 @@
+"""Convolution units, depthwise convolutions, the stem and the stages of a network, read off its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from secost.networks.residuals import Residuals
+from secost.networks.view import ACTIVATIONS, ADDITIONS, CONVOLUTIONS, LINEAR, NORMS, View
+
+_STAGE_DROP = 1.5  # a map this much smaller than the last begins a new stage (valid padding shrinks maps a little)
+_LONGEST_STEM = 6  # convolutions: Inception's has 5; a network with more before its first block begins plain
+
+
+class Units:
+    """The convolution units of a graph, in the order of the data."""
+
+    def __init__(self, view: View, residuals: Residuals) -> None:
+        self.view, self.residuals = view, residuals
+        self.graph, self.nodes = view.graph, view.nodes
+
+    # --- depthwise convolutions -------------------------------------------------------------------------------
+
+    @cached_property
+    def depthwise(self) -> list[int]:
+        found = [conv for conv in self.view.convs if self.view.is_depthwise(conv)]
+        return [conv for conv in found if not self._is_added_to_input(conv)]
+
+    @cached_property
+    def expanded_depthwise(self) -> list[int]:
+        """Depthwise convolutions of inverted residuals: expanded by a 1x1 before, projected by a 1x1 after."""
+        return [conv for conv in self.depthwise if self._is_expanded(conv) and self._is_projected(conv)]
+
+    @cached_property
+    def depthwise_sites(self) -> list[int]:
+        """All depthwise convolutions; in a network of inverted residuals not those that feed an expansion."""
+        if not self.expanded_depthwise:
+            return self.depthwise
+        return [conv for conv in self.depthwise if not self._feeds_expansion(conv)]
+
+    def _is_added_to_input(self, conv: int) -> bool:
+        """A depthwise convolution summed with its own input (RepGhost's cheap map): part of another convolution."""
+        readers = self.view.readers(conv)
+        value = readers[0] if len(readers) == 1 else conv
+        source = self.nodes[conv].inputs[0]
+        return any(
+            self.nodes[reader].op in ADDITIONS and self._adds(reader, source)
+            and self.residuals.convs_between(source, value) == 1 and self.view.conv_behind(source) is not None
+            for reader in self.view.readers(value)
+        )
+
+    def _adds(self, addition: int, source: int) -> bool:
+        """Whether an addition has the source, or its norm, for an operand."""
+        return any(
+            operand == source or (self.nodes[operand].op in NORMS and self.nodes[operand].inputs[0] == source)
+            for operand in self.view.operands(addition)
+        )
+
+    def _is_expanded(self, conv: int) -> bool:
+        before = self.view.conv_behind(self.nodes[conv].inputs[0])
+        return before is not None and self.view.is_pointwise(before) and self.view.widening(before) > 1
+
+    def _is_projected(self, conv: int) -> bool:
+        after = self.view.conv_after(self.end(conv))
+        return after is not None and self.view.is_pointwise(after) and self.view.widening(after) < 1
+
+    def _feeds_expansion(self, conv: int) -> bool:
+        """Whether a depthwise convolution stands before its block's expansion (MobileNetV4's first one)."""
+        expansion = self.view.conv_after(self.end(conv))
+        if expansion is None or not self.view.is_pointwise(expansion) or self.view.widening(expansion) <= 1:
+            return False
+        after = self.view.conv_after(self.end(expansion))
+        return after is not None and (self.view.is_depthwise(after) or self.view.widening(after) < 1)
+
+    # --- units ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def last_convs(self) -> list[int]:
+        """Convolutions that end a unit, stem and class scores left out: a depthwise one goes with its pointwise one."""
+        chosen = []
+        for conv in self.view.convs:
+            if conv in self.stem or conv == self.head:
+                continue
+            after = self.view.conv_after(self.end(conv)) if self.view.is_depthwise(conv) else None
+            if after is None or not self.view.is_pointwise(after):
+                chosen.append(conv)
+        return chosen
+
+    def end(self, conv: int) -> int:
+        """The last value of a convolution's unit: after its norm, its activation, and sums of parallel branches."""
+        value = conv
+        while True:
+            readers = self.view.readers(value)
+            if len(readers) != 1 or not self._is_part_of_unit(readers[0], value):
+                return value
+            value = readers[0]
+
+    def _is_part_of_unit(self, index: int, before: int) -> bool:
+        node = self.nodes[index]
+        if node.op in NORMS | ACTIVATIONS or self.view.is_view(index) or self.residuals.is_parallel_sum(index):
+            return True
+        if node.op in ("permute", "transpose"):  # a norm over the last dimension, there and back
+            readers = self.view.readers(index)
+            back = self.view.channels_last[before] and not self.view.channels_last[index]
+            leads_to_norm = len(readers) == 1 and self.nodes[readers[0]].op in NORMS
+            return leads_to_norm or (back and self.nodes[before].op in NORMS)
+        return node.op == "cat" and all(self.view.is_depthwise(part) for part in node.inputs)
+
+    @cached_property
+    def stem(self) -> frozenset[int]:
+        """Convolutions before the first block: what brings the image to the working width.
+
+        A block is a residual or depthwise one or holds ways that part (Inception, DenseNet, VoVNet); where none
+        begins soon, the network is a plain one, and its stem is the first convolution if it strides (VGG's does not).
+        """
+        begins = [addition.start for addition in self.residuals.additions]
+        begins += [self._block_start(conv) for conv in self.depthwise[:1]]
+        begins += self._first_parting()
+        before = frozenset(conv for conv in self.view.convs if begins and conv <= min(begins))
+        if begins and len(before) <= _LONGEST_STEM:
+            return before
+        masks = self.graph.ancestors
+        first = (conv for conv in self.view.convs if not any(masks[conv] >> other & 1 for other in self.view.convs
+                                                             if other < conv))
+        return frozenset(conv for conv in first if self.nodes[conv].stride > 1)
+
+    def _block_start(self, depthwise: int) -> int:
+        """The value that a depthwise convolution's block begins with: before its expansion where it has one."""
+        before = self.view.conv_behind(self.nodes[depthwise].inputs[0])
+        first = before if before is not None and self._is_expanded(depthwise) else depthwise
+        return self.nodes[first].inputs[0]
+
+    def _first_parting(self) -> list[int]:
+        """Where the first module begins in which ways of one map part and are joined again."""
+        for index, node in enumerate(self.nodes):
+            parts = self.view.operands(index)
+            if node.op != "cat" or len(node.shape) != 4 or len(parts) < 2:
+                continue
+            start = (self.graph.ancestors[parts[0]] & self.graph.ancestors[parts[1]]).bit_length() - 1
+            if start >= self.graph.inputs:
+                calls = [call for call in self.graph.calls if call.start <= index < call.end and call.path]
+                return [min([start, *(call.start - 1 for call in calls[-1:])])]
+        return []
+
+    @cached_property
+    def head(self) -> int | None:
+        """A convolution that makes the class scores: the last weights before the output."""
+        outputs = [index for index in self.graph.outputs if len(self.nodes[index].shape) == 2]
+        if not outputs or not self.view.convs:
+            return None
+        last = self.view.convs[-1]
+        later = any(node.op in LINEAR for node in self.nodes[last + 1 :])
+        return last if self.nodes[last].shape[1] == self.nodes[outputs[0]].shape[-1] and not later else None
+
+
+class Stages:
+    """Which stage a value belongs to, counted from 1 in the order of the data, the stem not counted."""
+
+    def __init__(self, view: View, residuals: Residuals, units: Units) -> None:
+        self.view, self.residuals, self.units = view, residuals, units
+        self.graph, self.nodes = view.graph, view.nodes
+
+    def of(self, value: int) -> int:
+        size = self._size(value)
+        return sum(size * _STAGE_DROP <= earlier for earlier in self._sizes[:-1]) + 1 if self._sizes else 1
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The last value of each stage that every way through the network passes."""
+        ends: dict[int, int] = {}
+        for value in self._trunk():
+            if value > max(self.units.stem, default=0) and self._is_made_by_block(value):
+                ends[self.of(value)] = value
+        return [ends[stage] for stage in sorted(ends)]
+
+    @cached_property
+    def _sizes(self) -> list[float]:
+        """The map sizes that begin each stage, largest first, from the convolutions after the stem."""
+        sizes: list[float] = []
+        convs = [conv for conv in self.view.convs if conv not in self.units.stem] or self.view.convs
+        for size in sorted({self._size(conv) for conv in convs}, reverse=True):
+            if not sizes or sizes[-1] / size >= _STAGE_DROP:
+                sizes.append(size)
+        return sizes
+
+    def _size(self, value: int) -> float:
+        """The map size that decides a value's stage: that of the block it works for.
+
+        A 1x1 convolution before a striding depthwise or grouped one, and one inside a residual branch, still see the
+        larger map of the stage before; they belong to the stage that their block puts out.
+        """
+        for addition in self.residuals.additions:
+            if addition.start < value <= addition.node and self.graph.ancestors[addition.node] >> value & 1:
+                return self.view.map_size(addition.node)
+        if self.view.is_pointwise(value):
+            after = self.view.conv_after(self.units.end(value))
+            if after is not None and self.nodes[after].groups > 1:
+                return self.view.map_size(after)
+        return self.view.map_size(value)
+
+    def _is_made_by_block(self, value: int) -> bool:
+        node, head = self.nodes[value], self.units.head
+        if not self.view.is_map(value) or (head is not None and value in (head, self.units.end(head))):
+            return False
+        before = self.view.conv_behind(value)
+        if before is not None and self.view.is_pointwise(before):
+            after = self.view.conv_after(value)
+            if after is not None and self.view.is_depthwise(after):
+                return False
+        return node.op in NORMS | ACTIVATIONS | CONVOLUTIONS | ADDITIONS or node.op == "cat"
+
+    def _trunk(self) -> Iterator[int]:
+        """Values that every way from input to output passes, in order."""
+        if not self.graph.outputs:
+            return
+        target = self.graph.outputs[0]
+        needed = [index for index in range(target + 1) if self.graph.ancestors[target] >> index & 1]
+        needed = [index for index in needed if self.graph.depends[index]]
+        open_until = 0
+        for position, index in enumerate(needed):
+            if index >= open_until or position == 0:
+                yield index
+            readers = [reader for reader in self.graph.consumers[index] if self.graph.ancestors[target] >> reader & 1]
+            open_until = max([open_until, *readers])
