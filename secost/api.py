@@ -36,14 +36,16 @@ def profile(
         {
             "models": model if named else type(model).__name__, "attention": list(attentions),
             "reductions": list(reductions), "placement": placement, "integration": integration,
-            "stages": None if stages is None else list(stages), "resolution": None if example is not None else resolution,
+            "stages": None if stages is None else list(stages),
+            "resolution": None if example is not None else resolution,
             "batch": batch, "backend": backend, "precision": precision, "device": device, "threads": threads,
             "latency": latency, "seconds": seconds, "target": target, "seed": seed,
         }
     )
     if out is not None and not named:
         raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
-    return profile_spec(spec, net=None if isinstance(model, str) else model, example=example, out=out, listener=listener)
+    net = None if isinstance(model, str) else model
+    return profile_spec(spec, net=net, example=example, out=out, listener=listener)
 
 
 def profile_spec(
@@ -78,7 +80,9 @@ def sweep(
         return run_in_store(spec, store, listener, retry_failed)
 
 
-def report(run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None) -> list[Path]:
+def report(
+    run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None
+) -> list[Path]:
     """Render a run again: the files written, in `out` or in the run's own folder."""
     from secost.reporting.pages import write_report
     from secost.reporting.report import build_report

@@ -87,7 +87,8 @@ class PreActivation(nn.Sequential):
     """Norm and activation before each convolution: the branch ends in a convolution."""
 
     def __init__(self, width: int = 16) -> None:
-        super().__init__(nn.Conv2d(3, width, 3, 1, 1), _PreActivationBlock(width), _PreActivationBlock(width), Head(width))
+        blocks = (_PreActivationBlock(width) for _ in range(2))
+        super().__init__(nn.Conv2d(3, width, 3, 1, 1), *blocks, Head(width))
         block = 2 * (conv_params(width, width, 3) + norm_params(width))
         self.expected_params = conv_params(3, width, 3, bias=True) + 2 * block + width * 10 + 10
         self.expected_sites = {"1.conv2": (width, 1), "2.conv2": (width, 1)}

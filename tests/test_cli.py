@@ -258,7 +258,7 @@ def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
 
 
 def modules_after(code: str, *names: str) -> set[str]:
-    watch = "import sys; print([name for name in %r if name in sys.modules])" % (names,)
+    watch = f"import sys; print([name for name in {names!r} if name in sys.modules])"
     return set(eval(python("-c", f"{code}\n{watch}").stdout.splitlines()[-1]))
 
 

@@ -37,7 +37,10 @@ BYTES = 4  # of a float32
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECOST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # threads that wait for each other are slow beside other tests
         yield
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

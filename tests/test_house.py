@@ -57,7 +57,7 @@ def test_a_folder_imports_only_from_folders_before_it(path: Path) -> None:
     for module in imports(path):
         if module.startswith("secost"):
             theirs = room(module)
-            assert theirs == API and mine in BOTH_LEGS or ORDER.index(theirs) <= ORDER.index(mine), module
+            assert (theirs == API and mine in BOTH_LEGS) or ORDER.index(theirs) <= ORDER.index(mine), module
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

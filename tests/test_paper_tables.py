@@ -55,7 +55,10 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     register_attention(NO_SQUEEZE, NoSqueeze, _two_layers, has_reduction=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECOST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # threads that wait for each other are slow beside other tests
         yield
+        torch.set_num_threads(threads)
     for name in (SE, NO_SQUEEZE):
         del ATTENTION._entries[name]
 

@@ -44,6 +44,14 @@ def _quiet() -> Iterator[None]:
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(level)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def nets() -> dict[str, nn.Module]:
     return {model: secost.load(model) for model in MODELS}

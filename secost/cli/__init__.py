@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(one_line(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("stopped; finished trials are kept where -o was given, run the same command to go on", _STOPPED)
+        return _complain("stopped; trials finished with -o are kept: run the same command to go on", _STOPPED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

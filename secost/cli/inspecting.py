@@ -14,7 +14,9 @@ from secost.cli.measuring import Model
 from secost.cli.rendering import print_rows
 from secost.errors import RunError
 
-listing = typer.Typer(help="List models, attention, placements or backends.", no_args_is_help=True, rich_markup_mode=None)
+listing = typer.Typer(
+    help="List models, attention, placements or backends.", no_args_is_help=True, rich_markup_mode=None
+)
 _FORMATS = ("table", "json", "csv")
 RowFormat = Annotated[str, typer.Option("--format", help="table, json or csv.")]
 RowOutput = Annotated[str | None, typer.Option("-o", "--output", help="File to write instead of stdout.")]

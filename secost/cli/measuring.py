@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from secost.records import Record
     from secost.spec import Comparison, Spec
 
-Model = Annotated[str, typer.Argument(help="resnet50, torchvision:vgg16, transformers:resnet, net.py:factory, pkg:factory")]
+Model = Annotated[
+    str, typer.Argument(help="resnet50, torchvision:vgg16, transformers:resnet, net.py:factory or package:factory")
+]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A network; may be given several times.")]
 
 
@@ -139,7 +141,7 @@ def _dry_run(spec: Spec, output: str | None) -> int:
     left = [c for c in comparisons if any(trial.key not in done for trial in c.trials)]
     seconds = len(left) * ((spec.seconds if spec.latency else 0) + _COUNTING_SECONDS)
     trials = sum(len(comparison.trials) for comparison in comparisons)
-    typer.echo(f"{trials} trials in {len(comparisons)} comparisons, {len(done)} done, at most about {seconds:.0f} s left")
+    typer.echo(f"{trials} trials in {len(comparisons)} comparisons, {len(done)} done, about {seconds:.0f} s left")
     return 0
 
 
@@ -149,7 +151,8 @@ _COUNTING_SECONDS = 3  # loading and counting one network of ResNet-50's size on
 def _plan_line(comparison: Comparison, done: set[str]) -> str:
     left = [trial.label for trial in comparison.trials if trial.key not in done]
     finished = len(comparison.trials) - len(left)
-    return f"{comparison.setting.label}: {', '.join(left) or 'nothing left'}" + (f" ({finished} done)" if finished else "")
+    done_text = f" ({finished} done)" if finished else ""
+    return f"{comparison.setting.label}: {', '.join(left) or 'nothing left'}{done_text}"
 
 
 def _done(output: str | None, spec: Spec) -> set[str]:

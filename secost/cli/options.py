@@ -14,9 +14,11 @@ REPORT_FORMATS = ("md", "html", "png", "csv", "json")
 
 Reductions = Annotated[str | None, typer.Option("-r", "--reductions", help="Reduction ratios, such as 2,4,8,16,32.")]
 Attention = Annotated[str | None, typer.Option("--attention", help="Attentions, such as se,eca; native is as shipped.")]
-Placement = Annotated[str | None, typer.Option("--placement", help="auto, residual, depthwise, depthwise-pre, stage, conv.")]
+Placement = Annotated[
+    str | None, typer.Option("--placement", help="auto, residual, depthwise, depthwise-pre, stage, conv.")
+]
 Integration = Annotated[str | None, typer.Option("--integration", help="standard, pre, post, identity (SENet 6.5).")]
-Stages = Annotated[str | None, typer.Option("--stages", help="Stages that carry attention, such as 3,4 (default: all).")]
+Stages = Annotated[str | None, typer.Option("--stages", help="Stages that carry attention, such as 3,4 [all].")]
 Resolution = Annotated[str | None, typer.Option("--resolution", help="Height and width of the image in pixels [224].")]
 Example = Annotated[str | None, typer.Option("--example", help="path.py:function that returns the example inputs.")]
 Batch = Annotated[str | None, typer.Option("--batch", help="Images in one forward pass of the latency rounds [1].")]

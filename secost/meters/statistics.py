@@ -12,7 +12,6 @@ from fractions import Fraction
 from functools import lru_cache
 
 
-
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its confidence interval; the ends are None where there are too few values for one."""

@@ -258,8 +258,7 @@ def _settings() -> tuple[Any, ...]:
     kernels = [getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in ("flash", "mem_efficient", "math")]
     return (
         versions, sys.version_info[:3], _tracer(), autocast, kernels, torch.get_default_dtype(),
-        torch.are_deterministic_algorithms_enabled(), torch.is_inference_mode_enabled(),
-        str(torch.get_default_device()),
+        torch.are_deterministic_algorithms_enabled(), str(torch.get_default_device()),
     )
 
 

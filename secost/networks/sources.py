@@ -54,7 +54,7 @@ def load(model: str, allow_download: bool = False) -> nn.Module:
             net = source.load(name, allow_download)
         except (ModelLoadError, UnknownNameError, MissingExtraError):
             raise
-        except Exception as error:  # a factory is other people's code: anything may come out of it
+        except (Exception, SystemExit) as error:  # a factory is other people's code: anything may come out of it
             raise ModelLoadError(f"{model!r} could not be built: {one_line(error)}") from error
     if not isinstance(net, nn.Module):
         raise ModelLoadError(f"{model!r} gave a {type(net).__name__}, expected a torch.nn.Module: return the network")
@@ -97,7 +97,7 @@ def load_example(name: str) -> tuple[torch.Tensor, ...]:
 
 def as_inputs(example: Example, name: str = "example") -> tuple[torch.Tensor, ...]:
     """A tensor or a sequence of tensors as a tuple, cut to one sample where all share a first dimension."""
-    inputs = (example,) if isinstance(example, torch.Tensor) else tuple(example)
+    inputs = tuple(example) if isinstance(example, list | tuple) else (example,)
     if not inputs or not all(isinstance(item, torch.Tensor) for item in inputs):
         raise ModelLoadError(f"{name} is not a tensor or a sequence of tensors: give the inputs of one forward pass")
     sizes = {item.shape[0] if item.ndim else None for item in inputs}
@@ -151,6 +151,9 @@ def _check_timm(name: str) -> None:
     timm = import_timm()
     if not timm.is_model(name):
         raise _unknown_model(name, timm.list_models())
+    bare, dot, _ = name.partition(".")
+    if dot and name not in timm.list_pretrained(f"{bare}.*"):  # timm builds a network of any tag without its weights
+        raise UnknownNameError("model", name, timm.list_pretrained(f"{bare}.*"))
 
 
 def _load_timm(name: str, allow_download: bool) -> nn.Module:
@@ -254,7 +257,7 @@ def _import_file(path: Path) -> ModuleType:
     _append_to_path(path.parent)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         place = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
         raise ModelLoadError(f"{str(path)!r} is not a Python file that runs: {one_line(error)}{place}") from error
@@ -265,7 +268,7 @@ def _import_module(name: str) -> ModuleType:
     _append_to_path(Path.cwd())
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelLoadError(
             f"can't import {name!r}: {one_line(error)}; expected timm's name, torchvision:name, "
             "transformers:type, path.py:factory or package.module:factory"

@@ -160,9 +160,10 @@ def build_placed(net: nn.Module, chosen: Sequence[Site], attention: str, reducti
         check_reduction(chosen, reduction)
     placed = []
     for site in chosen:
-        module = build_attention(
-            attention, site.channels, reduction=reduction, height=site.height, width=site.width
-        )
+        with torch.inference_mode(False):  # weights made in inference mode could never be trained
+            module = build_attention(
+                attention, site.channels, reduction=reduction, height=site.height, width=site.width
+            )
         carrier = net.get_submodule(site.path)
         like = _first_weight(carrier) or _first_weight(net)
         if like is not None:

@@ -27,6 +27,7 @@ from secost.errors import BadSpecError, SecostError, one_line
 
 CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
+_LIKE = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
 
 
@@ -198,8 +199,9 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
 def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool) -> Graph:
     recorder = _Recorder(net)
     with contextlib.ExitStack() as stack:
-        for guard in (_attributes_kept(net), eval_mode(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
-                      warnings.catch_warnings(), recorder.watching_modules()):
+        # In inference mode operations come undivided (conv2d, batch_norm), which is another graph.
+        for guard in (_attributes_kept(net), eval_mode(net), torch.inference_mode(False), torch.no_grad(),
+                      torch.random.fork_rng(devices=[]), warnings.catch_warnings(), recorder.watching_modules()):
             stack.enter_context(guard)
         warnings.simplefilter("ignore")
         if not meta:
@@ -261,7 +263,6 @@ def _buffers_kept(net: nn.Module) -> Iterator[None]:
 class _OpenCall(NamedTuple):
     """A module call that has begun: the inputs as they came in, before the module's own pre-hooks."""
 
-    module: int
     path: str
     start: int
     inputs: list[int]
@@ -276,7 +277,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._names = {id(module): name for name, module in reversed(list(net.named_modules(remove_duplicate=False)))}
         self._known: Any = WeakTensorKeyDictionary()
         self._bases: Any = WeakTensorKeyDictionary()
-        self._open = [_OpenCall(0, "", 0, [])]
+        self._open = [_OpenCall("", 0, [])]
 
     def run(self, forward: Callable[..., Any], inputs: tuple[torch.Tensor, ...], on_meta: bool) -> Graph:
         self.graph.on_meta, self.graph.inputs = on_meta, len(inputs)
@@ -290,9 +291,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def watching_modules(self) -> Iterator[None]:
-        # Global hooks leave the network's own hooks untouched, and run before them.
+        # Global hooks leave the network's own hooks untouched, and run before them; a call whose error the network
+        # catches ends too.
         before = nn.modules.module.register_module_forward_pre_hook(self._enter)
-        after = nn.modules.module.register_module_forward_hook(self._leave, with_kwargs=True)
+        after = nn.modules.module.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True)
         try:
             yield
         finally:
@@ -303,12 +305,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _enter(self, module: nn.Module, args: Any) -> None:
         name = self._names.get(id(module), self._open[-1].path)
         inputs = self._indices([item for item in args if isinstance(item, torch.Tensor)])
-        self._open.append(_OpenCall(id(module), name, len(self.graph.nodes), inputs))
+        self._open.append(_OpenCall(name, len(self.graph.nodes), inputs))
 
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
         call = self._open.pop()
-        while call.module != id(module) and self._open:  # calls that raised, and whose error the network caught
-            call = self._open.pop()
         if id(module) in self._names:
             kind, end = type(module).__name__, len(self.graph.nodes)
             outputs, keywords = self._indices(output), self._indices(kwargs)
@@ -337,6 +337,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _record(self, func: Any, args: Any, kwargs: Any, operands: list[torch.Tensor], sources: list[int],
                 results: list[torch.Tensor]) -> None:
         op = func._schema.name.removeprefix("aten::")
+        if op.startswith(_LIKE):  # made in the shape or type of a tensor, not of its values
+            sources = [CONSTANT] * len(sources)
         view = op in _ALLOCATIONS or _is_view(func)
         node = Node(op, sources, list(results[0].shape), self._open[-1].path, view)
         node.in_numel = operands[0].numel() if operands else 0

@@ -77,14 +77,14 @@ class Units:
     @cached_property
     def last_convs(self) -> list[int]:
         """Convolutions that end a unit, stem and class scores left out: a depthwise one goes with its pointwise one."""
-        chosen = []
-        for conv in self.view.convs:
-            if conv in self.stem or conv == self.head:
-                continue
-            after = self.view.conv_after(self.end(conv)) if self.view.is_depthwise(conv) else None
-            if after is None or not self.view.is_pointwise(after):
-                chosen.append(conv)
-        return chosen
+        convs = [conv for conv in self.view.convs if conv not in self.stem and conv != self.head]
+        # By their ends: a depthwise unit may hold other convolutions beside it (MobileOne).
+        inner = {self.end(conv) for conv in convs if self.view.is_depthwise(conv) and self._leads_to_pointwise(conv)}
+        return [conv for conv in convs if self.end(conv) not in inner]
+
+    def _leads_to_pointwise(self, conv: int) -> bool:
+        after = self.view.conv_after(self.end(conv))
+        return after is not None and self.view.is_pointwise(after)
 
     def end(self, conv: int) -> int:
         """The last value of a convolution's unit: after its norm, its activation, and sums of parallel branches."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 from secost.networks.recognition import RESHAPES, FoundAttention, find_attention
@@ -21,6 +22,7 @@ ADDITIONS = frozenset(("add", "add_"))
 PRODUCTS = frozenset(("mul", "mul_", "div", "div_"))
 LINEAR = frozenset(("addmm", "mm", "bmm", "addbmm"))
 CUTS = frozenset(("slice", "select", "narrow"))
+_GLOBAL_POOLING = frozenset("mean sum amax _adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d".split())
 _PASSED_BY = frozenset(("constant_pad_nd", "cat", *SPLITTERS))
 _VIEWS = frozenset(("view", "_unsafe_view", "reshape", "contiguous", "clone"))
 _RESIZES = ("upsample", "_upsample", "grid_sampler", "pixel_shuffle")
@@ -72,10 +74,23 @@ class View:
         ]
 
     def _is_fully_connected(self, conv: int) -> bool:
-        """A convolution whose kernel covers its whole input: a linear layer in another spelling."""
+        """A linear layer in another spelling: on a pooled map, or with a kernel that covers the whole input.
+
+        A 1x1 convolution on a map that only a small image has made 1x1 is none.
+        """
         node = self.nodes[conv]
         kernel = (node.weight_shape or [])[2:]
-        return node.shape[2:] == [1, 1] and self.nodes[node.inputs[0]].shape[2:] == kernel
+        if node.shape[2:] != [1, 1] or self.nodes[node.inputs[0]].shape[2:] != kernel:
+            return False
+        return kernel != [1, 1] or self._is_pooled(node.inputs[0])
+
+    def _is_pooled(self, value: int) -> bool:
+        while value != CONSTANT and math.prod(self.nodes[value].shape[2:]) == 1:
+            node = self.nodes[value]
+            if node.op in _GLOBAL_POOLING or (node.op in CONVOLUTIONS and self._is_fully_connected(value)):
+                return True
+            value = next(iter(self.operands(value)), CONSTANT)
+        return False
 
     def is_depthwise(self, index: int) -> bool:
         node = self.nodes[index]

@@ -346,7 +346,9 @@ def _check_threads(spec: Spec) -> None:
     cores = environment.describe()["logical_cores"]
     for threads in spec.threads:
         if threads > cores:
-            raise BadSpecError(f"threads {threads} is more than the {cores} processors of this machine: give at most {cores}")
+            raise BadSpecError(
+                f"threads {threads} is more than the {cores} processors of this machine: give at most {cores}"
+            )
 
 
 @contextlib.contextmanager
