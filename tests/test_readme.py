@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
+import secost
 import secost.networks.attention as attention
-from secost.cli import app
+from secost.cli import app, main
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = [
@@ -47,3 +48,28 @@ def test_every_command_is_in_it() -> None:
         assert f"secost {name}" in text
         for inner in getattr(command, "commands", {}):
             assert f"secost {name} {inner}" in text
+
+
+def test_its_table_is_what_the_sample_run_gives(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    table = re.search(r"```text\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert table is not None
+    assert main(["report", str(README.parent / "reports" / "resnet50"), "--format", "table"]) == 0
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert all(line in shown for line in table[1].splitlines())
+
+
+def test_every_file_that_it_names_is_there() -> None:
+    for text in (README, README.parent / "reports" / "README.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", text.read_text(encoding="utf-8")):
+            assert (text.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("run", sorted(path.parent.name for path in README.parent.glob("reports/*/records.sqlite")))
+def test_every_sample_is_what_its_records_render_to(run: str, tmp_path: Path) -> None:
+    folder = README.parent / "reports" / run
+    secost.report(folder, formats=["md", "csv"], out=tmp_path)
+    for name in ("report.md", "records.csv"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name

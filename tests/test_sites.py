@@ -73,6 +73,7 @@ BLOCKS = {
     "res2net50_26w_4s": ("residual", 16), "ghostnet_100": ("residual", 16), "ghostnetv2_100": ("residual", 16),
     "xception": ("residual", 12), "dpn68": ("residual", 3 + 4 + 12 + 3),
     "hrnet_w18": ("residual", 4 + 4 + 104),
+    "tf_efficientnet_cc_b0_8e": ("depthwise", 16), "mobileone_s0": ("conv", 21),
 }
 
 

@@ -99,6 +99,8 @@ class Units:
         node = self.nodes[index]
         if node.op in NORMS | ACTIVATIONS or self.view.is_view(index) or self.residuals.is_parallel_sum(index):
             return True
+        if node.op == "permute" and node.dims == [1, 0, 2, 3]:  # a conditional convolution takes the batch out again
+            return True
         if node.op in ("permute", "transpose"):  # a norm over the last dimension, there and back
             readers = self.view.readers(index)
             back = self.view.channels_last[before] and not self.view.channels_last[index]
