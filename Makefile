@@ -25,7 +25,9 @@ types: $(READY)
 check: lint types test
 
 benchmark: $(READY)
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.counting
+	$(BIN)/python -m tests.benchmarks.processes
+	$(BIN)/python -m tests.benchmarks.memory
 
 clean:
 	rm -rf $(VENV) build *.egg-info

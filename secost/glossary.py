@@ -6,7 +6,7 @@ FIELDS = {
     "model": "the network, by the name it was asked for",
     "attention": "what was put at the sites; none is the network without attention, native as it ships",
     "reduction": "r: the attention's hidden width is max(1, C // r) for C channels",
-    "placement": "which sites: " "residual, depthwise, depthwise-pre, stage or conv",
+    "placement": "which sites: residual, depthwise, depthwise-pre, stage or conv",
     "integration": "where in a residual block the attention sits (SENet, section 6.5)",
     "sites": "how many places carry the attention",
     "params": "learnable parameters of the whole network",
