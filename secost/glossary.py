@@ -23,8 +23,12 @@ FIELDS = {
     "kernels_overhead": "(variant - baseline) / baseline of kernels",
     "latency_ms": "median time of one forward pass of the whole batch",
     "latency_overhead": "median over rounds of (variant / baseline - 1), both timed in the same round",
-    "latency_overhead_low": "lower end of the 95 % confidence interval of latency_overhead",
-    "latency_overhead_high": "upper end of the 95 % confidence interval of latency_overhead",
+    "latency_overhead_low": (
+        "lower end of the 95 % confidence interval of latency_overhead, over the rounds of one process"
+    ),
+    "latency_overhead_high": (
+        "upper end of the 95 % confidence interval of latency_overhead, over the rounds of one process"
+    ),
     "latency_direct_ms": "time spent inside the attention modules during one forward pass",
     "rounds": "rounds measured; each ran every variant once, in random order",
     "cautions": "reasons to trust the latency less, each with its next step",
