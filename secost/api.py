@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from secost.errors import BadSpecError
+from secost.errors import BadSpecError, SecostError
 from secost.records import Record
 from secost.spec import DEFAULT_REDUCTIONS, Spec
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def profile(
-    model: str | nn.Module, attentions: Sequence[str] = ("se",), reductions: Sequence[int] = DEFAULT_REDUCTIONS, *,
-    placement: str = "auto", integration: str = "standard", stages: Sequence[int] | None = None,
+    model: str | nn.Module, attentions: str | Sequence[str] = ("se",),
+    reductions: int | Sequence[int] = DEFAULT_REDUCTIONS, *,
+    placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
     resolution: int | None = 224, example: Example | None = None, batch: int = 1, backend: str = "eager",
     precision: str = "fp32", device: str = "cpu", threads: int = 1, latency: bool = True, seconds: float = 20.0,
     target: float = 0.01, seed: int = 0, out: str | Path | None = None, listener: Listener | None = None,
@@ -34,9 +35,8 @@ def profile(
     named = isinstance(model, str)
     spec = Spec.from_dict(
         {
-            "models": model if named else type(model).__name__, "attention": list(attentions),
-            "reductions": list(reductions), "placement": placement, "integration": integration,
-            "stages": None if stages is None else list(stages),
+            "models": model if named else type(model).__name__, "attention": attentions, "reductions": reductions,
+            "placement": placement, "integration": integration, "stages": stages,
             "resolution": None if example is not None else resolution,
             "batch": batch, "backend": backend, "precision": precision, "device": device, "threads": threads,
             "latency": latency, "seconds": seconds, "target": target, "seed": seed,
@@ -60,10 +60,19 @@ def profile_spec(
     if out is None:
         return run_in_memory(spec, listener, net, example)
     from secost.meters.environment import describe
-    from secost.sweeps.store import RunStore
+    from secost.sweeps.store import DATABASE, RunStore, discard_if_empty
 
-    with RunStore.create_or_resume(Path(out), spec, describe()) as store:
-        return run_in_store(spec, store, listener, strict=True, example=example)
+    out = Path(out)
+    made = next((folder for folder in (*reversed(out.parents), out) if not folder.exists()), None)
+    fresh = not (out / DATABASE).exists()
+    store = RunStore.create_or_resume(out, spec, describe())
+    try:
+        with store:
+            return run_in_store(spec, store, listener, strict=True, example=example)
+    except SecostError:
+        if fresh:
+            discard_if_empty(out, made)  # a request that turns out to be wrong leaves nothing behind
+        raise
 
 
 def sweep(

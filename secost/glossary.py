@@ -51,11 +51,11 @@ CAUTIONS = {
     ),
     "too-few-rounds": (
         "too few rounds for an interval of the target width",
-        "give it more time with --seconds",
+        "give it more time with --seconds, in a new folder",
     ),
     "target-missed": (
         "the time was up before every interval was as narrow as asked",
-        "give it more time with --seconds, or ask for less with --target",
+        "give it more time with --seconds, or ask for less with --target, in a new folder",
     ),
     "attention-left": (
         "attention computed inside a larger module's own forward could not be taken out of the baseline",

@@ -293,3 +293,48 @@ def test_a_closed_pipe_is_no_error() -> None:
         env={**os.environ, "COLUMNS": "80"}, check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_request_that_turns_out_wrong_leaves_no_run_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "run"
+    one_error(capsys, "profile", RESIDUAL, *SMALL, "--placement", "depthwise", "-o", str(out))
+    assert list(tmp_path.iterdir()) == []
+    code, _, _ = run(capsys, "profile", RESIDUAL, *SMALL, "-o", str(out))
+    assert code == 0
+    one_error(capsys, "profile", RESIDUAL, *SMALL, "--placement", "depthwise", "-o", str(out))
+    assert (out / "records.sqlite").exists()
+
+
+def test_a_wrong_request_is_one_line_without_quiet_too(capsys: pytest.CaptureFixture[str]) -> None:
+    one_error(capsys, "profile", RESIDUAL, "--resolution", "32", "--placement", "depthwise", "--no-latency")
+
+
+def test_a_users_file_may_import_torchvision(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import torchvision\ndef make():\n    return torchvision.models.resnet18()\n")
+    done = python("-m", "secost", "sites", f"{tmp_path / 'own.py'}:make", "--format", "json")
+    assert done.returncode == 0 and len(json.loads(done.stdout)) == 8, done.stderr
+
+
+def test_an_example_of_the_networks_own_is_no_image_of_the_default_size(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    net = tmp_path / "own.py"
+    net.write_text("import torch\ndef make():\n    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, 2, 1), "
+                   "torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, 1, 1), torch.nn.ReLU())\n"
+                   "    net.example_input_array = torch.zeros(1, 3, 48, 48)\n    return net\n")
+    _, out, _ = run(capsys, "profile", f"{net}:make", "-r", "4", "--no-latency", "-q", "--format", "json")
+    assert [record["resolution"] for record in json.loads(out)["records"]] == [None, None]
+    _, out, _ = run(capsys, "sites", f"{net}:make", "--format", "json")
+    assert json.loads(out)[0]["height"] == 24
+
+
+def test_a_network_that_misses_inputs_is_pointed_to_example(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "profile", f"{NETS}:two_inputs", "-r", "4", "--no-latency", "-q", "--format", "json")
+    assert code == 1 and "--example" in json.loads(out)["records"][0]["error"]
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys)
+    assert code == 2 and err.count("\n") > 10 and "profile" in err

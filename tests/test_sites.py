@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import secost
 from secost.errors import NoSiteError, SecostError, UnknownNameError
 from secost.networks.sites import Site
 from secost.networks.sources import load
@@ -276,3 +277,26 @@ def test_a_wrong_request_is_one_line(
 def test_a_resolution_that_is_too_small_names_one_that_does() -> None:
     with pytest.raises(SecostError, match=r"resolution 8 does not fit this network .*: \d+ does, give --resolution"):
         sites(network("torchvision:densenet121"), resolution=8)
+
+
+def test_a_small_image_that_makes_maps_1x1_is_read_in_time() -> None:
+    net = secost.load("resnet50")
+    assert len(secost.sites(net, resolution=8)) == 16
+    assert len(secost.sites(net, "conv", resolution=8)) == 52
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("convnext_atto", [40, 80, 160, 320]), ("resnetv2_50", [256, 512, 1024, 2048]),
+        ("efficientnet_b0", [16, 24, 40, 112, 1280]), ("torchvision:mobilenet_v2", [16, 24, 32, 96, 1280]),
+    ],
+)
+def test_a_stage_ends_with_its_last_block(name: str, channels: list[int]) -> None:
+    assert [site.channels for site in secost.sites(secost.load(name), "stage")] == channels
+
+
+@pytest.mark.parametrize("integration", ["pre", "post", "identity"])
+def test_every_integration_counts_stages_by_the_block(integration: str) -> None:
+    found = secost.sites(secost.load("resnet50"), "residual", integration)
+    assert [site.stage for site in found] == [1] * 3 + [2] * 4 + [3] * 6 + [4] * 3

@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except _UsageError as error:
+        if type(error).__name__.startswith("NoArgsIsHelp"):
+            print(error.format_message(), file=sys.stderr)
+            return 2
         return _complain(error.format_message(), 2)
     except SecostError as error:
         if debug:

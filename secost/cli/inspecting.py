@@ -11,6 +11,7 @@ import typer
 
 from secost.cli import options
 from secost.cli.measuring import Model
+from secost.cli.progress import note
 from secost.cli.rendering import print_rows
 from secost.errors import RunError
 
@@ -43,8 +44,19 @@ def sites(
         load_example(example) if example else None,
     )
     rows = [_row(site) for site in found]
+    if not rows:
+        note(f"{model} has no {placement or 'auto'} site; secost list placements tells what the others are")
+    if format == "table":
+        rows = _without_constant(rows)
     _put(f"{model}: {len(rows)} sites", rows, format, output)
     return 0
+
+
+def _without_constant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the columns that say the usual for every site: a narrow terminal has better use for the room."""
+    usual = {"side": "output", "calls": 1, "occupied_by": ""}
+    hidden = {name for name, value in usual.items() if all(row[name] == value for row in rows)}
+    return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
 
 
 def _row(site: Any) -> dict[str, Any]:

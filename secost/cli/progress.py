@@ -32,7 +32,8 @@ def note(text: str) -> None:
     """One line for the user on stderr."""
     from secost.cleaning import plain
 
-    print(f"secost: {plain(text)}", file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):  # who closed stderr does not want to hear it
+        print(f"secost: {plain(text)}", file=sys.stderr, flush=True)
 
 
 def _bar() -> Any:

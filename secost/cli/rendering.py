@@ -75,4 +75,6 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]], file: TextIO) -> N
     for row in rows:
         table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else plain(value)) for value in row.values()))
     width = shutil.get_terminal_size((120, 24)).columns
+    if not rows:
+        return
     Console(file=file, width=width, no_color=not file.isatty(), markup=False).print(table)

@@ -133,9 +133,10 @@ class _Finder:
     def _site(self, found: _Found, placement: str, integration: str) -> Site:
         channels, height, width = self.view.map_shape(found.value)
         occupied = next((item for item in self.view.attention if item.source == found.value), None)
+        stage = self.stages.of(found.value if found.of_stage is None else found.of_stage)
         return Site(
-            found.call.path, channels, height, width, self.stages.of(found.value if found.conv is None else found.conv),
-            placement, integration, found.side, self.view.channels_last[found.value], ((height, width),), found.restore,
+            found.call.path, channels, height, width, stage, placement, integration, found.side,
+            self.view.channels_last[found.value], ((height, width),), found.restore,
             None if occupied is None else occupied.path or f"inside {self.nodes[occupied.output].path or 'forward'}",
         )
 
@@ -150,7 +151,7 @@ class _Finder:
     def _branch_input(self, addition: Addition) -> _Found | None:
         """SE-PRE: the input of the branch's first module, where one module alone begins the branch."""
         call = self._first_of_branch(addition)
-        return None if call is None else self._checked(_Found(call, addition.start, "input"))
+        return None if call is None else self._checked(_Found(call, addition.start, "input", of_stage=addition.node))
 
     def _shortcut(self, addition: Addition) -> _Found | None:
         """SE-Identity. On a plain shortcut: gate the block's input, and give the branch the ungated map back."""
@@ -164,7 +165,7 @@ class _Finder:
         ]
         if first is None or not blocks or not self._begins_blocks(blocks[-1].path):
             return None
-        return self._checked(_Found(blocks[-1], addition.start, "input", first.path))
+        return self._checked(_Found(blocks[-1], addition.start, "input", first.path, addition.node))
 
     def _first_of_branch(self, addition: Addition) -> Call | None:
         """The innermost module that alone reads the block's input on behalf of the branch."""
@@ -212,7 +213,7 @@ class _Finder:
             if call.path == self.nodes[conv].path and self._plays_one_role(call.path, self.view.convs)
         ]
         found = self._checked(_Found(calls[-1], value, "input")) if calls else self._at(value)
-        return None if found is None else replace(found, conv=conv)
+        return None if found is None else replace(found, of_stage=conv)
 
     def _checked(self, found: _Found) -> _Found | None:
         return found if len(self.nodes[found.value].shape) == 4 else None
@@ -300,10 +301,10 @@ class _Finder:
 
 @dataclass(frozen=True)
 class _Found:
-    """A value and the module call that can carry attention for it; `conv` decides the stage where it is given."""
+    """A value and the module call that can carry attention for it; the stage is that of `of_stage` where given."""
 
     call: Call
     value: int
     side: str
     restore: str | None = None
-    conv: int | None = None
+    of_stage: int | None = None

@@ -229,6 +229,9 @@ def _load_factory(name: str, allow_download: bool) -> nn.Module:
 
 def _factory(name: str) -> Callable[[], Any]:
     place, _, attribute = name.rpartition(":")
+    if not place:
+        raise ModelLoadError(f"{name!r} names no function: write path.py:function or package.module:function")
+    declare_missing_operators()  # the user's file may import torchvision, or what imports it
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     factory = getattr(module, attribute, None)
     if factory is None:

@@ -32,7 +32,7 @@ _HookTable = dict[int, Any]
 
 
 def sites(
-    net: nn.Module, placement: str = "auto", integration: str = "standard", stages: Sequence[int] | None = None,
+    net: nn.Module, placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
     resolution: int = 224, example: Example | None = None,
 ) -> list[Site]:
     """The places where attention can sit, in the order of the data; an empty list where there is none.
@@ -42,13 +42,13 @@ def sites(
     does not have, BadSpecError where the resolution does not fit it.
     """
     graph = cached_trace(net, inputs_for(net, resolution, example))
-    chosen = None if stages is None else tuple(stages)
+    chosen = (stages,) if isinstance(stages, int) else None if stages is None else tuple(stages)
     return find_sites(graph, placement, integration, chosen, attached_paths(net))
 
 
 def attach(
     net: nn.Module, attention: str, reduction: int | None = 16, placement: str = "auto", integration: str = "standard",
-    stages: Sequence[int] | None = None, resolution: int = 224, example: Example | None = None,
+    stages: int | Sequence[int] | None = None, resolution: int = 224, example: Example | None = None,
     replace: bool = False, at: Sequence[Site] | None = None,
 ) -> nn.Module:
     """Put attention into the network, in place, and return it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
+from secost.networks.recognition import RESHAPES
 from secost.networks.residuals import Residuals
 from secost.networks.view import ACTIVATIONS, ADDITIONS, CONVOLUTIONS, LINEAR, NORMS, View
 
@@ -172,8 +173,16 @@ class Stages:
         ends: dict[int, int] = {}
         for value in self._trunk():
             if value > max(self.units.stem, default=0) and self._is_made_by_block(value):
-                ends[self.of(value)] = value
+                ends[self.of(value)] = self._block_end(value)
         return [ends[stage] for stage in sorted(ends)]
+
+    def _block_end(self, value: int) -> int:
+        """The end of the residual block behind a value that only norms come after (ConvNeXt's, before a step down)."""
+        ends = {self.residuals.after_activation(addition.node) for addition in self.residuals.additions}
+        behind = value
+        while behind not in ends and self.nodes[behind].op in NORMS | ACTIVATIONS | RESHAPES:
+            behind = next(iter(self.view.operands(behind)), behind)
+        return behind if behind in ends else value
 
     @cached_property
     def _sizes(self) -> list[float]:
@@ -206,9 +215,9 @@ class Stages:
             return False
         before = self.view.conv_behind(value)
         if before is not None and self.view.is_pointwise(before):
-            after = self.view.conv_after(value)
-            if after is not None and self.view.is_depthwise(after):
-                return False
+            after = self.view.conv_after(self.units.end(before))
+            if after in self.units.expanded_depthwise:
+                return False  # the expansion of the next block
         return node.op in NORMS | ACTIVATIONS | CONVOLUTIONS | ADDITIONS or node.op == "cat"
 
     def _trunk(self) -> Iterator[int]:

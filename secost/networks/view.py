@@ -82,15 +82,21 @@ class View:
         kernel = (node.weight_shape or [])[2:]
         if node.shape[2:] != [1, 1] or self.nodes[node.inputs[0]].shape[2:] != kernel:
             return False
-        return kernel != [1, 1] or self._is_pooled(node.inputs[0])
+        return kernel != [1, 1] or self._pooled[node.inputs[0]]
 
-    def _is_pooled(self, value: int) -> bool:
-        while value != CONSTANT and math.prod(self.nodes[value].shape[2:]) == 1:
-            node = self.nodes[value]
-            if node.op in _GLOBAL_POOLING or (node.op in CONVOLUTIONS and self._is_fully_connected(value)):
-                return True
-            value = next(iter(self.operands(value)), CONSTANT)
-        return False
+    @cached_property
+    def _pooled(self) -> list[bool]:
+        """For each value whether it is a map that pooling, or a kernel as large as the map, has made 1x1."""
+        pooled: list[bool] = []
+        for node in self.nodes:
+            source = next((index for index in node.inputs if index != CONSTANT), CONSTANT)
+            before = source != CONSTANT and pooled[source]
+            if node.op in CONVOLUTIONS and source != CONSTANT and len(node.shape) == 4:
+                kernel = (node.weight_shape or [])[2:]
+                before = before or (kernel != [1, 1] and self.nodes[source].shape[2:] == kernel)
+            one = math.prod(node.shape[2:]) == 1
+            pooled.append(one and (before or node.op in _GLOBAL_POOLING))
+        return pooled
 
     def is_depthwise(self, index: int) -> bool:
         node = self.nodes[index]
@@ -163,8 +169,10 @@ class View:
         return node.op in CUTS and node.dims == [1] and node.numel < before.numel and before.op != "cat"
 
     def is_map(self, index: int) -> bool:
-        shape = self.nodes[index].shape
-        return len(shape) == 4 and shape[2] * shape[3] > 1
+        if len(self.nodes[index].shape) != 4:
+            return False
+        _, height, width = self.map_shape(index)
+        return height * width > 1
 
     def map_shape(self, value: int) -> tuple[int, int, int]:
         """Channels, height and width of a 4-D value."""

@@ -44,7 +44,7 @@ from secost.networks.surgery import (
     require_sites,
     seeded,
 )
-from secost.networks.tracing import eval_mode
+from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
 from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
 from secost.sweeps.store import RunStore, environment_id
@@ -92,7 +92,6 @@ def run_in_memory(
     machine = environment_id(environment.describe())
     records = []
     for comparison in plan(spec):
-        listener.on_comparison(comparison, len(comparison.trials))
         for record in run_comparison(comparison, spec, listener, net=net, example=example, strict=True):
             record.environment = machine
             listener.on_record(record)
@@ -116,7 +115,6 @@ def run_in_store(
         left = [trial for trial in comparison.trials if trial.key not in done]
         if not left:
             continue
-        listener.on_comparison(comparison, len(left))
         # The baseline is measured again beside what is left: a ratio needs both in the same rounds.
         trials = tuple(trial for trial in comparison.trials if trial in left or trial.attention == BASELINE)
         for record in run_comparison(
@@ -151,6 +149,7 @@ class _Bench:
                  listener: Listener, strict: bool) -> None:
         self.net, self.comparison, self.spec, self.listener, self.strict = net, comparison, spec, listener, strict
         setting = comparison.setting
+        self.own_input = example is not None or getattr(net, "example_input_array", None) is not None
         self.inputs = inputs_for(net, setting.resolution, example)
         self.native_graph = cached_trace(net, self.inputs)
         self.natives = native_paths(self.native_graph)
@@ -165,11 +164,6 @@ class _Bench:
         self.switch = self._exit.enter_context(Switch(self.net, self.natives))
         self.switch.select(BASELINE)
         self.graph = cached_trace(self.net, self.inputs) if self.natives else self.native_graph
-        if self.natives and not any(trial.attention == NATIVE for trial in self.comparison.trials):
-            self.listener.on_note(
-                f"{self.comparison.setting.model} ships with attention in {len(self.natives)} places; 'none' is the "
-                "network without it (add native to --attention to compare)"
-            )
         return self
 
     def __exit__(self, *reason: Any) -> None:
@@ -178,6 +172,7 @@ class _Bench:
     def records(self) -> Iterator[Record]:
         """Counts for all variants, then the rounds, then the records in the order of the plan."""
         sites = self._sites()
+        self._announce()  # only now: a wrong request is one line, without notes before it
         base = network_cost(self.net, self.inputs, self.graph)
         known: dict[tuple[Any, ...], Cost] = {}
         counted = [(trial, self._counted(trial, base, sites, known)) for trial in self.comparison.trials]
@@ -186,7 +181,16 @@ class _Bench:
         for trial, record in counted:
             finished = self._finished(trial, record, baseline, rounds)
             finished.placement = sites[0].placement if sites else finished.placement
+            finished.resolution = None if self.own_input else finished.resolution
             yield finished
+
+    def _announce(self) -> None:
+        self.listener.on_comparison(self.comparison, len(self.comparison.trials))
+        if self.natives and not any(trial.attention == NATIVE for trial in self.comparison.trials):
+            self.listener.on_note(
+                f"{self.comparison.setting.model} ships with attention in {len(self.natives)} places; 'none' is the "
+                "network without it (add native to --attention to compare)"
+            )
 
     def _sites(self) -> list[Site]:
         if all(trial.attention in (BASELINE, NATIVE) for trial in self.comparison.trials):
@@ -339,6 +343,8 @@ def _with_cost(record: Record, whole: Cost, added: Cost, sites: int) -> Record:
 def _failed(trial: Trial, error: BaseException) -> Record:
     record = Record.of_trial(trial)
     record.status, record.error = FAILED, one_line(error)
+    if isinstance(error, ForwardError) and "missing" in str(error) and "argument" in str(error):
+        record.error += "; a network with other inputs takes --example path.py:function"
     return record
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
 
-from secost.errors import RunError, one_line
+from secost.errors import RunError, SecostError, one_line
 from secost.records import FAILED, Record
 from secost.spec import Spec
 
@@ -330,6 +330,20 @@ def read_run(directory: str | Path) -> tuple[Spec, list[Record], dict[str, dict[
     """The spec, the records in the order of the plan, and the environments by id, of a run of any origin."""
     with RunStore.open_readonly(directory) as store:
         return store.spec, store.records(), store.environments()
+
+
+def discard_if_empty(directory: Path, made: Path | None) -> None:
+    """Remove a run that holds no record, and the folders from `made` down where they are empty then."""
+    with suppress(SecostError, OSError):
+        with RunStore.open_readonly(directory) as store:
+            empty = not store.records()
+        if empty:
+            (directory / DATABASE).unlink()
+    folder = directory
+    with suppress(OSError):
+        while made is not None and folder.is_relative_to(made):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def environment_id(environment: Mapping[str, Any]) -> str:
