@@ -22,7 +22,8 @@ COMMANDS = [
     if line.startswith("secost ")
 ]
 # The samples that are committed; a demo that was made here may stand beside them.
-SAMPLES = re.findall(r"\]\(([\w-]+)/report\.md\)", (README.parent / "reports" / "README.md").read_text(encoding="utf-8"))
+SAMPLE_LIST = README.parent / "reports" / "README.md"
+SAMPLES = re.findall(r"\]\(([\w-]+)/report\.md\)", SAMPLE_LIST.read_text(encoding="utf-8"))
 
 
 def test_its_python_runs() -> None:
