@@ -11,7 +11,7 @@ import typer
 
 from secost.cli import options
 from secost.cli.progress import listening, note
-from secost.cli.rendering import show, write_pages
+from secost.cli.rendering import show
 
 if TYPE_CHECKING:
     from secost.records import Record
@@ -102,14 +102,18 @@ def _finish(records: Sequence[Record], spec: Spec, format: str, output: str | No
     """Print, write the pages, and tell whether all trials were carried out."""
     from secost.meters.environment import describe
     from secost.records import FAILED
+    from secost.reporting.report import build_report
     from secost.sweeps.store import environment_id, read_run
 
     machine = describe()
     environments = read_run(Path(output))[2] if output else {environment_id(machine): machine}
-    show(records, spec, environments, format)
+    pages = build_report(list(records), spec.to_dict(), environments)
+    show(pages, format)
     if output:
-        for path in write_pages(records, spec, environments, output, options.REPORT_FORMATS)[:1]:
-            note(f"report in {path.parent}")
+        from secost.reporting.pages import write_report
+
+        write_report(pages, Path(output), options.REPORT_FORMATS)
+        note(f"report in {output}")
     failed = [record for record in records if record.status == FAILED]
     for record in failed:
         note(f"failed: {record.model} {record.label}: {record.error}")

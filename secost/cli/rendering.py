@@ -14,8 +14,7 @@ import typer
 from secost.cli import options
 
 if TYPE_CHECKING:
-    from secost.records import Record
-    from secost.spec import Spec
+    from secost.reporting.report import Report
 
 
 def report(
@@ -29,36 +28,28 @@ def report(
     formats = options.words(format)
     for name in formats:
         options.check_format(name, (*options.FILE_FORMATS, "table"))
+    from secost.reporting.pages import write_report
+    from secost.reporting.report import build_report
     from secost.sweeps.store import read_run
 
     spec, records, environments = read_run(Path(run))
+    pages = build_report(records, spec.to_dict(), environments)
     if "table" in formats:
-        show(records, spec, environments, "table")
+        show(pages, "table")
     wanted = [name for name in formats if name != "table"]
-    for path in write_pages(records, spec, environments, output or run, wanted) if wanted else []:
+    for path in write_report(pages, Path(output or run), wanted) if wanted else []:
         typer.echo(str(path))
     return 0
 
 
-def show(records: Sequence[Record], spec: Spec, environments: Mapping[str, Any], format: str) -> None:
-    """Print records on stdout in one format, and nothing else there."""
+def show(pages: Report, format: str) -> None:
+    """Print a report on stdout in one format, and nothing else there."""
     from secost.reporting.pages import render_text
-    from secost.reporting.report import build_report
 
     width = shutil.get_terminal_size((120, 24)).columns
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    text = render_text(build_report(list(records), spec.to_dict(), dict(environments)), format, width, color)
+    text = render_text(pages, format, width, color)
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-
-
-def write_pages(
-    records: Sequence[Record], spec: Spec, environments: Mapping[str, Any], folder: str, formats: Sequence[str]
-) -> list[Path]:
-    """Write the report's files and give their paths."""
-    from secost.reporting.pages import write_report
-    from secost.reporting.report import build_report
-
-    return write_report(build_report(list(records), spec.to_dict(), dict(environments)), Path(folder), formats)
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:

@@ -20,7 +20,6 @@ from secost.meters.backends import get_backend, measuring
 from secost.meters.counts import (
     MAC_CONVENTION,
     Cost,
-    SiteCost,
     attention_cost,
     by_site,
     by_stage,
@@ -155,7 +154,6 @@ class _Bench:
         self.natives = native_paths(self.native_graph)
         self._exit = contextlib.ExitStack()
         self.failures: dict[str, Exception] = {}
-        self.costs: dict[str, list[SiteCost]] = {}
         self.placed: dict[str, list[Placed]] = {}
         self.direct: dict[str, list[float]] = {}
 
@@ -213,7 +211,6 @@ class _Bench:
             if trial.attention == NATIVE:
                 return self._counted_native(record)
             costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known)
-            self.costs[trial.label] = costs
             added = sum((item.cost for item in costs), Cost())
             record.by_stage, record.by_site = by_stage(costs), by_site(costs)
             return _with_cost(record, base + added, added, len(sites))
