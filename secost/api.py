@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from secost.errors import BadSpecError, SecostError
 from secost.records import Record
-from secost.spec import DEFAULT_REDUCTIONS, Spec
+from secost.spec import DEFAULT_REDUCTIONS, DEFAULT_SPELLING, Spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,8 +22,10 @@ def profile(
     reductions: int | Sequence[int] = DEFAULT_REDUCTIONS, *,
     placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
     resolution: int | None = 224, example: Example | None = None, batch: int = 1, backend: str = "eager",
-    precision: str = "fp32", device: str = "cpu", threads: int = 1, latency: bool = True, seconds: float = 20.0,
-    target: float = 0.01, seed: int = 0, out: str | Path | None = None, listener: Listener | None = None,
+    precision: str = "fp32", device: str = "cpu", threads: int = 1, memory_format: str = "contiguous",
+    spelling: str | Sequence[str] = DEFAULT_SPELLING, latency: bool = True, seconds: float = 20.0, target: float = 0.01,
+    processes: int = 0, allocator: str = "steady", calibration: str = "", cuda_graphs: bool = False, seed: int = 0,
+    out: str | Path | None = None, listener: Listener | None = None,
 ) -> list[Record]:
     """What attention costs on one network: a record a variant, the one without attention first.
 
@@ -39,7 +41,9 @@ def profile(
             "placement": placement, "integration": integration, "stages": stages,
             "resolution": None if example is not None else resolution,
             "batch": batch, "backend": backend, "precision": precision, "device": device, "threads": threads,
-            "latency": latency, "seconds": seconds, "target": target, "seed": seed,
+            "memory_format": memory_format, "spelling": spelling, "latency": latency, "seconds": seconds,
+            "target": target, "processes": processes, "allocator": allocator, "calibration": calibration,
+            "cuda_graphs": cuda_graphs, "seed": seed,
         }
     )
     if out is not None and not named:

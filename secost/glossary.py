@@ -22,18 +22,26 @@ FIELDS = {
     "memory_overhead": "(variant - baseline) / baseline of memory_bytes",
     "kernels_overhead": "(variant - baseline) / baseline of kernels",
     "latency_ms": "median time of one forward pass of the whole batch",
-    "latency_overhead": "median over rounds of (variant / baseline - 1), both timed in the same round",
+    "latency_overhead": (
+        "median over rounds of (variant / baseline - 1), all timed in the same round, the baseline twice"
+    ),
     "latency_overhead_low": (
-        "lower end of the 95 % confidence interval of latency_overhead, over the rounds of one process"
+        "lower end of the 95 % confidence interval of latency_overhead, over the rounds and the processes they ran in"
     ),
     "latency_overhead_high": (
-        "upper end of the 95 % confidence interval of latency_overhead, over the rounds of one process"
+        "upper end of the 95 % confidence interval of latency_overhead, over the rounds and the processes they ran in"
     ),
     "latency_direct_ms": "time spent inside the attention modules during one forward pass",
     "rounds": "rounds measured; each ran every variant once, in random order",
     "cautions": "reasons to trust the latency less, each with its next step",
     "mac_convention": "the named rule by which macs were counted",
     "unsupported_ops": "operations that were not counted at all, and how often they ran",
+    "memory_format": "how a map lies in memory: contiguous (NCHW) or channels-last (NHWC)",
+    "spelling": "how the attention is written, where it is not as secost writes it",
+    "processes": "processes that shared the rounds; the interval covers what differs between them",
+    "images_per_s": "images a second: batch / latency",
+    "convert_s": "seconds the backend took to convert the network, once; not part of the latency",
+    "latency_floor_ms": "least time that the attention's own memory traffic and MACs need on this machine",
 }
 
 CAUTIONS = {
@@ -49,6 +57,22 @@ CAUTIONS = {
         "the machine became slower or faster while measuring; paired rounds allow for it, absolute times do not",
         "trust the overheads more than the milliseconds",
     ),
+    "preemption": (
+        "in more than one pass of twenty something else had the processor for half as long as the pass itself",
+        "stop other work on this machine, or leave a processor free; the overheads come from processor time",
+    ),
+    "throttling": (
+        "the system held the process back while measuring, by its quota of processor time or for heat",
+        "raise the quota, let the machine cool, and measure again",
+    ),
+    "spinning-threads": (
+        "threads that wait for one another keep their processors busy, which makes small networks many times slower",
+        "set OMP_WAIT_POLICY=passive before Python starts (the command line does so), or measure with one thread",
+    ),
+    "one-process": (
+        "all rounds ran in one process, so the interval does not cover what differs from process to process",
+        "repeat the measurement and see whether the intervals agree",
+    ),
     "too-few-rounds": (
         "too few rounds for an interval of the target width",
         "give it more time with --seconds, in a new folder",
@@ -60,6 +84,14 @@ CAUTIONS = {
     "attention-left": (
         "attention computed inside a larger module's own forward could not be taken out of the baseline",
         "read none as 'the network as far as it could be stripped'",
+    ),
+    "random-calibration": (
+        "int8 was fitted to random images, for lack of others: the latency is right, the accuracy would not be",
+        "give --calibration with a folder of images, where int8's outputs matter",
+    ),
+    "graph-breaks": (
+        "torch.compile could not take the network in one piece, so parts of it run as eager and are slower",
+        "see TORCH_LOGS=graph_breaks for the places, or compare on another backend",
     ),
     "uncounted-ops": (
         "some operations were not counted at all (see unsupported_ops)",
@@ -74,4 +106,108 @@ PLACEMENTS = {
     "depthwise-pre": "before each depthwise convolution",
     "stage": "the end of each stage",
     "conv": "after each convolution-norm-activation unit, the stem left out (SE-VGG, SE-MobileNet)",
+}
+
+# What `secost doctor` looks at: what it is, or what goes wrong where it is not as it should be; and what to do then.
+CHECKS = {
+    "load": (
+        "other programs want the processors, so passes wait, lose their caches and run slower",
+        "stop other work, or measure when the machine is idle",
+    ),
+    "other work": (
+        "other programs ran meanwhile: they take processors, caches and memory bandwidth",
+        "stop other work, or measure when the machine is idle",
+    ),
+    "processors": (
+        "the threads asked for have to take turns on the processors that this process may use",
+        "ask for fewer --threads, or allow the process more processors (taskset, cpuset)",
+    ),
+    "quota": (
+        "a control group stops the process for the rest of each period in which it has used its share up",
+        "ask for fewer --threads, or raise the container's processor limit",
+    ),
+    "throttled": (
+        "the control group's quota was used up and the process was stopped",
+        "raise the container's processor limit, or ask for fewer --threads",
+    ),
+    "cpu pressure": (
+        "programs waited for a processor during much of the last 10 s",
+        "stop other work, or measure when the machine is idle",
+    ),
+    "memory pressure": (
+        "programs waited for memory during the last 10 s, and pages are read back in the middle of passes",
+        "close programs that use much memory",
+    ),
+    "io pressure": (
+        "programs waited for a disk during much of the last 10 s; what wakes them interrupts passes",
+        "wait for copying, indexing or updates to end",
+    ),
+    "steal": (
+        "the host gave this machine's processors to others; part of that is counted as the passes' own time",
+        "use a machine with dedicated processors, or measure at another time",
+    ),
+    "shared cores": (
+        "two processors are one core, and two threads on it slow each other down",
+        "ask for fewer --threads, or start with taskset on one processor of each core",
+    ),
+    "governor": (
+        "the clock rate follows the load, so that a pass is slower after a pause",
+        "set the governor to performance for the time of the run (cpupower frequency-set -g performance)",
+    ),
+    "turbo": (
+        "the clock rate depends on heat and on what else runs; rounds allow for it, absolute times do not",
+        "switch turbo off for absolute times, or trust the overheads more than the milliseconds",
+    ),
+    "clock": (
+        "the wall clock is too coarse or too slow to read for passes of a few milliseconds",
+        "measure on a system with a finer clock, or with a larger --batch",
+    ),
+    "thread clock": (
+        "the processor-time clock is too coarse or too slow to read for passes of a few milliseconds",
+        "measure on a system with a finer clock, or with a larger --batch",
+    ),
+    "clock source": (
+        "the kernel reads time from a slow device, mostly because it distrusts the processor's counter",
+        "find out in the kernel's log why tsc was given up",
+    ),
+    "allocator": (
+        "secost can tell only glibc to keep freed memory; without that, passes may fault pages in again",
+        "run without the other allocator (LD_PRELOAD), or on glibc",
+    ),
+    "spinning": (
+        "threads that wait keep a processor busy; with other work beside them that slows small networks many times",
+        "set OMP_WAIT_POLICY=passive before the start",
+    ),
+    "memory": (
+        "little memory is left, so that the run may swap or be ended",
+        "close programs that use much memory",
+    ),
+    "swapping": (
+        "pages went to or from the swap file meanwhile",
+        "close programs that use much memory",
+    ),
+    "virtual machine": (
+        "neighbours on the same host can't be seen from here and share its caches and memory bandwidth",
+        "run longer, and repeat at another time before believing a small difference",
+    ),
+    "battery": (
+        "on battery the system lowers clock rates as it likes",
+        "plug the power supply in",
+    ),
+    "heat": (
+        "the processor is close to the temperature at which it is slowed down",
+        "let it cool down, or clean its fans",
+    ),
+    "heat throttling": (
+        "the processor was slowed down by heat meanwhile",
+        "let it cool down, or clean its fans; switch turbo off",
+    ),
+    "a/a run": (
+        "a network measured against itself must come out as equal",
+        "close other programs and try again; until it holds, believe no difference of this size",
+    ),
+    "spread": (
+        "times scatter so much that an overhead of 1 % can't be told from none in half a minute",
+        "stop other work, or give a run more --seconds",
+    ),
 }

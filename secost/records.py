@@ -54,6 +54,12 @@ class Record:
     cautions: list[str] = field(default_factory=list)
     mac_convention: str | None = None
     unsupported_ops: dict[str, int] = field(default_factory=dict)
+    memory_format: str = "contiguous"
+    spelling: str | None = None
+    processes: int | None = None
+    images_per_s: float | None = None
+    convert_s: float | None = None
+    latency_floor_ms: float | None = None
     # Beyond the flat contract: what a report draws, and what every derived figure can be had from again.
     key: str = ""
     environment: str | None = None
@@ -66,7 +72,7 @@ class Record:
     @property
     def label(self) -> str:
         """`se r=16`, `eca`, `none`."""
-        return variant_label(self.attention, self.reduction)
+        return variant_label(self.attention, self.reduction, self.spelling)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values."""
@@ -87,7 +93,8 @@ class Record:
             placement=setting.placement, integration=setting.integration,
             stages=None if setting.stages is None else list(setting.stages), sites=None,
             batch=setting.batch, resolution=setting.resolution, backend=setting.backend,
-            precision=setting.precision, device=setting.device, threads=setting.threads, key=trial.key,
+            precision=setting.precision, device=setting.device, threads=setting.threads,
+            memory_format=setting.memory_format, spelling=trial.spelling, key=trial.key,
         )
 
 

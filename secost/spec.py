@@ -21,9 +21,12 @@ from secost.errors import BadSpecError, UnknownNameError, nearest
 PLACEMENTS = ("auto", "residual", "depthwise", "depthwise-pre", "stage", "conv")
 INTEGRATIONS = ("standard", "pre", "post", "identity")
 PRECISIONS = ("fp32", "bf16", "int8")
+MEMORY_FORMATS = ("contiguous", "channels-last")
+ALLOCATORS = ("steady", "default")
 BASELINE, NATIVE = "none", "native"
 DEFAULT_REDUCTIONS = (2, 4, 8, 16, 32)
 ALL_STAGES = "all"
+DEFAULT_SPELLING, ALL_SPELLINGS = "default", "all"
 
 Stages = tuple[int, ...] | None
 
@@ -42,6 +45,7 @@ class Setting:
     precision: str = "fp32"
     device: str = "cpu"
     threads: int = 1
+    memory_format: str = "contiguous"
 
     @property
     def label(self) -> str:
@@ -53,22 +57,32 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trial:
-    """One variant at one setting. `reduction` is None for an attention that has none."""
+    """One variant at one setting. `reduction` is None for an attention that has none.
+
+    `spelling` is one way of several to write the same attention, None for secost's own.
+    """
 
     setting: Setting
     attention: str
     reduction: int | None = None
     latency: bool = True
+    spelling: str | None = None
 
     @property
     def key(self) -> str:
         """The first 16 hexadecimal digits of SHA-256 over the trial's canonical JSON."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = asdict(self)
+        # What came after the first release stands in the key only where it was asked for, so that old runs resume.
+        if self.spelling is None:
+            del values["spelling"]
+        if self.setting.memory_format == Setting.memory_format:
+            del values["setting"]["memory_format"]
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
-        return variant_label(self.attention, self.reduction)
+        return variant_label(self.attention, self.reduction, self.spelling)
 
 
 @dataclass(frozen=True)
@@ -83,8 +97,10 @@ class Comparison:
 class Spec:
     """A grid over models, variants and settings, and how long to measure.
 
-    Every field but the last five is a tuple of values to try. `seconds` limits the rounds of one
-    comparison; `target` is the half-width (a fraction) at which they may end earlier.
+    Every field down to `spelling` is a tuple of values to try. `seconds` limits the rounds of one comparison;
+    `target` is the half-width (a fraction) at which they may end earlier. `processes` is the number of processes
+    that share the rounds (0: chosen by the time there is). `allocator` is steady (freed memory is kept) or default
+    (as the system does it). `calibration` is a folder of images, or `path.py:function` giving a batch, for int8.
     """
 
     models: tuple[str, ...]
@@ -99,39 +115,59 @@ class Spec:
     precision: tuple[str, ...] = ("fp32",)
     device: tuple[str, ...] = ("cpu",)
     threads: tuple[int, ...] = (1,)
+    memory_format: tuple[str, ...] = ("contiguous",)
+    spelling: tuple[str, ...] = (DEFAULT_SPELLING,)
     latency: bool = True
     seconds: float = 20.0
     target: float = 0.01
     seed: int = 0
     allow_download: bool = False
+    processes: int = 0
+    allocator: str = "steady"
+    calibration: str = ""
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
 
-    def comparisons(self, reducible: Mapping[str, bool]) -> list[Comparison]:
-        """The grid, spelled out. `reducible` tells for each attention whether it has a reduction ratio."""
-        axes = (
+    def comparisons(
+        self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]] | None = None
+    ) -> list[Comparison]:
+        """The grid, spelled out. `reducible` tells for each attention whether it has a reduction ratio.
+
+        `spellings` names the ways in which an attention can be written; one without an entry has none but its own.
+        """
+        axes: tuple[tuple[Any, ...], ...] = (
             self.models, self.placement, self.integration, self.stages, self.batch,
-            self.resolution, self.backend, self.precision, self.device, self.threads,
+            self.resolution, self.backend, self.precision, self.device, self.threads, self.memory_format,
         )
-        variants = self._variants(reducible)
+        variants = self._variants(reducible, spellings or {})
         found = []
         for values in itertools.product(*axes):
             setting = Setting(*values)
             found.append(
-                Comparison(setting, tuple(Trial(setting, name, r, self.latency) for name, r in variants))
+                Comparison(setting, tuple(Trial(setting, name, r, self.latency, way) for name, r, way in variants))
             )
         return found
 
-    def _variants(self, reducible: Mapping[str, bool]) -> list[tuple[str, int | None]]:
-        variants: list[tuple[str, int | None]] = [(BASELINE, None)]
+    def _variants(
+        self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]]
+    ) -> list[tuple[str, int | None, str | None]]:
+        variants: list[tuple[str, int | None, str | None]] = [(BASELINE, None, None)]
         if NATIVE in self.attention:
-            variants.append((NATIVE, None))
+            variants.append((NATIVE, None, None))
         for name in self.attention:
             if name in (BASELINE, NATIVE):
                 continue
-            variants += [(name, r) for r in self.reductions] if reducible[name] else [(name, None)]
+            ratios = self.reductions if reducible[name] else (None,)
+            variants += [(name, r, way) for r in ratios for way in self._ways(spellings.get(name, ()))]
         return list(dict.fromkeys(variants))
+
+    def _ways(self, known: Sequence[str]) -> list[str | None]:
+        """The spellings asked for, of those an attention has; its own (None) stands for the default."""
+        if ALL_SPELLINGS in self.spelling:
+            return [None, *known]
+        return [None if way == DEFAULT_SPELLING else way for way in self.spelling if way in (DEFAULT_SPELLING, *known)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `Spec.from_dict` reads them back."""
@@ -188,12 +224,17 @@ class Spec:
         return replace(self, **{name: _read_field(name, value) for name, value in changes.items()})
 
 
-def variant_label(attention: str, reduction: int | None) -> str:
-    """`se r=16`, or the attention's name alone where it has no reduction."""
-    return attention if reduction is None else f"{attention} r={reduction}"
+def variant_label(attention: str, reduction: int | None, spelling: str | None = None) -> str:
+    """`se r=16`, or the attention's name alone where it has no reduction; a spelling follows in brackets."""
+    name = attention if reduction is None else f"{attention} r={reduction}"
+    return name if spelling is None else f"{name} ({spelling})"
 
 
-_SCALARS = {"latency": bool, "seconds": float, "target": float, "seed": int, "allow_download": bool}
+_SCALARS = {
+    "latency": bool, "seconds": float, "target": float, "seed": int, "allow_download": bool, "processes": int,
+    "allocator": str, "calibration": str, "cuda_graphs": bool,
+}
+_KIND_NAMES = {bool: "true or false", str: "a text"}
 _INTEGER_LISTS = ("reductions", "batch", "threads")
 
 
@@ -230,7 +271,7 @@ def _read_scalar(name: str, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise BadSpecError(f"{name} = {value!r} is not a {'number' if kind is not bool else 'true or false'}")
+        raise BadSpecError(f"{name} = {value!r} is not {_KIND_NAMES.get(kind, 'a number')}")
     return value
 
 
@@ -270,6 +311,8 @@ def _check(spec: Spec) -> None:
     _check_choices("placement", spec.placement, PLACEMENTS)
     _check_choices("integration", spec.integration, INTEGRATIONS)
     _check_choices("precision", spec.precision, PRECISIONS)
+    _check_choices("memory_format", spec.memory_format, MEMORY_FORMATS)
+    _check_choices("allocator", (spec.allocator,), ALLOCATORS)
     for r in spec.reductions:
         if r < 1:
             raise BadSpecError(f"reduction {r} is not possible: it divides the channels, so it must be 1 or more")
@@ -280,6 +323,8 @@ def _check(spec: Spec) -> None:
     for selection in spec.stages:
         if selection is not None and (not selection or min(selection) < 1):
             raise BadSpecError(f"stages {list(selection)}: stages are counted from 1")
+    if spec.processes < 0:
+        raise BadSpecError(f"processes {spec.processes} is not possible: give 1 or more, or 0 to have it chosen")
     if not spec.seconds > 0:
         raise BadSpecError(f"seconds {spec.seconds} is not possible: it must be more than 0")
     if not 0 < spec.target < 1:

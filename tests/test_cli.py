@@ -76,7 +76,9 @@ def test_latency_comes_with_an_interval_a_control_and_its_rounds(capsys: pytest.
     assert code == 0 and base["latency_overhead"] is None and base["latency_ms"] > 0
     assert record["latency_overhead_low"] <= record["latency_overhead"] <= record["latency_overhead_high"]
     assert record["rounds"] == len(record["samples"]["variant_s"]) == len(record["samples"]["control_s"])
-    assert record["latency_direct_ms"] == pytest.approx(sum(site["latency_ms"] for site in record["by_site"]))
+    # Medians of the parts and of the whole: each pass adds up exactly, their medians nearly.
+    assert record["latency_direct_ms"] == pytest.approx(sum(s["latency_ms"] for s in record["by_site"]), rel=0.5)
+    assert record["processes"] > 1 and record["images_per_s"] == pytest.approx(1e3 / record["latency_ms"])
 
 
 def test_sites_lists_where_attention_can_sit(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +218,7 @@ def test_a_file_that_is_not_python_says_where(capsys: pytest.CaptureFixture[str]
         ("model = 'x'\nreductoins = [2]", "did you mean 'reductions'"),
         ("models = []", "empty list"),
         ("models = 'x'\nreductions = ['a']", "not a whole number"),
-        ("models = 'x'\nlatency = 'yes'", "not a true or false"),
+        ("models = 'x'\nlatency = 'yes'", "not true or false"),
         ("attention = ['se']", "names no model"),
     ],
 )

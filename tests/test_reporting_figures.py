@@ -17,18 +17,24 @@ from matplotlib.transforms import Bbox
 from test_reporting_made import (
     as_shipped,
     baseline,
+    by_backend,
     counted_only,
+    floored,
     many,
     one_variant,
+    over_batch,
     run_of_six,
+    spelled,
     two_models,
     variant,
     with_trouble,
 )
 
+from secost.analysis.axes import axis_families, runtime_families
 from secost.analysis.groups import group_records
+from secost.analysis.spellings import spelling_tables
 from secost.records import Record
-from secost.reporting import figures
+from secost.reporting import figures, figures_across
 from secost.reporting.explorer import specification
 from secost.reporting.labels import Box, leader_boxes, place
 from secost.reporting.plots import Drawing, draw
@@ -38,6 +44,14 @@ LONG = "path/to/some/rather/long/directory/of/networks/net.py:factory_of_a_netwo
 
 def long_names() -> list[Record]:
     return [replace(item, model=LONG + item.model) for item in two_models()[:10]]
+
+
+def backends_of_two() -> list[Record]:
+    """Two attentions on each backend, one of them with a time that is missing."""
+    more = [replace(item, attention="eca", reduction=None) for item in by_backend() if item.attention == "se"]
+    more[1] = replace(more[1], latency_overhead=None, latency_ms=None)
+    pairs = zip(by_backend()[::2], by_backend()[1::2], more, strict=True)
+    return [replace(item, model=LONG) for found in pairs for item in found]
 
 
 @functools.cache
@@ -104,7 +118,7 @@ def test_big_sweeps_say_what_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("make", [run_of_six, counted_only, one_variant, two_models, as_shipped, with_trouble, many,
-                                  long_names])
+                                  long_names, by_backend, backends_of_two, over_batch, spelled, floored])
 def test_no_text_overlaps_another_or_leaves_the_figure(make: Callable[[], list[Record]]) -> None:
     for drawing in drawn(make):
         boxes = text_boxes(drawing)
@@ -147,6 +161,63 @@ def test_long_names_keep_both_ends() -> None:
     drawing = next(item for item in drawn(long_names) if item.name == "pareto")
     titles = [text for text, _ in text_boxes(drawing) if "…" in text]
     assert any(title.startswith("path/to/") and title.endswith("resnet50") for title in titles)
+
+
+def test_backends_are_rows_with_times_and_overheads() -> None:
+    (family,) = runtime_families(group_records(backends_of_two()))
+    info = figures_across.backend_figure(family)
+    assert info.names[0] == "eager fp32" and info.base_ms == (106.0, 81.0, 70.0, 31.0, 64.0, 22.0)
+    se, eca = info.bars
+    assert se.overheads[0] is not None and se.overheads[0].percent == pytest.approx(4.2)
+    assert eca.times_ms[1] is None and eca.overheads[1] is None and eca.overheads[2] is not None
+
+
+def test_an_axis_has_overheads_with_intervals_and_images_a_second() -> None:
+    (family,) = axis_families(group_records(over_batch()))
+    info = figures_across.axis_figure(family)
+    assert info.values == (1, 4, 16, 64) and [line.label for line in info.lines] == ["se r=16", "eca"]
+    first = info.lines[0]
+    assert [round(point.percent, 1) for point in first.overheads] == [10.7, 9.2, 7.5, 5.9]
+    assert first.overheads[0].low == pytest.approx(10.1)
+    assert info.base[3] == pytest.approx(64e3 / (60.0 * 64**0.9))
+    assert first.speeds[3] == pytest.approx(64e3 / (60.0 * 64**0.9 * 1.059))
+
+
+def test_spellings_are_bars_with_the_other_function_hatched_and_last() -> None:
+    (table,) = spelling_tables(group_records(spelled())[0])
+    info = figures_across.spelling_figure(table)
+    assert info is not None and info.names[-1] == "pool-conv-hardsigmoid" and info.same == (True,) * 5 + (False,)
+    assert "not the same function" in info.left_out[0]
+    texts = [text for text, _ in text_boxes(next(item for item in drawn(spelled) if item.name == "spelling"))]
+    assert "pool-conv-hardsigmoid *" in texts and "pool-linear" in texts
+
+
+def test_the_floor_stands_in_the_stage_figure_and_beside_the_time() -> None:
+    (group,) = group_records(floored())
+    stages, currencies = figures.stage_figure(group), figures.currency_figure(group)
+    assert stages is not None and stages.times is not None and stages.times.has_floor
+    assert stages.times.direct[0] == pytest.approx((1.5, 1.2, 1.0, 0.9))
+    assert stages.times.floors[0] == pytest.approx((0.9, 0.45, 0.3, 0.25))
+    assert currencies is not None
+    assert [panel.floors for panel in currencies.panels if panel.currency.name == "latency"] == [
+        (pytest.approx(100 * 1.9 / 61.3),)]
+    without = figures.stage_figure(group_records(one_variant())[0])
+    assert without is not None and without.times is None
+
+
+def test_names_of_figures_are_their_own() -> None:
+    threads = [replace(item, threads=count) for item in by_backend() for count in (1, 2)]
+    for make in (by_backend, over_batch, spelled, lambda: threads):
+        names = [drawing.name for drawing in draw(group_records(make()))]
+        assert len(set(names)) == len(names), names
+
+
+def test_kinds_of_attention_are_compared_in_one_spelling_each() -> None:
+    ratios = [replace(item, reduction=r) for item in spelled() if item.attention == "se" for r in (4, 16)]
+    (group,) = group_records([baseline(), *ratios])
+    info, front = figures.reduction_figure(group), figures.front_figure([group])
+    assert info is not None and [len(line.points) for line in info.panels[0].lines] == [2]
+    assert front is not None and [point.label for point in front.panels[0].points] == ["se r=4", "se r=16"]
 
 
 FRAME = Box(0, 0, 400, 300)

@@ -116,6 +116,70 @@ def many() -> list[Record]:
     return found
 
 
+BACKENDS = (  # backend, precision, ms without attention, overhead, half-width, seconds to convert
+    ("eager", "fp32", 106.0, 0.042, 0.003, None), ("compile", "fp32", 81.0, 0.056, 0.004, 48.2),
+    ("onnxruntime", "fp32", 70.0, 0.062, 0.005, 2.1), ("onnxruntime", "int8", 31.0, 0.118, 0.009, 14.0),
+    ("openvino", "fp32", 64.0, 0.041, 0.004, 3.0), ("openvino", "int8", 22.0, 0.160, 0.011, 22.0),
+)
+DIRECT_MS, FLOOR_MS = (1.5, 1.2, 1.0, 0.9), (0.9, 0.45, 0.3, 0.25)
+
+
+def with_floor(made: Record) -> Record:
+    """The record with a time inside the modules and a floor at each of its 16 sites: 4.6 and 1.9 ms in all."""
+    rows = [{"path": f"layer{stage}.{index}.bn3", "stage": stage, "channels": channels, "height": side, "width": side,
+             "calls": 1, "latency_ms": DIRECT_MS[stage - 1] / count, "floor_ms": FLOOR_MS[stage - 1] / count}
+            for stage, (channels, side, count) in enumerate(STAGES, 1) for index in range(count)]
+    return replace(made, by_site=rows, latency_direct_ms=sum(DIRECT_MS), latency_floor_ms=sum(FLOOR_MS))
+
+
+def floored() -> list[Record]:
+    """One variant whose floor is known."""
+    return [baseline(placement="residual"), with_floor(variant("se", 16, TIMES[16], placement="residual"))]
+
+
+def by_backend() -> list[Record]:
+    """ResNet-50 with and without SE r=16 on six backends and precisions of one machine; a floor on eager."""
+    found = []
+    for backend, precision, base_ms, middle, half, convert_s in BACKENDS:
+        common: dict[str, Any] = {"backend": backend, "precision": precision, "placement": "residual",
+                                  "environment": "1", "convert_s": convert_s}
+        made = variant("se", 16, (middle, middle - half, middle + half), **common)
+        made = replace(made, latency_ms=base_ms * (1 + middle), images_per_s=1e3 / (base_ms * (1 + middle)))
+        found += [baseline(**{**common, "latency_ms": base_ms, "images_per_s": 1e3 / base_ms}),
+                  with_floor(made) if backend == "eager" else made]
+    return found
+
+
+def over_batch() -> list[Record]:
+    """SE and ECA at four batches: SE's overhead falls, ECA's stays. Throughput is left to be had from the latency."""
+    found = []
+    for batch, middle in ((1, 0.107), (4, 0.092), (16, 0.075), (64, 0.059)):
+        base_ms = 60.0 * batch**0.9
+        found.append(baseline(batch=batch, latency_ms=base_ms))
+        for attention, r, value in (("se", 16, middle), ("eca", None, 0.05)):
+            made = variant(attention, r, (value, value - 0.006, value + 0.006), batch=batch)
+            found.append(replace(made, latency_ms=base_ms * (1 + value)))
+    return found
+
+
+SPELLED = {None: 0.080, "mean-conv": 0.079, "pool-linear": 0.090, "mean-linear-inplace": 0.065,
+           "pool-conv-inplace": 0.0652, "pool-conv-hardsigmoid": 0.060}
+
+
+def spelled(count: int = 200, noise: float = 0.002, processes: int = 5) -> list[Record]:
+    """SE r=16 in six spellings, timed in the same rounds; two in-place ones alike, the fastest another function."""
+    drawn = random.Random(7)
+    base = [0.0613 * drawn.uniform(0.98, 1.05) for _ in range(count)]
+    found = [baseline()]
+    for name, middle in SPELLED.items():
+        times = [value * (1 + middle) * (1 + drawn.gauss(0, noise)) for value in base]
+        samples = {"clock": "thread-cpu", "baseline_s": base, "variant_s": times, "control_low": -0.002,
+                   "control_high": 0.002, "process": [index * processes // count for index in range(count)]}
+        made = variant("se", 16, (middle, middle - 0.006, middle + 0.006), samples=samples, key=f"se-{name}")
+        found.append(replace(made, spelling=name))
+    return found
+
+
 def _stage(stage: int, channels: int, side: int, count: int, attention: str, reduction: int | None) -> dict[str, Any]:
     elements = channels * side * side
     if reduction is None:

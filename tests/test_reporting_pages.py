@@ -24,11 +24,15 @@ from test_reporting_made import (
     ENVIRONMENT,
     as_shipped,
     baseline,
+    by_backend,
     counted_only,
+    floored,
     many,
     one_variant,
+    over_batch,
     record,
     run_of_six,
+    spelled,
     two_models,
     with_trouble,
 )
@@ -40,6 +44,7 @@ from secost.reporting import exports, markdown, pages, terminal
 from secost.reporting import html as page_module
 from secost.reporting.pages import RENDERERS, TEXT_FORMATS, render_text, write_report
 from secost.reporting.report import Report, build_report
+from secost.reporting.sections import sections
 
 GOLDEN = Path(__file__).parent / "golden"
 ALL_FORMATS = ("table", "json", "csv", "md", "html", "png", "svg")
@@ -52,6 +57,7 @@ TAGS = """html head meta title style body main h1 h2 section p ul li strong code
 abbr small figure figcaption svg g defs path use text tspan clippath rect pattern details summary pre dl dt dd script"""
 MAKERS: list[Callable[[], list[Record]]] = [
     run_of_six, counted_only, one_variant, as_shipped, with_trouble, list, lambda: [baseline()],
+    by_backend, over_batch, spelled, floored,
     lambda: [record(status="failed", error="no"), record("se", 2, status="failed", error="no")],
 ]
 
@@ -242,8 +248,96 @@ def test_any_name_stays_text_in_pages_and_figures(name: str) -> None:
     check_hostile(name, ("html",))
 
 
+# The parts that only some runs have
+
+
+def test_a_run_without_them_has_no_such_part() -> None:
+    assert [part.key for part in sections(shared(run_of_six))] == []
+    assert sections(shared(counted_only)) == [] and sections(report_of([])) == []
+
+
+@pytest.mark.parametrize(("make", "keys"), [
+    (by_backend, ["backends", "floor", "published"]), (over_batch, ["axes"]), (spelled, ["spelling"]),
+    (floored, ["floor", "published"]),
+])
+def test_each_part_stands_where_its_records_are(make: Callable[[], list[Record]], keys: list[str]) -> None:
+    parts = sections(shared(make))
+    assert [part.key for part in parts] == keys
+    for part in parts:
+        for table in part.tables:
+            assert all(len(row) == len(table.heads) for row in table.rows) and table.rows
+
+
+def test_the_backend_table_holds_the_records_numbers() -> None:
+    (table,) = sections(shared(by_backend))[0].tables
+    cells = dict(zip(table.heads, table.rows[3], strict=True))
+    assert cells == {
+        "Runs on": "onnxruntime int8", "Attention": "se r=16", "none": "31.0 ms", "with it": "34.7 ms",
+        "none, images/s": "32.3", "with it, images/s": "28.9", "time overhead": "+11.8 % [10.9, 12.7]",
+        "adds": "+3.7 ms [3.4, 3.9]", "conversion, once": "14.0 s",
+    }
+    assert table.rows[0][-1] == "N/A"
+
+
+def test_the_spelling_table_says_how_each_is_written_and_how_it_stands() -> None:
+    (table,) = sections(shared(spelled))[0].tables
+    by_name = {row[0]: dict(zip(table.heads, row, strict=True)) for row in table.rows}
+    assert by_name["default"]["Squeeze, excitation, gate, scaling"] == "mean, linear, sigmoid, new"
+    assert by_name["default"]["against secost's own"] == ""
+    other = by_name["pool-conv-hardsigmoid"]
+    assert other["At equal outputs"] == "not the same function" and other["against the fastest"] == ""
+    assert other["Squeeze, excitation, gate, scaling"] == "pool, conv, hardsigmoid, new"
+    unknown = build_report([replace(item, spelling="later") if item.spelling == "mean-conv" else item
+                            for item in spelled()])
+    assert ("later", "N/A", "not timed") in {row[:3] for row in sections(unknown)[0].tables[0].rows}
+
+
+def test_the_three_costs_stand_beside_each_other_with_the_floor() -> None:
+    part = sections(shared(floored))[0]
+    cells = dict(zip(part.tables[0].heads, part.tables[0].rows[0], strict=True))
+    assert (cells["MACs"], cells["memory traffic"], cells["time"]) == ("+0.20 %", "+18 %", "+8.1 % [7.2, 9.0]")
+    assert (cells["inside modules"], cells["floor"], cells["inside / floor"]) == ("4.60 ms", "1.90 ms", "2.4 times")
+    assert cells["adds"] == "+5.0 ms [4.4, 5.5]"
+
+
+def test_stages_have_their_time_and_floor_where_they_are_known() -> None:
+    assert "| time inside | floor | inside / floor |" in render_text(shared(floored), "md")
+    line = next(line for line in render_text(shared(floored), "md").split("\n") if line.startswith("| se r=16 | 4 |"))
+    assert line.endswith("| 0.900 ms | 0.250 ms | 3.6 times |")
+    assert "time inside" not in render_text(shared(one_variant), "md")
+    no_floor = [replace(item, by_site=[{**row, "floor_ms": None} for row in item.by_site], latency_floor_ms=None)
+                for item in floored()]
+    text = render_text(report_of(no_floor), "md")
+    assert "| time inside |" in text and "inside / floor" not in text
+
+
+def test_parts_are_in_every_kind_of_page_and_say_nothing_twice() -> None:
+    for make, title in ((by_backend, "By backend"), (spelled, "How it is written")):
+        for text in (render_text(shared(make), "md"), render_text(shared(make), "table"), shared_page(make)):
+            assert title in text
+        said = [line for line in render_text(shared(make), "md").split("\n") if line.startswith("- ")]
+        assert len(said) == len(set(said))
+
+
+def test_a_terminal_tells_what_was_published_in_one_line_and_a_page_in_a_table() -> None:
+    assert "9 published figures" in " ".join(render_text(shared(floored), "table").split())
+    assert "benchmark-infer" not in render_text(shared(floored), "table")
+    assert "benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv" in shared_page(floored)
+
+
+@pytest.mark.parametrize("width", [40, 80, 107, 120, 200])
+def test_parts_fit_a_terminal(width: int) -> None:
+    for make in (by_backend, spelled, over_batch, floored):
+        assert all(len(line) <= width for line in terminal.text(shared(make), width).split("\n"))
+
+
+def test_the_page_names_the_spelling_of_each_row() -> None:
+    assert '<th scope="row">se (pool-linear)</th>' in shared_page(spelled)
+
+
 def check_hostile(name: str, formats: tuple[str, ...]) -> None:
     records = renamed([*one_variant(), with_trouble()[1], with_trouble()[2]], name)
+    records += [replace(records[1], spelling=name), *(replace(item, backend=name) for item in records[:2])]
     made = build_report(records, {"models": [name]}, {"cpu": name})
     texts = {format: page_module.page(made) if format == "html" else render_text(made, format) for format in formats}
     for text in texts.values():

@@ -1,70 +1,88 @@
-"""Medians and their order-statistic intervals: exact ranks, textbook values, coverage."""
+"""Medians, Student's t, and the interval over groups: textbook values, brute force, coverage."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import random
-from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secost.meters.statistics import Interval, drift, interval_rank, median, median_interval
+from secost.meters.statistics import Interval, clustered_interval, drift, median, student_quantile
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
-
-
-def _rank_by_brute_force(count: int, confidence: Fraction) -> int | None:
-    """The definition, in fractions: leave out the most values whose two tails together stay within 1 - confidence."""
-    fitting = [
-        k for k in range(count // 2 + 1)
-        if 2 * sum(Fraction(math.comb(count, i), 2**count) for i in range(k + 1)) <= 1 - confidence
-    ]
-    return max(fitting, default=None)
-
-
-@pytest.mark.parametrize("confidence", ["0.5", "0.8", "0.9", "0.95", "0.99", "0.999"])
-def test_the_rank_is_what_binomial_sums_in_fractions_say(confidence: str) -> None:
-    for count in range(130):
-        assert interval_rank(count, float(confidence)) == _rank_by_brute_force(count, Fraction(confidence)), count
+GROUPS = st.lists(st.lists(FINITE, min_size=3, max_size=8), min_size=3, max_size=6)
 
 
 @pytest.mark.parametrize(
-    ("count", "confidence", "left_out"),
-    [
-        # Conover, Practical Nonparametric Statistics (3rd ed.), table A3; the sign test's critical values are the same.
-        (5, 0.95, None), (6, 0.95, 0), (8, 0.95, 0), (9, 0.95, 1), (10, 0.95, 1), (12, 0.95, 2), (15, 0.95, 3),
-        (20, 0.95, 5), (25, 0.95, 7), (30, 0.95, 9), (50, 0.95, 17), (100, 0.95, 39),
-        (7, 0.99, None), (8, 0.99, 0), (20, 0.99, 3), (50, 0.99, 15), (100, 0.99, 36),
+    ("probability", "degrees", "quantile"),
+    [  # Abramowitz and Stegun, table 26.10
+        (0.975, 1, 12.706), (0.975, 2, 4.303), (0.975, 3, 3.182), (0.975, 5, 2.571), (0.975, 10, 2.228),
+        (0.975, 30, 2.042), (0.99, 4, 3.747), (0.99, 9, 2.821), (0.995, 6, 3.707), (0.75, 1, 1.000),
     ],
 )
-def test_the_rank_is_the_sign_tests_critical_value(count: int, confidence: float, left_out: int | None) -> None:
-    assert interval_rank(count, confidence) == left_out
+def test_students_quantiles_are_those_of_the_tables(probability: float, degrees: int, quantile: float) -> None:
+    assert student_quantile(probability, degrees) == pytest.approx(quantile, abs=6e-4)
 
 
-def test_a_tail_of_exactly_the_allowed_size_is_allowed() -> None:
-    assert interval_rank(6, 0.96875) == 0  # 2 / 2**6 = 0.03125 = 1 - 0.96875
-    assert interval_rank(6, 0.96876) is None
+def _rejected(groups: list[list[float]], centre: float, confidence: float) -> bool:
+    """The test in plain words: scores of whole groups, Student's t, and no less variance than independent values."""
+    sizes = [len(group) for group in groups]
+    total = sum(sizes)
+    scores = [sum((value > centre) - (value < centre) for value in group) / len(group) for group in groups]
+    mean = sum(size * score for size, score in zip(sizes, scores, strict=True)) / total
+    spread = sum((size / total) ** 2 * (score - mean) ** 2 for size, score in zip(sizes, scores, strict=True))
+    variance = max(spread * len(groups) / (len(groups) - 1), 1 / total)
+    return abs(mean) / math.sqrt(variance) > student_quantile((1 + confidence) / 2, len(groups) - 1)
 
 
-def test_the_rank_of_many_values_is_near_the_normal_approximation() -> None:
-    count = 20_000
-    rank = interval_rank(count, 0.95)
-    assert rank is not None
-    assert abs(rank + 1 - (count / 2 - 1.959964 * math.sqrt(count) / 2)) < 2
+@given(GROUPS)
+def test_the_interval_reaches_to_the_outermost_values_beside_what_the_test_holds(groups: list[list[float]]) -> None:
+    interval = clustered_interval(groups, 0.8)
+    known = sorted({value for group in groups for value in group})
+    inner = [(low + high) / 2 for low, high in itertools.pairwise(known)]
+    held = [m for m in (*known, *inner) if not _rejected(groups, m, 0.8)]
+    if interval.low is None or interval.high is None:
+        return
+    assert all(interval.low <= m <= interval.high for m in held)
+    assert interval.low == interval.estimate or interval.low in known
+    below, above = [m for m in known if m < interval.low], [m for m in known if m > interval.high]
+    assert all(_rejected(groups, m, 0.8) for m in (*below, *above))
 
 
-def test_the_interval_runs_between_two_of_the_values() -> None:
-    interval = median_interval(list(range(1, 21)))
-    assert interval == Interval(10.5, 6, 15)
-    assert interval.half_width == 4.5
+def test_with_one_value_a_group_it_is_nearly_the_sign_test() -> None:
+    """20 values: the sign test at 95 % leaves out 5 at each end; Student's t with 19 degrees of freedom the same."""
+    assert clustered_interval([[float(n)] for n in range(1, 21)], 0.95) == Interval(10.5, 6.0, 15.0)
 
 
-def test_fewer_than_six_values_have_no_interval_and_it_excludes_nothing() -> None:
-    interval = median_interval([3.0, 1.0, 2.0])
-    assert interval == Interval(2.0, None, None)
-    assert interval.half_width == math.inf
+def test_groups_that_differ_widen_the_interval() -> None:
+    source = random.Random(1)
+    alike = [[source.gauss(0, 1) for _ in range(20)] for _ in range(8)]
+    shifts = (-3, 3, -2, 2, -3, 3, 1, -1)
+    apart = [[value + shift for value in group] for shift, group in zip(shifts, alike, strict=True)]
+    assert clustered_interval(apart, 0.95).half_width > 3 * clustered_interval(alike, 0.95).half_width
+
+
+def test_one_burst_of_a_whole_group_moves_the_interval_little() -> None:
+    source = random.Random(2)
+    groups = [[source.gauss(0, 1) for _ in range(20)] for _ in range(8)]
+    before = clustered_interval(groups, 0.95)
+    after = clustered_interval([*groups[:-1], [value + 1000 for value in groups[-1]]], 0.95)
+    assert before.high is not None and after.high is not None
+    assert after.high < before.high + 1.0
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert clustered_interval([[2.5] * 5] * 4, 0.95) == Interval(2.5, 2.5, 2.5)
+
+
+@pytest.mark.parametrize("groups", [[[1.0, 2.0, 3.0] * 10], [[1.0], [2.0]], [[3.0], [1.0], [2.0], [5.0]]])
+def test_one_group_or_too_few_values_have_no_interval_and_it_excludes_nothing(groups: list[list[float]]) -> None:
+    interval = clustered_interval(groups, 0.95)
+    assert (interval.low, interval.high, interval.half_width) == (None, None, math.inf)
     assert interval.holds(1e9)
 
 
@@ -79,21 +97,24 @@ def test_the_median_of_an_even_number_is_the_middle_of_two() -> None:
         median([])
 
 
-@given(st.lists(FINITE, min_size=6, max_size=60), st.randoms(use_true_random=False))
-def test_the_order_of_the_values_makes_no_difference(values: list[float], shuffler: random.Random) -> None:
-    shuffled = shuffler.sample(values, len(values))
-    assert median_interval(shuffled) == median_interval(values)
+@given(GROUPS, st.randoms(use_true_random=False))
+def test_the_order_of_groups_and_values_makes_no_difference(
+    groups: list[list[float]], shuffler: random.Random
+) -> None:
+    shuffled = [shuffler.sample(group, len(group)) for group in shuffler.sample(groups, len(groups))]
+    first, second = clustered_interval(shuffled, 0.9), clustered_interval(groups, 0.9)
+    assert (first.low, first.high) == (second.low, second.high)
 
 
-@given(st.lists(FINITE, min_size=6, max_size=60))
-def test_the_estimate_lies_in_its_interval(values: list[float]) -> None:
-    interval = median_interval(values)
+@given(GROUPS)
+def test_the_estimate_lies_in_its_interval(groups: list[list[float]]) -> None:
+    interval = clustered_interval(groups, 0.9)
     assert interval.holds(interval.estimate)
 
 
-@given(st.lists(FINITE, min_size=8, max_size=60))
-def test_a_higher_confidence_never_gives_a_narrower_interval(values: list[float]) -> None:
-    assert median_interval(values, 0.99).half_width >= median_interval(values, 0.9).half_width
+@given(GROUPS)
+def test_a_higher_confidence_never_gives_a_narrower_interval(groups: list[list[float]]) -> None:
+    assert clustered_interval(groups, 0.95).half_width >= clustered_interval(groups, 0.8).half_width
 
 
 def test_drift_is_the_change_between_the_medians_of_the_outer_thirds() -> None:
@@ -105,16 +126,25 @@ DISTRIBUTIONS = {
     "normal": lambda source: source.gauss(0, 1),
     "heavy tails": lambda source: source.gauss(0, 1) / max(abs(source.gauss(0, 1)), 1e-9),
     "skewed": lambda source: source.expovariate(1) - math.log(2),
-    "two humps": lambda source: source.choice((-1, 1)) * source.gauss(1, 0.3),
 }
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-@pytest.mark.parametrize("count", [6, 17, 60])
-def test_the_interval_covers_the_median_of_any_distribution_at_nominal_level(name: str, count: int) -> None:
-    source = random.Random(f"{name} {count}")
-    runs = 2000
-    draw = DISTRIBUTIONS[name]
-    covered = sum(median_interval([draw(source) for _ in range(count)]).holds(0.0) for _ in range(runs))
-    # The rank is a whole number, so the true level is at least 95 %; 4 standard errors of a simulation are 2 points.
-    assert covered / runs >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / runs)
+@pytest.mark.parametrize("group_sd", [0.0, 1.0])
+def test_the_interval_covers_the_median_of_any_distribution(name: str, group_sd: float) -> None:
+    source = random.Random(f"{name} {group_sd}")
+    runs, held = 500, 0
+    for _ in range(runs):
+        shifts = [source.gauss(0, group_sd) for _ in range(8)]
+        groups = [[DISTRIBUTIONS[name](source) + shift for _ in range(10)] for shift in shifts]
+        held += clustered_interval(groups, 0.95).holds(_centre(name, group_sd))
+    assert held / runs >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / runs)
+
+
+@functools.lru_cache
+def _centre(name: str, group_sd: float) -> float:
+    """The median of all values: 0 where both parts are symmetric, drawn many times where one is not."""
+    if name != "skewed" or not group_sd:
+        return 0.0
+    source = random.Random(0)
+    return median([DISTRIBUTIONS[name](source) + source.gauss(0, group_sd) for _ in range(50_001)])

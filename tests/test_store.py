@@ -80,6 +80,8 @@ def full_record(key: str) -> Record:
         rounds=662, status=FAILED, error="out of memory\n\x1b[31m\0\u202e", mac_convention="fvcore 1 MAC = 1",
         unsupported_ops={"aten::z": 2, "aten::a": 1}, memory_overhead=0.02, kernels_overhead=0.5,
         by_stage=[{"stage": 3, "macs": 1, "share": 0.25, "none": None}], by_site=[{"site": "layer3.0", "r": [1, 2.5]}],
+        memory_format="channels-last", spelling="pool-conv", processes=12, images_per_s=98.5, convert_s=0.25,
+        latency_floor_ms=0.125,
     )  # fmt: skip
 
 

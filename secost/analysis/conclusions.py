@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from secost.analysis.currencies import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency
+from secost.analysis.floor import floor_words
 from secost.analysis.groups import Group
 from secost.analysis.numbers import joined, percent, percent_interval
+from secost.analysis.spellings import spelling_tables, spelling_words
 from secost.records import Record
 
 _MOST_SENTENCES = 6
@@ -75,7 +77,7 @@ def reduction_knob(group: Group) -> list[str]:
 
 def cheapest(group: Group) -> list[str]:
     """The cheapest variant in each currency; for time, all whose intervals meet the lowest one's."""
-    if len(group.variants) < 2:
+    if len(group.plain_variants) < 2:
         return []
     words = [_cheapest_counted(group, currency) for currency in COUNTED]
     return [f"Cheapest: {'; '.join(found)}." for found in [[*filter(None, words), *_cheapest_time(group)]] if found]
@@ -88,6 +90,11 @@ def stage_share(group: Group) -> list[str]:
         if words:
             return [f"By stage, {record.label}: {joined(words)}."]
     return []
+
+
+def spellings(group: Group) -> list[str]:
+    """Which way to write an attention is fastest at equal outputs; a way with other outputs apart."""
+    return [sentence for table in spelling_tables(group) for sentence in spelling_words(table)]
 
 
 def control(group: Group) -> list[str]:
@@ -119,7 +126,8 @@ def failures(group: Group) -> list[str]:
 
 
 SINGLE: tuple[Callable[[Group], list[str]], ...] = (
-    costs, native, clock_against_macs, reduction_knob, cheapest, stage_share, control, failures,
+    costs, native, clock_against_macs, reduction_knob, cheapest, stage_share, floor_words, spellings,
+    control, failures,
 )
 
 
@@ -192,7 +200,8 @@ def _knob_time(first: Record, last: Record) -> str:
 
 
 def _cheapest_counted(group: Group, currency: Currency) -> str | None:
-    known = [(value, record) for record in group.variants if (value := group.overhead(record, currency)) is not None]
+    found = [(group.overhead(record, currency), record) for record in group.plain_variants]
+    known = [(value, record) for value, record in found if value is not None]
     if not known:
         return None
     lowest = min(value for value, _ in known)
@@ -203,7 +212,8 @@ def _cheapest_counted(group: Group, currency: Currency) -> str | None:
 
 
 def _cheapest_time(group: Group) -> list[str]:
-    known = [(record, interval) for record in group.variants if (interval := LATENCY.interval(record)) is not None]
+    found = [(record, LATENCY.interval(record)) for record in group.plain_variants]
+    known = [(record, interval) for record, interval in found if interval is not None]
     if len(known) < 2:
         return []
     best, (low, high) = min(known, key=lambda pair: pair[0].latency_overhead or 0.0)

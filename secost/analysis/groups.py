@@ -8,10 +8,11 @@ from typing import Any
 
 from secost.analysis.currencies import CURRENCIES, Currency
 from secost.records import DONE, FAILED, Record
-from secost.spec import BASELINE, NATIVE
+from secost.spec import BASELINE, NATIVE, Setting
 
 SETTING_FIELDS = (
     "model", "placement", "integration", "stages", "batch", "resolution", "backend", "precision", "device", "threads",
+    "memory_format",
 )
 STANDARD_REDUCTION = 16
 
@@ -53,9 +54,25 @@ class Group:
         return list(dict.fromkeys(record.attention for record in self.variants))
 
     def of(self, attention: str) -> list[Record]:
-        """The variants with one attention, by r."""
+        """The variants with one attention, by r, in the spelling that stands for it: secost's own where it was tried,
+        else the first that was."""
         found = [record for record in self.variants if record.attention == attention]
-        return sorted(found, key=lambda record: record.reduction or 0)
+        ways = list(dict.fromkeys(record.spelling for record in found))
+        chosen = None if None in ways else ways[0]
+        return sorted((item for item in found if item.spelling == chosen), key=lambda record: record.reduction or 0)
+
+    @property
+    def plain_variants(self) -> list[Record]:
+        """The variants in one spelling each: what is compared as kinds of attention, not as ways to write one."""
+        chosen = {id(record) for attention in self.attentions for record in self.of(attention)}
+        return [record for record in self.variants if id(record) in chosen]
+
+    def spelled(self) -> list[list[Record]]:
+        """The variants that differ in spelling alone, a list for each attention and r with more than one."""
+        found: dict[tuple[str, int | None], list[Record]] = {}
+        for record in self.variants:
+            found.setdefault((record.attention, record.reduction), []).append(record)
+        return [members for members in found.values() if len(members) > 1]
 
     def representative(self, attention: str) -> Record:
         """The one that stands for its attention: r=16 where it was tried (the papers' choice), else the middle r."""
@@ -93,8 +110,12 @@ def setting_key(record: Record) -> tuple[Any, ...]:
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
-def setting_words(record: Record, names: Sequence[str] = SETTING_FIELDS) -> str:
-    """The named parts of a record's setting in words: `resnet50, 224 px, batch 1`."""
+def setting_words(record: Record, names: Sequence[str] | None = None) -> str:
+    """The named parts of a record's setting in words: `resnet50, 224 px, batch 1`. Of all of them, the usual memory
+    format is not worth a word."""
+    if names is None:
+        usual = record.memory_format == Setting.memory_format
+        names = [name for name in SETTING_FIELDS if not (usual and name == "memory_format")]
     return ", ".join(_word(record, name) for name in names)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from secost.analysis.axes import axis_families, axis_words, runtime_families, runtime_summary
 from secost.analysis.conclusions import (
     SINGLE,
     clock_against_macs,
@@ -20,8 +21,10 @@ from secost.analysis.conclusions import (
     native,
     range_over,
     reduction_knob,
+    spellings,
 )
 from secost.analysis.currencies import COUNTED, LATENCY
+from secost.analysis.floor import floor_words
 from secost.analysis.groups import Group, group_records
 from secost.analysis.numbers import joined
 from secost.records import Record
@@ -29,8 +32,9 @@ from secost.records import Record
 Answer = Literal["worth it", "not worth it", "can't tell"]
 FEW_GROUPS = 3
 _FEW_LABELS = 8
+_MOST_FAMILIES = 4
 _OF_FEW: tuple[Callable[[Group], list[str]], ...] = (
-    costs, native, clock_against_macs, reduction_knob, control, failures,
+    costs, native, clock_against_macs, reduction_knob, floor_words, spellings, control, failures,
 )
 
 _BRING_GAIN = (
@@ -88,8 +92,17 @@ def _sentences(groups: list[Group]) -> list[str]:
     if len(groups) == 1:
         return [sentence for say in SINGLE for sentence in say(groups[0])]
     if len(groups) <= FEW_GROUPS:
-        return [f"{group.label}: {sentence}" for group in groups for say in _OF_FEW for sentence in say(group)]
-    return _over_many(groups)
+        found = [f"{group.label}: {sentence}" for group in groups for say in _OF_FEW for sentence in say(group)]
+        return [*_across(groups), *found]
+    return [*_over_many(groups), *_across(groups)]
+
+
+def _across(groups: list[Group]) -> list[str]:
+    """How the overhead depends on what runs the network, and on batch, resolution and threads."""
+    by_runtime = [(family, runtime_summary(family)) for family in runtime_families(groups)]
+    by_axis = [(family, axis_words(family)) for family in axis_families(groups)]
+    told = [*by_runtime, *by_axis][:_MOST_FAMILIES]
+    return [f"{family.label}: {sentence}" for family, sentences in told for sentence in sentences]
 
 
 def _over_many(groups: list[Group]) -> list[str]:

@@ -116,14 +116,15 @@ def list_placements(format: RowFormat = "table", output: RowOutput = None) -> in
 @listing.command("backends")
 def list_backends(format: RowFormat = "table", output: RowOutput = None) -> int:
     """What can run a network here."""
-    from secost.meters.backends import BACKENDS
+    from secost.meters.backends import BACKENDS, missing_here
 
     rows = []
     for name in BACKENDS.names():
         backend = BACKENDS.get(name)
         rows.append({
             "backend": name, "summary": backend.summary, "precisions": ", ".join(backend.precisions),
-            "devices": ", ".join(backend.devices),
+            "devices": ", ".join(backend.devices), "memory_formats": ", ".join(backend.memory_formats),
+            "missing_here": "; ".join(missing_here(backend)),
         })
     _put("backends", rows, format, output)
     return 0

@@ -29,8 +29,10 @@ def profile(
     integration: options.Integration = None, stages: options.Stages = None, resolution: options.Resolution = None,
     example: options.Example = None, batch: options.Batch = None, backend: options.Backend = None,
     precision: options.Precision = None, device: options.Device = None, threads: options.Threads = None,
-    latency: options.Latency = None, seconds: options.Seconds = None, target: options.Target = None,
-    seed: options.Seed = None, allow_download: options.Download = False,
+    memory_format: options.MemoryFormat = None, spelling: options.Spelling = None, latency: options.Latency = None,
+    seconds: options.Seconds = None, target: options.Target = None, processes: options.Processes = None,
+    allocator: options.Allocator = None, calibration: options.Calibration = None,
+    cuda_graphs: options.CudaGraphs = None, seed: options.Seed = None, allow_download: options.Download = False,
     reconcile: Annotated[bool, typer.Option("--reconcile", help="Show every tool's count of this network.")] = False,
     format: options.Format = "table", output: options.Output = None, quiet: options.Quiet = False,
     dry_run: options.DryRun = False,
@@ -40,7 +42,8 @@ def profile(
     values = options.spec_values(
         reductions=reductions, attention=attention, placement=placement, integration=integration, stages=stages,
         resolution=resolution, batch=batch, backend=backend, precision=precision, device=device, threads=threads,
-        latency=latency, seconds=seconds, target=target, seed=seed,
+        memory_format=memory_format, spelling=spelling, latency=latency, seconds=seconds, target=target,
+        processes=processes, allocator=allocator, calibration=calibration, cuda_graphs=cuda_graphs, seed=seed,
     )
     from secost.spec import Spec
 
@@ -65,8 +68,10 @@ def sweep(
     reductions: options.Reductions = None, attention: options.Attention = None, placement: options.Placement = None,
     integration: options.Integration = None, stages: options.Stages = None, resolution: options.Resolution = None,
     batch: options.Batch = None, backend: options.Backend = None, precision: options.Precision = None,
-    device: options.Device = None, threads: options.Threads = None, latency: options.Latency = None,
-    seconds: options.Seconds = None, target: options.Target = None, seed: options.Seed = None,
+    device: options.Device = None, threads: options.Threads = None, memory_format: options.MemoryFormat = None,
+    spelling: options.Spelling = None, latency: options.Latency = None, seconds: options.Seconds = None,
+    target: options.Target = None, processes: options.Processes = None, allocator: options.Allocator = None,
+    calibration: options.Calibration = None, cuda_graphs: options.CudaGraphs = None, seed: options.Seed = None,
     allow_download: options.Download = False, format: options.Format = "table", output: options.Output = None,
     quiet: options.Quiet = False, dry_run: options.DryRun = False, retry_failed: options.RetryFailed = False,
 ) -> int:
@@ -75,7 +80,9 @@ def sweep(
     values = options.spec_values(
         models=models, reductions=reductions, attention=attention, placement=placement, integration=integration,
         stages=stages, resolution=resolution, batch=batch, backend=backend, precision=precision, device=device,
-        threads=threads, latency=latency, seconds=seconds, target=target, seed=seed,
+        threads=threads, memory_format=memory_format, spelling=spelling, latency=latency, seconds=seconds,
+        target=target, processes=processes, allocator=allocator, calibration=calibration, cuda_graphs=cuda_graphs,
+        seed=seed,
     )
     grid = _grid(spec, values, allow_download)
     folder = output or str(Path("runs") / (Path(spec).stem if spec else "sweep"))

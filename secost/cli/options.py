@@ -26,9 +26,19 @@ Backend = Annotated[str | None, typer.Option("--backend", help="What runs the ne
 Precision = Annotated[str | None, typer.Option("--precision", help="Precision of the latency rounds [fp32].")]
 Device = Annotated[str | None, typer.Option("--device", help="Device of the latency rounds [cpu].")]
 Threads = Annotated[str | None, typer.Option("--threads", help="Threads of the latency rounds [1].")]
+MemoryFormat = Annotated[str | None, typer.Option("--memory-format", help="contiguous, channels-last [contiguous].")]
+Spelling = Annotated[
+    str | None, typer.Option("--spelling", help="Ways to write the same attention: all, or names [default].")
+]
 Latency = Annotated[bool | None, typer.Option("--latency/--no-latency", help="Measure latency, or count only.")]
 Seconds = Annotated[float | None, typer.Option("--seconds", help="Time limit of one network's latency rounds [20].")]
 Target = Annotated[float | None, typer.Option("--target", help="Half-width at which rounds end earlier [0.01 = 1 %].")]
+Processes = Annotated[int | None, typer.Option("--processes", help="Processes that share the rounds [by the time].")]
+Allocator = Annotated[str | None, typer.Option("--allocator", help="steady keeps freed memory; default [steady].")]
+Calibration = Annotated[
+    str | None, typer.Option("--calibration", help="Folder of images, or path.py:function, that int8 is fitted to.")
+]
+CudaGraphs = Annotated[bool | None, typer.Option("--cuda-graphs", help="Replay one captured graph (cuda only).")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights and of the order in each round [0].")]
 Download = Annotated[bool, typer.Option("--allow-download", help="Let transformers fetch a config from its hub.")]
 Format = Annotated[str, typer.Option("--format", help="What goes to stdout: table, json, csv, md.")]
@@ -38,7 +48,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, wh
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed trials of a run again.")]
 
 _INTEGERS = ("reductions", "resolution", "batch", "threads")
-_WORDS = ("attention", "placement", "integration", "backend", "precision", "device")
+_WORDS = (
+    "attention", "placement", "integration", "backend", "precision", "device", "memory_format", "spelling",
+)
 
 
 def spec_values(**given: Any) -> dict[str, Any]:

@@ -1,76 +1,125 @@
-"""What runs a network's forward pass: one entry a backend, each giving a callable for the paired rounds.
+"""What runs a network's forward pass: one entry a backend, each making a network ready for the paired rounds.
 
-`eager` is PyTorch as it is. Third parties register others; a backend says which precisions and devices it has.
+`eager` and `compile` are PyTorch, `onnxruntime` and `openvino` run the exported network. Third parties register
+others. Neighbours: `conditions` has what a backend is and under which conditions it runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import importlib.util
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from secost.errors import BadSpecError
+from secost.errors import BadSpecError, MissingExtraError
+from secost.meters.conditions import (
+    Backend,
+    Batch,
+    ConversionError,
+    Prepared,
+    Request,
+    measuring,
+    steady_allocator,
+)
+from secost.meters.torch_backends import compile_lacks, lacks, prepare_compiled, prepare_eager, runs_in_place
 from secost.registry import Registry
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEEP_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One way to run a network: `prepare(net, inputs)` gives a callable that runs one forward pass."""
-
-    name: str
-    summary: str
-    precisions: tuple[str, ...]
-    devices: tuple[str, ...]
-    prepare: Callable[[nn.Module, tuple[Tensor, ...]], Callable[[], object]]
-
+__all__ = [
+    "BACKENDS", "Backend", "ConversionError", "Prepared", "Request", "get_backend", "measuring", "missing_here",
+    "steady_allocator",
+]
 
 BACKENDS: Registry[Backend] = Registry("backend")
+_ALTERNATIVES = "secost list backends shows what is here"
 
 
-def get_backend(name: str, precision: str, device: str) -> Backend:
-    """The backend of that name. Raises BadSpecError for a precision or a device that it lacks."""
+def get_backend(
+    name: str, precision: str = "fp32", device: str = "cpu", memory_format: str = "contiguous",
+    cuda_graphs: bool = False,
+) -> Backend:
+    """The backend of that name, able to run so on this machine.
+
+    Raises UnknownNameError for a name that no backend has, BadSpecError for what the backend or this machine lacks,
+    MissingExtraError, naming the extra, where a package is not installed.
+    """
     backend = BACKENDS.get(name)
-    for kind, value, offered in (("precision", precision, backend.precisions), ("device", device, backend.devices)):
+    asked = (
+        ("precision", precision, backend.precisions), ("device", device, backend.devices),
+        ("memory format", memory_format, backend.memory_formats),
+    )
+    for kind, value, offered in asked:
         if value not in offered:
             raise BadSpecError(f"backend {name!r} has no {kind} {value!r}: expected one of {', '.join(offered)}")
+    if cuda_graphs and device != "cuda":
+        raise BadSpecError(f"CUDA graphs need device 'cuda', not {device!r}: give --device cuda, or leave them out")
+    if cuda_graphs and name not in _CAPTURED:
+        raise BadSpecError(f"backend {name!r} has no CUDA graphs: expected one of {', '.join(_CAPTURED)}")
+    for package in backend.packages:
+        if not _is_installed(package):
+            raise MissingExtraError(package, backend.extra or package, f"backend {name!r}")
+    reason = backend.lacks(Request(precision=precision, device=device, memory_format=memory_format))
+    if reason is not None:
+        raise BadSpecError(f"backend {name!r}: {reason}; {_ALTERNATIVES}")
     return backend
 
 
-@contextlib.contextmanager
-def measuring(threads: int) -> Iterator[None]:
-    """Torch's threads set for a while, no gradients, and an allocator that keeps what it has.
-
-    By default glibc hands large blocks back after each pass and faults them in again, which cost a small network a
-    quarter of its time and differed from process to process.
-    """
-    before = torch.get_num_threads()
-    steady_allocator()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
+def missing_here(backend: Backend) -> list[str]:
+    """What this machine lacks for a backend, a line each; empty where all of it works."""
+    packages = [package for package in backend.packages if not _is_installed(package)]
+    if packages:
+        return [f"{', '.join(packages)}: pip install 'secost[{backend.extra}]'"]
+    reasons = [backend.lacks(Request(device=device)) for device in backend.devices]
+    at_hand = [device for device, reason in zip(backend.devices, reasons, strict=True) if reason is None]
+    for precision in backend.precisions:
+        reasons += [backend.lacks(Request(precision=precision, device=device)) for device in at_hand]
+    return list(dict.fromkeys(reason for reason in reasons if reason is not None))
 
 
-def steady_allocator() -> bool:
-    """Tell glibc to keep freed memory; False where there is no glibc."""
-    try:
-        libc = ctypes.CDLL(None)
-        return bool(libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
-    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
-        return False
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
-def _eager(net: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
-    return lambda: net(*inputs)
+def _onnxruntime(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
+    from secost.meters import onnx_backend
+
+    return onnx_backend.prepare(net, inputs, request)
 
 
-BACKENDS.register("eager", Backend("eager", "PyTorch as it is", ("fp32",), ("cpu",), _eager))
+def _onnxruntime_lacks(request: Request) -> str | None:
+    from secost.meters import onnx_backend
+
+    return onnx_backend.lacks(request)
+
+
+def _openvino(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
+    from secost.meters import openvino_backend
+
+    return openvino_backend.prepare(net, inputs, request)
+
+
+def _openvino_lacks(request: Request) -> str | None:
+    from secost.meters import openvino_backend
+
+    return openvino_backend.lacks(request)
+
+
+_CAPTURED = ("eager", "compile")
+_FORMATS = ("contiguous", "channels-last")
+for _backend in (
+    Backend(
+        "eager", "PyTorch as it is", ("fp32", "bf16"), ("cpu", "cuda", "mps"), prepare_eager,
+        memory_formats=_FORMATS, in_place=runs_in_place, lacks=lacks,
+    ),
+    Backend(
+        "compile", "torch.compile with TorchInductor, default options", ("fp32", "bf16"), ("cpu", "cuda"),
+        prepare_compiled, memory_formats=_FORMATS, lacks=compile_lacks,
+    ),
+    Backend(
+        "onnxruntime", "ONNX Runtime on torch's export, int8 as static QDQ", ("fp32", "int8"), ("cpu", "cuda"),
+        _onnxruntime, extra="onnx", packages=("onnxruntime", "onnx", "onnxscript"), lacks=_onnxruntime_lacks,
+    ),
+    Backend(
+        "openvino", "OpenVINO on torch's export, int8 by NNCF", ("fp32", "bf16", "int8"), ("cpu",), _openvino,
+        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=_openvino_lacks,
+    ),
+):
+    BACKENDS.register(_backend.name, _backend)

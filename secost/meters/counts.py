@@ -7,8 +7,8 @@ or one multiplication of a gate with an element of its map (`MAC_CONVENTION`); b
 is what all operations read and write as eager PyTorch runs them, one by one, and `kernels` how many they are, both
 without views and allocations. All of it is for one image, in eval mode, whatever mode the network is in.
 
-Attention's cost is additive over sites: each distinct (attention, channels, height, width, reduction) is traced once,
-and all that one variant needs in the same trace.
+Attention's cost is additive over sites: each distinct (attention, channels, height, width, reduction, spelling) is
+traced once, and all that one variant needs in the same trace.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class _UnitKey(NamedTuple):
     site: tuple[int, int, int]  # channels, height, width that it is built for
     map: tuple[int, int]
     channels_last: bool
+    spelling: str | None
 
 
 def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Cost:
@@ -89,15 +90,16 @@ def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Co
 
 
 def attention_cost(net: nn.Module, sites: Sequence[Site], attention: str, reduction: int | None,
-                   known: dict[Any, Cost]) -> list[SiteCost]:
-    """What an attention adds at each site. `known` keeps units traced already, for the next call."""
-    needed = {_key(site, size, attention, reduction): site for site in sites for size in site.maps}
+                   known: dict[Any, Cost], spelling: str | None = None) -> list[SiteCost]:
+    """What an attention, in one of its spellings, adds at each site. `known` keeps units traced already, for the
+    next call."""
+    needed = {_key(site, size, attention, reduction, spelling): site for site in sites for size in site.maps}
     missing = {key: site for key, site in needed.items() if key not in known}
     if missing:
         known.update(_unit_costs(net, missing))
     costs = []
     for site in sites:
-        calls = [known[_key(site, size, attention, reduction)] for size in site.maps]
+        calls = [known[_key(site, size, attention, reduction, spelling)] for size in site.maps]
         once = [unit if index == 0 else replace(unit, params=0) for index, unit in enumerate(calls)]
         costs.append(SiteCost(site, sum(once, Cost())))
     return costs
@@ -161,14 +163,18 @@ def _cross_check(layers: int, graph: Graph, name: str) -> None:
         )
 
 
-def _key(site: Site, size: tuple[int, int], attention: str, reduction: int | None) -> _UnitKey:
-    return _UnitKey(attention, reduction, (site.channels, site.height, site.width), size, site.channels_last)
+def _key(
+    site: Site, size: tuple[int, int], attention: str, reduction: int | None, spelling: str | None
+) -> _UnitKey:
+    return _UnitKey(attention, reduction, (site.channels, site.height, site.width), size, site.channels_last, spelling)
 
 
 def _unit_costs(net: nn.Module, units: dict[_UnitKey, Site]) -> dict[_UnitKey, Cost]:
     """Each unit's cost, by tracing them all side by side: a trace has a fixed price."""
     with seeded(), _UndrawnWeights():
-        placed = [build_placed(net, [site], key.attention, key.reduction)[0] for key, site in units.items()]
+        placed = [
+            build_placed(net, [site], key.attention, key.reduction, key.spelling)[0] for key, site in units.items()
+        ]
     side_by_side = _SideBySide([item.attention for item in placed]).eval()
     maps = tuple(_empty_map(net, key) for key in units)
     graph = trace(side_by_side, maps)

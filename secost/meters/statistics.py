@@ -1,6 +1,7 @@
 """Medians with intervals that assume no distribution, and the few questions a run of rounds is asked.
 
-Times on a shared machine have bursts and heavy tails; order statistics need neither their variance nor their shape.
+Times on a shared machine have bursts and heavy tails, and come in groups (the processes they were measured in) that
+differ from one another. Signs need neither their variance nor their shape.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -39,33 +41,67 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The median and its order-statistic interval (Conover, Practical Nonparametric Statistics, section 3.2).
+def clustered_interval(groups: Sequence[Sequence[float]], confidence: float) -> Interval:
+    """The median of all values, with an interval that allows for groups (processes) whose medians differ.
 
-    Covers the true median with at least `confidence` for independent values of any continuous distribution.
+    The interval holds every m that a sign test on whole groups does not reject. A group's score is the mean of
+    sign(value - m) over its values, and the scores of k groups are judged by Student's t with k - 1 degrees of freedom.
+    The variance of their mean is never taken below 1/n, which it has for n independent values, as a few groups may
+    agree by luck. Bounded scores keep one burst from moving the interval far. The ends are None for fewer than two
+    groups, and for so few values that even the outermost are not rejected. reports/protocol tells how it was chosen.
     """
-    rank = interval_rank(len(values), confidence)
-    if rank is None:
-        return Interval(median(values), None, None)
-    ordered = sorted(values)
-    return Interval(median(ordered), ordered[rank], ordered[-1 - rank])
+    ordered = [np.sort(np.asarray(group, dtype=float)) for group in groups if len(group)]
+    values = [float(value) for group in ordered for value in group]
+    estimate = median(values)
+    limit = student_quantile((1 + confidence) / 2, len(ordered) - 1) if len(ordered) > 1 else math.inf
+    if math.sqrt(len(values)) <= limit:  # the test statistic beyond the outermost value
+        return Interval(estimate, None, None)
+    known = np.unique(values)
+    gaps = (known[1:] + known[:-1]) / 2
+    held = np.flatnonzero(_sign_statistic(ordered, gaps) <= limit)
+    inside = known[_sign_statistic(ordered, known) <= limit]
+    ends = [estimate, *inside, *(known[held]), *(known[held + 1])]
+    return Interval(estimate, float(min(ends)), float(max(ends)))
+
+
+def _sign_statistic(groups: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+    """|t| of the groups' sign scores for each candidate median."""
+    sizes = np.array([len(group) for group in groups], dtype=float)
+    above = np.array([len(group) - np.searchsorted(group, candidates, "right") for group in groups])
+    below = np.array([np.searchsorted(group, candidates, "left") for group in groups])
+    weights = (sizes / sizes.sum())[:, None]
+    scores = (above - below) / sizes[:, None]
+    mean = (weights * scores).sum(axis=0)
+    variance = (weights**2 * (scores - mean) ** 2).sum(axis=0) * len(groups) / (len(groups) - 1)
+    statistic: np.ndarray = np.abs(mean) / np.sqrt(np.maximum(variance, 1 / sizes.sum()))
+    return statistic
 
 
 @lru_cache(maxsize=4096)
-def interval_rank(count: int, confidence: float) -> int | None:
-    """How many values to leave out at each end: the largest k with 2 P(Binomial(n, 1/2) <= k) <= 1 - confidence.
+def student_quantile(probability: float, degrees: int) -> float:
+    """The quantile of Student's t for a probability from 1/2 to 1, by bisection on its distribution function."""
+    low, high = 0.0, 1.0
+    while _student_central(high, degrees) < 2 * probability - 1:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        if _student_central(middle, degrees) < 2 * probability - 1:
+            low = middle
+        else:
+            high = middle
+    return high
 
-    The interval from the (k+1)-th smallest to the (k+1)-th largest misses the median with that probability. None where
-    even the whole range misses it too often. Exact: in whole numbers, with the confidence as it is written.
-    """
-    allowed = (1 - Fraction(str(confidence))) * 2**count / 2
-    tail, ways, rank = 0, 1, None
-    for k in range(count // 2 + 1):
-        tail += ways
-        if tail > allowed:
-            break
-        rank, ways = k, ways * (count - k) // (k + 1)
-    return rank
+
+def _student_central(t: float, degrees: int) -> float:
+    """P(|T| <= t), exact for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan2(t, math.sqrt(degrees))
+    sine, square = math.sin(angle), math.cos(angle) ** 2
+    odd = degrees % 2
+    term, total = (math.cos(angle) if odd else 1.0), 0.0
+    for k in range(1 + odd, degrees, 2):
+        total += term
+        term *= square * k / (k + 1)
+    return (angle + sine * total) * 2 / math.pi if odd else sine * total
 
 
 def drift(values: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ network with freshly attached attention is to be trained, and zeros would make n
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from secost.errors import BadSpecError
 from secost.registry import Registry
 from secost.spec import BASELINE, NATIVE
+from secost.spelling import OWN, Spelling, get_spelling
 
 __all__ = [
     "ATTENTION",
@@ -37,6 +39,7 @@ __all__ = [
     "SimpleParameterFreeAttention",
     "SpatialAttention",
     "SpatialChannelSqueezeExcite",
+    "SpelledSqueezeExcite",
     "SqueezeExcite",
     "StyleRecalibration",
     "build_attention",
@@ -87,16 +90,21 @@ def register_attention(
     return ATTENTION.register(name, kind)
 
 
-def build_attention(name: str, channels: int, *, reduction: int | None, height: int, width: int) -> Attention:
+def build_attention(
+    name: str, channels: int, *, reduction: int | None, height: int, width: int, spelling: str | None = None,
+) -> Attention:
     """A new attention module of the kind of that name, for a map of `channels` x `height` x `width`.
 
-    A kind without a reduction ratio ignores the one given. A module that is not an `Attention` comes wrapped in a
-    `ForeignAttention`. Raises UnknownNameError for a name not registered and BadSpecError for a ratio that is
-    missing, less than 1 or more than the channels.
+    A kind without a reduction ratio ignores the one given. `spelling` is one of `secost.spelling.SPELLINGS`, None for
+    secost's own. A module that is not an `Attention` comes wrapped in a `ForeignAttention`. Raises UnknownNameError
+    for a name or a spelling not known and BadSpecError for a ratio that is missing, less than 1 or more than the
+    channels.
     """
     kind = ATTENTION.get(name)
+    way = get_spelling(name, spelling)
     reduction = _checked_reduction(kind, channels, reduction)
-    module = kind.build(channels, reduction=reduction, height=height, width=width)
+    build = kind.build if way is OWN else _SPELLED[name](way)
+    module = build(channels, reduction=reduction, height=height, width=width)
     if not isinstance(module, nn.Module):
         raise BadSpecError(f"attention {name!r} was built as {type(module).__name__}: expected a torch.nn.Module")
     attention = module if isinstance(module, Attention) else ForeignAttention(module, channels, reduction)
@@ -215,6 +223,45 @@ class SqueezeExcite(GatedAttention):
 
     def gate(self, x: Tensor) -> Tensor:
         return _as_map(torch.sigmoid(_bottleneck(x.mean((2, 3)), self.fc1, self.fc2)))
+
+
+class SpelledSqueezeExcite(Attention):
+    """Squeeze-and-Excitation written in another way: the function and the parameters of `SqueezeExcite`.
+
+    `spelling` says in which operations. Weights are drawn as there, so that one seed gives one function; with 1x1
+    convolutions they are (C // r, C, 1, 1) and (C, C // r, 1, 1). A hard sigmoid makes it another function. In place,
+    the map given is overwritten: only for a map that nothing else reads, as `spelling.check_outputs` finds out.
+    """
+
+    attention = "se"
+
+    def __init__(self, channels: int, reduction: int = 16, bias: bool = True, spelling: Spelling = OWN) -> None:
+        super().__init__(channels, reduction)
+        self.spelling = spelling
+        hidden = hidden_width(channels, reduction)
+        convolution = spelling.excitation == "conv"
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias) if convolution else nn.Linear(channels, hidden, bias=bias)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias) if convolution else nn.Linear(hidden, channels, bias=bias)
+        if spelling.squeeze == "pool":
+            self.pool = nn.AdaptiveAvgPool2d(1)
+        self.bound = nn.Hardsigmoid() if spelling.gate == "hardsigmoid" else nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.spelling.layout == "nhwc":
+            view = x.permute(0, 2, 3, 1)
+            return self._scaled(view, self._gate(view.mean((1, 2), keepdim=True))).permute(0, 3, 1, 2)
+        if self.spelling.excitation == "conv":
+            squeezed = self.pool(x) if self.spelling.squeeze == "pool" else x.mean((2, 3), keepdim=True)
+            return self._scaled(x, self._gate(squeezed))
+        squeezed = self.pool(x).flatten(1) if self.spelling.squeeze == "pool" else x.mean((2, 3))
+        return self._scaled(x, _as_map(self._gate(squeezed)))
+
+    def _gate(self, squeezed: Tensor) -> Tensor:
+        result: Tensor = self.bound(self.fc2(torch.relu(self.fc1(squeezed))))
+        return result
+
+    def _scaled(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x.mul_(gate) if self.spelling.in_place else x * gate
 
 
 class EffectiveSqueezeExcite(GatedAttention):
@@ -466,6 +513,13 @@ class CoordinateAttention(Attention):
         rows, columns = self.activation(self.norm(self.conv(lines))).split((height, width), dim=2)
         x = x * torch.sigmoid(self.conv_rows(rows))
         return x * torch.sigmoid(self.conv_columns(columns.transpose(2, 3)))
+
+
+def _spelled_se(way: Spelling) -> Callable[..., nn.Module]:
+    return _with_known_keywords(functools.partial(SpelledSqueezeExcite, spelling=way))
+
+
+_SPELLED: dict[str, Callable[[Spelling], Callable[..., nn.Module]]] = {"se": _spelled_se}
 
 
 def _two_layers(channels: int, reduction: int, bias: bool) -> tuple[nn.Linear, nn.Linear]:

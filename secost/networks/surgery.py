@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from secost.errors import BadSpecError, NoSiteError
+from secost.errors import BadSpecError, NoSiteError, SecostError, one_line
 from secost.networks.attention import ATTENTION, Attention, build_attention
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.recognition import find_attention
@@ -154,15 +154,20 @@ class Switch:
             set_module(self.net, path, module)
 
 
-def build_placed(net: nn.Module, chosen: Sequence[Site], attention: str, reduction: int | None) -> list[Placed]:
-    """New attention modules for the sites, on the network's device and in its dtype and mode."""
+def build_placed(
+    net: nn.Module, chosen: Sequence[Site], attention: str, reduction: int | None, spelling: str | None = None
+) -> list[Placed]:
+    """New attention modules for the sites, on the network's device and in its dtype and mode.
+
+    `spelling` names another way to write the attention (`secost.spelling`); None is secost's own.
+    """
     if ATTENTION.get(attention).has_reduction:
         check_reduction(chosen, reduction)
     placed = []
     for site in chosen:
         with torch.inference_mode(False):  # weights made in inference mode could never be trained
             module = build_attention(
-                attention, site.channels, reduction=reduction, height=site.height, width=site.width
+                attention, site.channels, reduction=reduction, height=site.height, width=site.width, spelling=spelling
             )
         carrier = net.get_submodule(site.path)
         like = _first_weight(carrier) or _first_weight(net)
@@ -447,3 +452,51 @@ def seeded(seed: int = 0) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def standalone(net: nn.Module) -> nn.Module:
+    """A copy of the network as it runs now, sharing the storage of every parameter and buffer.
+
+    What a `Switch` has selected is in it, as submodules, so that it converts, moves and exports like a network that
+    attention was attached to. Casting or moving the copy leaves the original as it is; writing into a weight in place
+    changes both. Raises SecostError for a network that can't be copied.
+    """
+    memo: dict[int, Any] = {}
+    parts = [net, *(hook.attention for _, hook in _our_hooks(net) if isinstance(hook, _Gate))]
+    with torch.inference_mode(False), torch.no_grad():
+        for tensor in (tensor for part in parts for tensor in (*part.parameters(), *part.buffers())):
+            alias = tensor.detach()
+            if isinstance(tensor, nn.Parameter):
+                alias = nn.Parameter(alias, tensor.requires_grad)
+            memo[id(tensor)] = alias
+        try:
+            copied = deepcopy(net, memo)
+        except Exception as error:  # other people's modules: copying one may raise anything
+            raise SecostError(f"{type(net).__name__} can't be copied for a backend: {one_line(error)}") from error
+    for module, hook in _our_hooks(copied):
+        if isinstance(hook, _Gate) and not any(hook.attention is known for known in copied.modules()):
+            host, name = _free_place(module, _CHILD[hook.site.side])
+            host.add_module(name, hook.attention)
+    return copied
+
+
+@contextmanager
+def hooks_described(net: nn.Module) -> Iterator[str | None]:
+    """The network without what `attach` hooked to it, for a while, and what that is, as text.
+
+    For a hash of the network: what hooks do follows from their sites and from their modules, which stay in the tree.
+    None where one of these is no submodule.
+    """
+    names = {id(module): name for name, module in net.named_modules()}
+    keeps: dict[int, int] = {}
+    lines: list[tuple[Any, ...]] = []
+    for name, module in net.named_modules():
+        for table in (module._forward_hooks, module._forward_pre_hooks):
+            for place, hook in enumerate(table.values()):
+                if isinstance(hook, _Gate | _GiveBack):
+                    keep = keeps.setdefault(id(getattr(hook, "keep", None)), len(keeps))
+                    gate = isinstance(hook, _Gate) and (hook.site, hook.kind, names.get(id(hook.attention)))
+                    lines.append((name, place, type(hook).__name__, keep, gate))
+    known = all(id(hook.attention) in names for _, hook in _our_hooks(net) if isinstance(hook, _Gate))
+    with _hooks_off(net):
+        yield repr(lines) if known else None

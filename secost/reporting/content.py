@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from secost.analysis.currencies import CURRENCIES, MACS, MEMORY, PARAMS, Currency
+from secost.analysis.floor import Floor, stage_floors, times_words
 from secost.analysis.groups import Group, setting_words
-from secost.analysis.numbers import NA, percent, quantity
+from secost.analysis.numbers import NA, milliseconds, percent, quantity
 from secost.glossary import CAUTIONS, FIELDS
 from secost.records import DONE, Record
 from secost.reporting.report import Report
-from secost.spec import BASELINE
+from secost.spec import BASELINE, variant_label
 
 STAGE_CURRENCIES = (PARAMS, MACS, MEMORY)
+STAGE_TIMES = ("time inside", "floor", "inside / floor")
 _STAGE_FIELDS = {"params": "params", "macs": "macs", "memory": "memory_bytes"}
 _MOST_STAGE_ROWS = 32
 
@@ -45,17 +47,25 @@ class Row:
     is_baseline: bool
     cells: tuple[Cell, ...]
     note: str
+    spelling: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The attention without its r: `se`, `se (pool-conv)`."""
+        return variant_label(self.attention, None, self.spelling)
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """What one variant adds in one stage: (text, fraction of the variant's sum) for each of STAGE_CURRENCIES."""
+    """What one variant adds in one stage: (text, fraction of the variant's sum) for each of STAGE_CURRENCIES, then the
+    texts of STAGE_TIMES: the time inside its modules, their floor, and the one over the other."""
 
     comparison: str
     label: str
     stage: str
     sites: str
     values: tuple[tuple[str, str], ...]
+    times: tuple[str, str, str] = (NA, NA, NA)
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,14 @@ def stage_rows(report: Report) -> tuple[list[StageRow], str | None]:
     return found[:_MOST_STAGE_ROWS], note
 
 
+def stage_time_heads(rows: Iterable[StageRow]) -> tuple[str, ...]:
+    """The time columns that have anything to show: none, the time inside the modules, or all of STAGE_TIMES."""
+    times = [row.times for row in rows]
+    if any(floor != NA for _, floor, _ in times):
+        return STAGE_TIMES
+    return STAGE_TIMES[:1] if any(direct != NA for direct, _, _ in times) else ()
+
+
 def caution_lines(report: Report) -> list[CautionLine]:
     """Each caution once, in order of appearance."""
     found: dict[str, list[str]] = {}
@@ -134,8 +152,7 @@ def convention_lines(report: Report) -> list[str]:
         clocks = _distinct((record.samples or {}).get("clock") for record in records)
         clock = f" Clock: {', '.join(clocks)}." if clocks else ""
         found.append(
-            "Time overhead is the median over rounds of (variant / baseline - 1), both timed in the same round, "
-            f"with its 95 % confidence interval in brackets.{clock}"
+            f"Time overhead is the {FIELDS['latency_overhead']}, with its 95 % confidence interval in brackets.{clock}"
         )
     missing = _uncounted(records)
     if missing:
@@ -153,7 +170,7 @@ def _row(group: Group, record: Record) -> Row:
     cells = tuple(_cell(currency, record, None if is_baseline else group.baseline, is_baseline)
                   for currency in CURRENCIES)
     note = (record.error or "failed") if record.status != DONE else "; ".join(record.cautions)
-    return Row(group.label, record.label, record.attention, record.reduction, is_baseline, cells, note)
+    return Row(group.label, record.label, record.attention, record.reduction, is_baseline, cells, note, record.spelling)
 
 
 def _cell(currency: Currency, record: Record, baseline: Record | None, is_baseline: bool) -> Cell:
@@ -178,11 +195,12 @@ def _compared(group: Group) -> str:
 
 def _stages(group: Group, record: Record) -> list[StageRow]:
     sums = {name: sum(row.get(field) or 0 for row in record.by_stage) for name, field in _STAGE_FIELDS.items()}
+    floors = stage_floors(record)
     return [
         StageRow(group.label, record.label, str(row["stage"]), str(row.get("sites", NA)), tuple(
             _stage_value(row.get(_STAGE_FIELDS[currency.name]), sums[currency.name], currency)
             for currency in STAGE_CURRENCIES
-        ))
+        ), _stage_times(floors.get(row["stage"])))
         for row in record.by_stage
     ]
 
@@ -190,6 +208,12 @@ def _stages(group: Group, record: Record) -> list[StageRow]:
 def _stage_value(value: float | None, total: float, currency: Currency) -> tuple[str, str]:
     share = None if value is None or not total else value / total
     return quantity(value, currency.unit, signed=True), percent(share, signed=False)
+
+
+def _stage_times(floor: Floor | None) -> tuple[str, str, str]:
+    if floor is None:
+        return NA, NA, NA
+    return milliseconds(floor.direct_ms), milliseconds(floor.floor_ms), times_words(floor.times)
 
 
 def _caution(caution: str, names: list[str]) -> CautionLine:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secost.analysis.currencies import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency
+from secost.analysis.floor import stage_floors, whole_floor
 from secost.analysis.groups import Group
 from secost.records import Record
 
@@ -103,8 +104,20 @@ class StagePanel:
 
 
 @dataclass(frozen=True)
+class StageTimes:
+    """For each variant the milliseconds inside its modules in each stage, and their floor; None is not measured."""
+
+    direct: tuple[tuple[float | None, ...], ...]
+    floors: tuple[tuple[float | None, ...], ...]
+
+    @property
+    def has_floor(self) -> bool:
+        return any(value is not None for row in self.floors for value in row)
+
+
+@dataclass(frozen=True)
 class StageFigure:
-    """What is added where, on one network."""
+    """What is added where, on one network; `times` is None where no time was measured by site."""
 
     title: str
     labels: tuple[str, ...]
@@ -112,14 +125,21 @@ class StageFigure:
     stages: tuple[int, ...]
     panels: tuple[StagePanel, ...]
     left_out: tuple[str, ...] = ()
+    times: StageTimes | None = None
 
 
 @dataclass(frozen=True)
 class CurrencyPanel:
-    """One currency: a point for each variant, None where it is not known."""
+    """One currency: a point for each variant, None where it is not known. `floors` are the floors of the measured one
+    as overheads in percent."""
 
     currency: Currency
     points: tuple[Point | None, ...]
+    floors: tuple[float | None, ...] = ()
+
+    @property
+    def has_floor(self) -> bool:
+        return any(value is not None for value in self.floors)
 
 
 @dataclass(frozen=True)
@@ -149,7 +169,7 @@ def reduction_figure(group: Group) -> ReductionFigure | None:
     shown = group.attentions[:MOST_ATTENTIONS]
     panels = tuple(ReductionPanel(currency, lines) for currency in group.currencies()
                    if (lines := tuple(_lines(group, shown, currency))))
-    left = _left_out(group.attentions[MOST_ATTENTIONS:], "attentions")
+    left = left_out_line(group.attentions[MOST_ATTENTIONS:], "attentions")
     return ReductionFigure(f"Cost against reduction ratio: {group.label}", tuple(reductions), panels, left)
 
 
@@ -182,10 +202,10 @@ def stage_figure(group: Group) -> StageFigure | None:
         StagePanel(currency, tuple(_by_stage(record, STAGE_FIELDS[currency.name], stages) for record in shown))
         for currency in (PARAMS, MACS, MEMORY)
     )
-    left = _left_out([record.label for record in records[MOST_STAGE_VARIANTS:]], "variants")
+    left = left_out_line([record.label for record in records[MOST_STAGE_VARIANTS:]], "variants")
     return StageFigure(
         f"What is added in each stage: {group.label}", tuple(record.label for record in shown),
-        tuple(record.attention for record in shown), stages, panels, left,
+        tuple(record.attention for record in shown), stages, panels, left, _stage_times(shown, stages),
     )
 
 
@@ -194,9 +214,12 @@ def currency_figure(group: Group) -> CurrencyFigure | None:
     records, currencies = group.compared[:MOST_BARS], group.currencies()
     if not currencies:
         return None
-    panels = tuple(CurrencyPanel(currency, tuple(_point(group, record, currency) for record in records))
-                   for currency in _most_trusted_first(currencies))
-    left = _left_out([record.label for record in group.compared[MOST_BARS:]], "variants")
+    panels = tuple(
+        CurrencyPanel(currency, tuple(point_of(group, record, currency) for record in records),
+                      tuple(_floor(group, record) for record in records) if currency.measured else ())
+        for currency in _most_trusted_first(currencies)
+    )
+    left = left_out_line([record.label for record in group.compared[MOST_BARS:]], "variants")
     return CurrencyFigure(
         f"One cost in every currency: {group.label}", tuple(record.label for record in records),
         tuple(record.attention for record in records), panels, left,
@@ -213,14 +236,15 @@ def _lines(group: Group, attentions: Sequence[str], currency: Currency) -> list[
     found = []
     for attention in attentions:
         pairs = [(record.reduction, point) for record in group.of(attention)
-                 if (point := _point(group, record, currency)) is not None]
+                 if (point := point_of(group, record, currency)) is not None]
         if pairs:
             reductions = tuple(r for r, _ in pairs if r is not None)
             found.append(Line(attention, reductions, tuple(point for _, point in pairs)))
     return found
 
 
-def _point(group: Group, record: Record, currency: Currency) -> Point | None:
+def point_of(group: Group, record: Record, currency: Currency) -> Point | None:
+    """A record's overhead in a currency, in percent, with its interval; None where it is not known."""
     value = group.overhead(record, currency)
     if value is None:
         return None
@@ -230,10 +254,28 @@ def _point(group: Group, record: Record, currency: Currency) -> Point | None:
     return Point(100 * value, 100 * interval[0], 100 * interval[1])
 
 
+def _floor(group: Group, record: Record) -> float | None:
+    floor, base = whole_floor(record).floor_ms, group.baseline
+    same_machine = base is not None and base.environment == record.environment
+    return 100 * floor / base.latency_ms if floor is not None and base and base.latency_ms and same_machine else None
+
+
+def _stage_times(records: Sequence[Record], stages: Sequence[int]) -> StageTimes | None:
+    found = [stage_floors(record) for record in records]
+    if all(floor.direct_ms is None for floors in found for floor in floors.values()):
+        return None
+    rows = [[floors.get(stage) for stage in stages] for floors in found]
+    return StageTimes(
+        tuple(tuple(None if floor is None else floor.direct_ms for floor in row) for row in rows),
+        tuple(tuple(None if floor is None else floor.floor_ms for floor in row) for row in rows),
+    )
+
+
 def _both(group: Group, x: Currency, y: Currency) -> list[tuple[Record, float, Point]]:
     found = []
-    for record in group.compared:
-        across, up = group.overhead(record, x), _point(group, record, y)
+    native = [group.native] if group.native else []
+    for record in [*native, *group.plain_variants]:
+        across, up = group.overhead(record, x), point_of(group, record, y)
         if across is not None and up is not None:
             found.append((record, 100 * across, up))
     return found
@@ -266,7 +308,8 @@ def _by_stage(record: Record, field: str, stages: Sequence[int]) -> tuple[float,
     return tuple(amounts.get(stage, 0.0) for stage in stages)
 
 
-def _left_out(names: Sequence[str], what: str) -> tuple[str, ...]:
+def left_out_line(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """`Left out: 3 variants (...).`, or nothing."""
     if not names:
         return ()
     shown = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"

@@ -19,7 +19,9 @@ from secost.reporting.explorer import specification
 from secost.reporting.images import drawings
 from secost.reporting.page_parts import SORTING, START_EXPLORER, STYLE
 from secost.reporting.report import Report
+from secost.reporting.sections import Section, TextTable, sections
 
+_TIME_FIELDS = ("latency_direct_ms", "latency_floor_ms", "")
 _TAG = re.compile(r"<[^>]*>")
 _SVG_ID = re.compile(r'(\bid="|url\(#|xlink:href="#)')
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
@@ -34,7 +36,7 @@ def page(report: Report) -> str:
     """The page as text."""
     explorer, scripts = _explorer(report)
     scripts.insert(0, SORTING)
-    sections: tuple[Callable[[Report], str], ...] = (_verdict, _compared, _tables, _figures)
+    sections: tuple[Callable[[Report], str], ...] = (_verdict, _compared, _tables, _parts, _figures)
     rest: tuple[Callable[[Report], str], ...] = (_stages, _cautions, _environment, _conventions, _glossary)
     parts = [*(part(report) for part in sections), explorer, *(part(report) for part in rest)]
     body = "\n".join(part for part in parts if part)
@@ -104,7 +106,7 @@ def _cost_table(group: Group) -> str:
 
 def _cost_row(row: content.Row, noted: bool) -> str:
     reduction = "" if row.reduction is None else str(row.reduction)
-    cells = [f'<th scope="row">{clean(row.attention)}</th>', _number(reduction, row.reduction)]
+    cells = [f'<th scope="row">{clean(row.kind)}</th>', _number(reduction, row.reduction)]
     cells += [_cost_cell(cell) for cell in row.cells]
     cells += [f"<td>{clean(row.note)}</td>"] if noted else []
     return f"<tr{' class=baseline' if row.is_baseline else ''}>{''.join(cells)}</tr>"
@@ -141,6 +143,27 @@ def _table(caption: str, heads: Sequence[str], body: str, sortable: bool = False
     return (f'<div class="scroll" role="region" tabindex="0" aria-label="{clean(caption)}">\n<table{kind}>\n'
             f"<caption>{clean(caption)}</caption>\n<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n"
             "</tbody>\n</table>\n</div>")
+
+
+def _parts(report: Report) -> str:
+    return "\n".join(_part(part) for part in sections(report))
+
+
+def _part(part: Section) -> str:
+    tables = "\n".join(_text_table(found) for found in part.tables)
+    words = f"{_items(map(clean, part.paragraphs))}\n" if part.paragraphs else ""
+    return _section(part.title, f"{words}{tables}", part.key)
+
+
+def _text_table(found: TextTable) -> str:
+    heads = [_head("", head) for head in found.heads]
+    body = "\n".join(_text_row(row, found.left) for row in found.rows)
+    return _table(found.caption, heads, body)
+
+
+def _text_row(row: Sequence[str], left: int) -> str:
+    names = [f'<th scope="row">{clean(row[0])}</th>', *(f"<td>{clean(text)}</td>" for text in row[1:left])]
+    return f"<tr>{''.join([*names, *(_number(text, None) for text in row[left:])])}</tr>"
 
 
 def _figures(report: Report) -> str:
@@ -206,15 +229,17 @@ def _stages(report: Report) -> str:
     heads += [_head("attention", "Attention"), _head("", "Stage"), _head("sites", "Sites")]
     for currency in content.STAGE_CURRENCIES:
         heads += [_head(currency.field, f"added {currency.word}"), _head("", "share")]
-    body = "\n".join(_stage_row(row, several) for row in rows)
+    times = content.stage_time_heads(rows)
+    heads += [_head(field, title) for field, title in zip(_TIME_FIELDS, times, strict=False)]
+    body = "\n".join(_stage_row(row, several, len(times)) for row in rows)
     text = _table("What attention adds in each stage", heads, body)
     return _section("By stage", text + (f"<p>{clean(note)}</p>" if note else ""), "stages")
 
 
-def _stage_row(row: content.StageRow, several: bool) -> str:
+def _stage_row(row: content.StageRow, several: bool, times: int) -> str:
     cells = [f"<td>{clean(row.comparison)}</td>"] if several else []
     cells.append(f'<th scope="row">{clean(row.label)}</th>')
-    numbers = [row.stage, row.sites, *(text for value in row.values for text in value)]
+    numbers = [row.stage, row.sites, *(text for value in row.values for text in value), *row.times[:times]]
     return f"<tr>{''.join([*cells, *(_number(text, None) for text in numbers)])}</tr>"
 
 

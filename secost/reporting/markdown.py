@@ -10,6 +10,7 @@ from secost.cleaning import slug, to_json
 from secost.reporting import content
 from secost.reporting.images import drawings
 from secost.reporting.report import Report
+from secost.reporting.sections import Section, sections
 
 
 def render_markdown(report: Report) -> dict[str, bytes]:
@@ -23,8 +24,9 @@ def render_markdown(report: Report) -> dict[str, bytes]:
 def text(report: Report, figures: Sequence[tuple[str, str, str]] = ()) -> str:
     """The page as text; `figures` are (title, description, file name) of what it links to."""
     parts = [
-        [f"# {clean(report.title)}"], _verdict(report), _compared(report), _tables(report), _figures(figures),
-        _stages(report), _cautions(report), _environment(report), _conventions(report), _glossary(),
+        [f"# {clean(report.title)}"], _verdict(report), _compared(report), _tables(report),
+        *map(_section, sections(report)), _figures(figures), _stages(report), _cautions(report), _environment(report),
+        _conventions(report), _glossary(),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -81,6 +83,14 @@ def _addition(cell: content.Cell) -> str:
     return cell.overhead if cell.added == "N/A" else f"{cell.added} ({cell.overhead})"
 
 
+def _section(section: Section) -> list[str]:
+    sentences = [f"- {clean(sentence)}" for sentence in section.paragraphs]
+    lines = [f"## {section.title}", *([""] if sentences else []), *sentences]
+    for part in section.tables:
+        lines += ["", f"### {clean(part.caption)}", "", *table(part.heads, part.rows, part.left)]
+    return lines
+
+
 def _figures(figures: Sequence[tuple[str, str, str]]) -> list[str]:
     if not figures:
         return []
@@ -98,8 +108,10 @@ def _stages(report: Report) -> list[str]:
     heads = ["Network"] * several + ["Attention", "Stage", "Sites"]
     for currency in content.STAGE_CURRENCIES:
         heads += [f"added {currency.word}", "share"]
+    times = content.stage_time_heads(rows)
+    heads += times
     body = [[*([row.comparison] if several else []), row.label, row.stage, row.sites,
-             *(text for value in row.values for text in value)] for row in rows]
+             *(text for value in row.values for text in value), *row.times[: len(times)]] for row in rows]
     lines = ["## What it adds, by stage", "", *table(heads, body, left=1 + several)]
     return [*lines, "", note] if note else lines
 

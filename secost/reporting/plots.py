@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +13,31 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from secost.analysis.axes import axis_families, runtime_families
 from secost.analysis.groups import Group
-from secost.analysis.numbers import joined, percent, percent_measured
-from secost.cleaning import plain
+from secost.analysis.numbers import joined
+from secost.analysis.spellings import spelling_tables
 from secost.reporting import figures as numbers
+from secost.reporting import figures_across as across_numbers
+from secost.reporting.brush import (
+    Late,
+    Look,
+    Looks,
+    entitle,
+    error_bars,
+    fitted,
+    from_zero,
+    grid,
+    percent_bar,
+    reach,
+    wrapped,
+)
+from secost.reporting.brush_across import paint_axis, paint_backends, paint_spelling
 from secost.reporting.labels import Box, leader_end, place
 
 # Okabe and Ito's palette without its yellow, which is too light on white.
@@ -38,7 +52,7 @@ _STYLE: dict[Any, Any] = {
     "axes.unicode_minus": False, "hatch.linewidth": 0.6, "path.simplify": True,
 }
 _DPI = 160
-_NAME_WIDTH = 34
+_MOST_ACROSS = 3
 
 
 @dataclass(frozen=True)
@@ -71,15 +85,6 @@ class Drawing:
         return out.getvalue()
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colour, marker and hatch of an attention, the same in every figure of a report."""
-
-    color: str
-    marker: str
-    hatch: str
-
-
 def draw(groups: Sequence[Group]) -> list[Drawing]:
     """All figures the records carry, in the order of a report."""
     looks = _looks(groups)
@@ -94,6 +99,27 @@ def draw(groups: Sequence[Group]) -> list[Drawing]:
     front = numbers.front_figure(groups)
     if front is not None:
         found.insert(1 if found else 0, _drawn("pareto", front, _paint_front, looks, ()))
+    return [*_over_groups(groups, looks), *found]
+
+
+def _over_groups(groups: Sequence[Group], looks: Looks) -> list[Drawing]:
+    """The figures over several comparisons, and those of spellings: a few of each kind."""
+    tables = [table for group in groups for table in spelling_tables(group)]
+    wanted: list[tuple[str, Info, Paint]] = [
+        *(("backends", across_numbers.backend_figure(family), paint_backends) for family in runtime_families(groups)),
+        *(("over-axis", across_numbers.axis_figure(family), paint_axis) for family in axis_families(groups)),
+        *(("spelling", bars, paint_spelling) for table in tables
+          if (bars := across_numbers.spelling_figure(table)) is not None),
+    ]
+    found: list[Drawing] = []
+    for kind, items in itertools.groupby(wanted, key=lambda item: item[0]):
+        listed = list(items)
+        note = (f"{len(listed) - _MOST_ACROSS} more have no figure of their own.",)
+        for index, (_, info, paint) in enumerate(listed[:_MOST_ACROSS], 1):
+            name = f"over-{info.axis}" if isinstance(info, across_numbers.AxisFigure) else kind
+            taken = sum(drawing.name.startswith(name) for drawing in found)
+            last = index == _MOST_ACROSS and len(listed) > _MOST_ACROSS
+            found.append(_drawn(f"{name}-{taken + 1}" if taken else name, info, paint, looks, note if last else ()))
     return found
 
 
@@ -101,11 +127,8 @@ def _drawn(name: str, info: Info, paint: Paint, looks: Looks, note: tuple[str, .
     with rc_context(_STYLE):
         figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         FigureCanvasAgg(figure)
-        figure.suptitle(_wrapped(info.title, 80), x=0.01, ha="left", fontweight="bold")
         labels = paint(figure, info, looks)
-        notes = [*info.left_out, *note]
-        if notes:
-            figure.supxlabel(_wrapped(" ".join(notes), 110), x=0.01, ha="left", fontsize=8, color="#555555")
+        _frame(figure, info.title, " ".join([*info.left_out, *note]))
         figure.canvas.draw()
         figure.set_layout_engine("none")  # the layout stands: what is placed now stays where it is placed
         for late in labels:
@@ -113,16 +136,28 @@ def _drawn(name: str, info: Info, paint: Paint, looks: Looks, note: tuple[str, .
         return Drawing(name, info.title, _alt(info), figure)
 
 
+def _frame(figure: Figure, title: str, notes: str) -> None:
+    """The title above and the notes below; a figure grows by the lines that either takes beyond its first."""
+    width, height = figure.get_size_inches()
+    # A bold letter of the title is about a tenth of an inch wide; a legend may stand at its right.
+    above = wrapped(title, min(80, max(40, int((width - 1.6) / 0.105))))
+    below = wrapped(notes, 110) if notes else ""
+    figure.set_size_inches(width, height + 0.2 * above.count("\n") + 0.15 * below.count("\n"))
+    figure.suptitle(above, x=0.01, ha="left", fontweight="bold")
+    if below:
+        figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color="#555555")
+
+
 def _paint_reduction(figure: Figure, info: numbers.ReductionFigure, looks: Looks) -> list[Late]:
-    axes = _grid(figure, len(info.panels) + 1, width=3.5, height=2.9)
+    axes = grid(figure, len(info.panels) + 1, width=3.5, height=2.9)
     for axis, panel in zip(axes, info.panels, strict=False):
-        _title(axis, panel.currency.title)
+        entitle(axis, panel.currency.title)
         for index, line in enumerate(panel.lines):
             shift = 2.0 ** (0.07 * (index - (len(panel.lines) - 1) / 2)) if panel.currency.measured else 1.0
             _curve(axis, line, info.reductions, looks[line.attention], shift, len(panel.lines) - 1 - index)
         _ratio_axis(axis, info.reductions)
         axis.set_ylabel("overhead (%)")
-        _from_zero(axis, [point for line in panel.lines for point in line.points])
+        from_zero(axis, [point for line in panel.lines for point in line.points])
     attentions = dict.fromkeys(line.attention for panel in info.panels for line in panel.lines)
     measured = any(panel.currency.measured for panel in info.panels)
     _legend_in(axes[-1], list(attentions), looks, measured)
@@ -146,14 +181,7 @@ def _curve(
         across, values = [edge[1]], values[:1]
         axis.plot(edge, values * 2, color=look.color, linewidth=style["linewidth"], linestyle="--")
         axis.plot(across, values, **style, linestyle="none")
-    _error_bars(axis, across, list(line.points), look)
-
-
-def _error_bars(axis: Axes, across: Sequence[float], points: Sequence[numbers.Point], look: Look) -> None:
-    for x, point in zip(across, points, strict=True):
-        if point.low is not None and point.high is not None:
-            axis.vlines(x, point.low, point.high, color=look.color, linewidth=1.1)
-            axis.plot([x, x], [point.low, point.high], color=look.color, marker="_", markersize=6, linestyle="none")
+    error_bars(axis, across, list(line.points), look)
 
 
 def _ratio_axis(axis: Axes, reductions: Sequence[int]) -> None:
@@ -168,14 +196,14 @@ def _ratio_axis(axis: Axes, reductions: Sequence[int]) -> None:
 
 def _paint_front(figure: Figure, info: numbers.FrontFigure, looks: Looks) -> list[Late]:
     single = len(info.panels) == 1
-    axes = _grid(figure, len(info.panels), width=6.6 if single else 4.4, height=4.2 if single else 3.6, extra=1.7)
+    axes = grid(figure, len(info.panels), width=6.6 if single else 4.4, height=4.2 if single else 3.6, extra=1.7)
     late: list[Late] = []
     for axis, panel in zip(axes, info.panels, strict=False):
-        _title(axis, panel.title)
+        entitle(axis, panel.title)
         _across(axis, panel)
         axis.set_xlabel(f"added {info.x.word} (%)")
         axis.set_ylabel(f"added {info.y.word} (%)")
-        _from_zero(axis, [point.y for point in panel.points])
+        from_zero(axis, [point.y for point in panel.points])
         _front_points(axis, panel, looks)
         late.append(_labeller(axis, panel))
     attentions = list(dict.fromkeys(point.attention for panel in info.panels for point in panel.points))
@@ -237,7 +265,7 @@ def _labeller(axis: Axes, panel: numbers.FrontPanel) -> Late:
         assert figure is not None  # an axes that was just drawn is in a figure
         points = [panel.points[index] for index in panel.labelled]
         at = [_pixels(axis, point.x, point.y.percent) for point in points]
-        texts = [axis.annotate(_shown(point.label, 24), (point.x, point.y.percent), fontsize=8) for point in points]
+        texts = [axis.annotate(fitted(point.label, 24), (point.x, point.y.percent), fontsize=8) for point in points]
         renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
         sizes = [(box.width + 2, box.height + 2) for box in (text.get_window_extent(renderer) for text in texts)]
         frame = axis.get_window_extent(renderer)
@@ -292,23 +320,56 @@ def _obstacles(axis: Axes, panel: numbers.FrontPanel) -> list[Box]:
 
 
 def _paint_stage(figure: Figure, info: numbers.StageFigure, looks: Looks) -> list[Late]:
-    axes = _grid(figure, len(info.panels), width=3.5, height=3.2, extra=1.4)
-    count = len(info.labels)
-    width = 0.8 / count
+    cells = len(info.panels) + (info.times is not None)
+    axes = grid(figure, cells, width=3.5, height=3.2, extra=1.4, most=2 if cells == 4 else 3)
     for axis, panel in zip(axes, info.panels, strict=False):
-        _title(axis, f"Added {panel.currency.word}")
-        for index, amounts in enumerate(panel.amounts):
-            look = looks[info.attentions[index]]
-            middle = [place + width * (index - (count - 1) / 2) for place in range(len(info.stages))]
-            axis.bar(middle, amounts, width=width * 0.92, color=look.color, hatch=look.hatch, edgecolor="white",
-                     linewidth=0.5, label=_shown(info.labels[index]))
-        axis.set_xticks(range(len(info.stages)), [str(stage) for stage in info.stages])
-        axis.set_xlabel("stage")
+        entitle(axis, f"Added {panel.currency.word}")
+        _stage_bars(axis, info, panel.amounts, looks)
         axis.set_ylabel({"memory": "bytes"}.get(panel.currency.name, panel.currency.word))
         axis.yaxis.set_major_formatter(EngFormatter(unit=panel.currency.unit))
-        axis.grid(axis="x", visible=False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if info.times is not None:
+        entitle(axes[-1], "Time inside the modules" + (", and its floor" if info.times.has_floor else ""))
+        _stage_bars(axes[-1], info, info.times.direct, looks)
+        axes[-1].set_ylabel("ms")
+        _stage_floors(axes[-1], info.times)
+        if info.times.has_floor:
+            handles.append(Line2D([], [], color="#111111", linewidth=2.2, label="floor"))
+            labels.append("floor")
+    figure.legend(handles, labels, loc="outside right upper")
     return []
+
+
+def _stage_bars(
+    axis: Axes, info: numbers.StageFigure, amounts: Sequence[Sequence[float | None]], looks: Looks,
+) -> None:
+    """Bars side by side for each stage; what is not known has none."""
+    count = len(info.labels)
+    for index, row in enumerate(amounts):
+        look = looks[info.attentions[index]]
+        known = [(stage, value) for stage, value in enumerate(row) if value is not None]
+        middle = [_bar_middle(stage, index, count) for stage, _ in known]
+        axis.bar(middle, [value for _, value in known], width=0.8 / count * 0.92, color=look.color, hatch=look.hatch,
+                 edgecolor="white", linewidth=0.5, label=fitted(info.labels[index]))
+    axis.set_xticks(range(len(info.stages)), [str(stage) for stage in info.stages])
+    axis.set_xlabel("stage")
+    axis.yaxis.set_major_locator(MaxNLocator(6))  # not by the size of the axes, which the layout still changes
+    axis.grid(axis="x", visible=False)
+
+
+def _stage_floors(axis: Axes, times: numbers.StageTimes) -> None:
+    """A dark line across each bar at its floor."""
+    count = len(times.floors)
+    for index, row in enumerate(times.floors):
+        for stage, value in enumerate(row):
+            if value is not None:
+                middle, half = _bar_middle(stage, index, count), 0.4 / count
+                axis.hlines(value, middle - half, middle + half, color="#ffffff", linewidth=3.6)
+                axis.hlines(value, middle - half, middle + half, color="#111111", linewidth=2.2)
+
+
+def _bar_middle(stage: int, index: int, count: int) -> float:
+    return stage + 0.8 / count * (index - (count - 1) / 2)
 
 
 def _paint_currency(figure: Figure, info: numbers.CurrencyFigure, looks: Looks) -> list[Late]:
@@ -317,68 +378,24 @@ def _paint_currency(figure: Figure, info: numbers.CurrencyFigure, looks: Looks) 
     figure.set_size_inches(1.8 + 2.1 * panels, 1.5 + 0.34 * count)
     axes = list(figure.subplots(1, panels, sharey=True, sharex=True, squeeze=False)[0])
     for axis, panel in zip(axes, info.panels, strict=True):
-        _title(axis, f"{panel.currency.title} (%)")
+        entitle(axis, f"{panel.currency.title} (%)")
         for row, point in enumerate(panel.points):
-            _bar(axis, row, point, looks[info.attentions[row]])
+            percent_bar(axis, row, point, looks[info.attentions[row]])
+        for row, floor in enumerate(panel.floors):
+            if floor is not None:
+                axis.vlines(floor, row - 0.42, row + 0.42, color="#111111", linewidth=2.2, linestyle=(0, (1.2, 0.6)))
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
         axis.xaxis.set_major_locator(MaxNLocator(4))
-    ends = [value for panel in info.panels for point in panel.points if point for value in _reach(point)]
+    ends = [value for panel in info.panels for point in panel.points if point for value in reach(point)]
     low, high = min(0.0, *ends), max(0.0, *ends)
     span = high - low or 1.0
     axes[0].set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.62 * span)
-    axes[0].set_yticks(range(count), [_shown(label) for label in info.labels])
+    axes[0].set_yticks(range(count), [fitted(label) for label in info.labels])
     axes[0].set_ylim(count - 0.4, -0.6)
-    axes[panels // 2].set_xlabel("overhead against the network without attention (%)")
+    noted = "; dotted: the floor of the time" if any(panel.has_floor for panel in info.panels) else ""
+    axes[panels // 2].set_xlabel(f"overhead against the network without attention (%){noted}")
     return []
-
-
-def _bar(axis: Axes, row: int, point: numbers.Point | None, look: Look) -> None:
-    """A bar with its number; a measured one with its interval."""
-    if point is None:
-        axis.text(0, row, " N/A", va="center", fontsize=8, color="#555555")
-        return
-    axis.barh(row, point.percent, height=0.62, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.5)
-    end = max(0.0, *_reach(point))
-    if point.low is None or point.high is None:
-        shown = percent(point.percent / 100)
-    else:
-        axis.hlines(row, point.low, point.high, color="#222222", linewidth=1.2)
-        axis.plot([point.low, point.high], [row, row], color="#222222", marker="|", markersize=5, linestyle="none")
-        shown = percent_measured(point.percent / 100, point.low / 100, point.high / 100)
-    axis.annotate(shown, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
-
-
-def _reach(point: numbers.Point) -> tuple[float, float, float]:
-    """The values a point's mark extends to."""
-    low = point.percent if point.low is None else point.low
-    high = point.percent if point.high is None else point.high
-    return point.percent, low, high
-
-
-def _grid(figure: Figure, cells: int, width: float, height: float, extra: float = 0.0) -> list[Axes]:
-    """`cells` axes, at most three a row; sizes in inches, `extra` for a legend at the right."""
-    columns = min(3, cells)
-    rows = -(-cells // columns)
-    figure.set_size_inches(width * columns + extra, height * rows + 0.5)
-    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[cells:]:
-        axis.set_axis_off()
-    return axes[:cells]
-
-
-def _title(axis: Axes, title: str) -> None:
-    axis.set_title(_shown(title, 48), loc="left")
-
-
-def _from_zero(axis: Axes, points: Sequence[numbers.Point]) -> None:
-    """The y axis shows 0, so that heights can be compared."""
-    ends = [value for point in points for value in _reach(point)]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    room = 0.08 * (high - low or 1.0)
-    axis.set_ylim(low - (room if low < 0 else 0.02 * (high or 1.0)), high + room)
-    if low < 0:
-        axis.axhline(0, color="#888888", linewidth=0.8)
 
 
 def _legend_in(axis: Axes, attentions: Sequence[str], looks: Looks, measured: bool) -> None:
@@ -388,7 +405,7 @@ def _legend_in(axis: Axes, attentions: Sequence[str], looks: Looks, measured: bo
 
 def _handles(attentions: Sequence[str], looks: Looks, measured: bool) -> list[Line2D]:
     found = [Line2D([], [], color=looks[name].color, marker=looks[name].marker, linewidth=1.4, markersize=6,
-                    label=_shown(name)) for name in attentions]
+                    label=fitted(name)) for name in attentions]
     if measured:
         found.append(Line2D([], [], color="#555555", marker="|", markersize=10, linestyle="none",
                             label="95 % interval"))
@@ -403,26 +420,6 @@ def _looks(groups: Sequence[Group]) -> Looks:
     }
 
 
-def _shown(text: str, width: int = _NAME_WIDTH) -> str:
-    """Text as the figure's font can show it, its middle left out where it is too long (the ends tell names apart)."""
-    known = _characters()
-    cleaned = "".join(character if ord(character) in known else "?" for character in plain(text))
-    if len(cleaned) <= width:
-        return cleaned
-    head = (width - 1) // 2
-    return f"{cleaned[:head]}…{cleaned[-(width - 1 - head):]}"
-
-
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(_shown(text, 4 * width), width)) or " "
-
-
-@functools.cache
-def _characters() -> frozenset[int]:
-    """Code points of the font, which comes with matplotlib. A missing one would be a warning and an empty box."""
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
 def _alt(info: Info) -> str:
     """One or two sentences for readers who can't see the figure."""
     if isinstance(info, numbers.ReductionFigure):
@@ -435,14 +432,19 @@ def _alt(info: Info) -> str:
         return f"Added parameters against added {info.y.word}, less being better. On the front: {'; '.join(words)}."
     if isinstance(info, numbers.StageFigure):
         panels = joined([panel.currency.word for panel in info.panels])
-        return f"Bars of the {panels} that {joined(list(info.labels))} add in each of {len(info.stages)} stages."
+        timed = "" if info.times is None else ", and the time inside their modules"
+        timed += " with its floor" if info.times is not None and info.times.has_floor else ""
+        return f"Bars of the {panels} that {joined(list(info.labels))} add in each of {len(info.stages)} stages{timed}."
+    if not isinstance(info, numbers.CurrencyFigure):
+        return info.alt
     panels = joined([panel.currency.word for panel in info.panels])
     return f"Bars of the overhead in {panels} of {joined(list(info.labels))}, all on one scale."
 
 
-Info = numbers.ReductionFigure | numbers.FrontFigure | numbers.StageFigure | numbers.CurrencyFigure
-Looks = dict[str, Look]
-Late = Callable[[], None]
+Info = (
+    numbers.ReductionFigure | numbers.FrontFigure | numbers.StageFigure | numbers.CurrencyFigure
+    | across_numbers.SpellingFigure | across_numbers.AxisFigure | across_numbers.BackendFigure
+)
 Paint = Callable[[Figure, Any, Looks], list[Late]]
 _KINDS: tuple[tuple[str, Callable[[Group], Info | None], Paint], ...] = (
     ("currencies", numbers.currency_figure, _paint_currency),

@@ -15,6 +15,7 @@ from secost.analysis.groups import Group
 from secost.cleaning import plain
 from secost.reporting import content
 from secost.reporting.report import Report
+from secost.reporting.sections import Section, TextTable, sections
 
 WIDTH = 120
 _WIDE, _MEDIUM = 108, 80
@@ -41,6 +42,8 @@ def renderable(report: Report, width: int) -> RenderableType:
     parts: list[RenderableType] = [*_verdict(report), Text(), *_compared(report)]
     for group in report.groups:
         parts += [Text(), _comparison(group, width)]
+    for section in sections(report):
+        parts += [Text(), *_section(section, width)]
     parts += _notes(report)
     return Stack(*parts)
 
@@ -112,6 +115,32 @@ def _block(row: content.Row) -> RenderableType:
         lines.append(_line(f"  {cell.currency.title}: {_cell(cell, stacked=False).plain}"))
     if row.note:
         lines.append(_line(f"  {row.note}", "yellow"))
+    return Stack(*lines)
+
+
+def _section(section: Section, width: int) -> list[RenderableType]:
+    parts: list[RenderableType] = [Text(section.title, style="bold"), *map(_item, section.paragraphs)]
+    for found in () if section.brief else section.tables:
+        parts += [Text(), _text_table(found) if width >= _WIDE else _text_blocks(found)]
+    return parts
+
+
+def _text_table(found: TextTable) -> Table:
+    table = Table(title=_line(found.caption), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for index, head in enumerate(found.heads):
+        table.add_column(head, justify="left" if index < found.left else "right", overflow="fold")
+    for row in found.rows:
+        table.add_row(*map(_line, row))
+    return table
+
+
+def _text_blocks(found: TextTable) -> RenderableType:
+    """Each row as a list of lines, for terminals too narrow for a table."""
+    lines: list[RenderableType] = [_line(found.caption)]
+    for row in found.rows:
+        lines.append(_line(", ".join(row[: found.left]), "bold"))
+        lines += [_line(f"  {head}: {text}") for head, text in
+                  zip(found.heads[found.left :], row[found.left :], strict=True) if text]
     return Stack(*lines)
 
 

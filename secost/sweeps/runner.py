@@ -7,51 +7,43 @@ shared weights. A trial that fails is a record with its reason, and the others g
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
 from secost.meters import environment
-from secost.meters.backends import get_backend, measuring
+from secost.meters.backends import get_backend
+from secost.meters.calibration import load_calibration
 from secost.meters.counts import (
     MAC_CONVENTION,
     Cost,
+    SiteCost,
     attention_cost,
     by_site,
     by_stage,
     native_cost,
     network_cost,
 )
-from secost.meters.latency import Clock, Rounds, Subject, cautions, measure
-from secost.meters.statistics import median
+from secost.meters.roofline import cached_roofline, site_floors_ms
 from secost.networks.attention import ATTENTION
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import Example, check_name, load
-from secost.networks.surgery import (
-    Placed,
-    Switch,
-    attached_paths,
-    build_placed,
-    check_reduction,
-    native_paths,
-    require_sites,
-    seeded,
-)
+from secost.networks.surgery import Switch, attached_paths, check_reduction, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
 from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
+from secost.spelling import check_spellings
+from secost.sweeps.measured import add_floors, add_latency
 from secost.sweeps.store import RunStore, environment_id
+from secost.sweeps.timing import Stopwatch, Timing
 
-CONTROL = "control"
 # What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
 _WRONG_REQUESTS = (BadSpecError, NoSiteError, ModelLoadError, MissingExtraError)
-_DIRECT_PASSES = 7
 
 
 @dataclass
@@ -72,9 +64,10 @@ def plan(spec: Spec) -> list[Comparison]:
     for backend in spec.backend:
         for precision in spec.precision:
             for device in spec.device:
-                get_backend(backend, precision, device)
+                for memory_format in spec.memory_format:
+                    get_backend(backend, precision, device, memory_format, spec.cuda_graphs)
     _check_threads(spec)
-    return spec.comparisons(reducible)
+    return spec.comparisons(reducible, check_spellings(spec.spelling, spec.attention))
 
 
 def check_models(spec: Spec) -> None:
@@ -154,8 +147,6 @@ class _Bench:
         self.natives = native_paths(self.native_graph)
         self._exit = contextlib.ExitStack()
         self.failures: dict[str, Exception] = {}
-        self.placed: dict[str, list[Placed]] = {}
-        self.direct: dict[str, list[float]] = {}
 
     def __enter__(self) -> _Bench:
         self._exit.enter_context(eval_mode(self.net))
@@ -174,10 +165,10 @@ class _Bench:
         base = network_cost(self.net, self.inputs, self.graph)
         known: dict[tuple[Any, ...], Cost] = {}
         counted = [(trial, self._counted(trial, base, sites, known)) for trial in self.comparison.trials]
-        rounds = self._rounds(counted, sites) if self.spec.latency else None
+        timing = self._timed(counted, sites)
         baseline = counted[0][1]
         for trial, record in counted:
-            finished = self._finished(trial, record, baseline, rounds)
+            finished = self._finished(trial, record, baseline, timing)
             finished.placement = sites[0].placement if sites else finished.placement
             finished.resolution = None if self.own_input else finished.resolution
             yield finished
@@ -210,9 +201,10 @@ class _Bench:
                 return _with_cost(record, base, Cost(), 0)
             if trial.attention == NATIVE:
                 return self._counted_native(record)
-            costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known)
+            costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known, trial.spelling)
             added = sum((item.cost for item in costs), Cost())
             record.by_stage, record.by_site = by_stage(costs), by_site(costs)
+            add_floors(record, self._floors(costs))
             return _with_cost(record, base + added, added, len(sites))
         except Exception as error:
             self.failures[trial.label] = error
@@ -231,69 +223,25 @@ class _Bench:
         left = any(found.path is None for found in find_attention(self.graph))
         return ["attention-left"] if left else []
 
-    def _rounds(self, counted: Sequence[tuple[Trial, Record]], sites: list[Site]) -> Rounds | None:
+    def _timed(self, counted: Sequence[tuple[Trial, Record]], sites: list[Site]) -> Timing | None:
+        if not self.spec.latency:
+            return None
+        calibration = None
+        if self.comparison.setting.precision == "int8" and self.spec.calibration:
+            calibration = load_calibration(self.spec.calibration, self.inputs, self.net)
+        watch = Stopwatch(self.net, self.switch, self.inputs, self.comparison.setting, self.spec, calibration)
+        timing = watch.time([t for t, record in counted if record.status == DONE], sites, self.listener.on_share)
+        self.failures |= timing.failures
+        return timing
+
+    def _floors(self, costs: Sequence[SiteCost]) -> list[float | None]:
+        """The least time of attention at each site, where latency is measured and on a processor."""
         setting = self.comparison.setting
-        backend = get_backend(setting.backend, setting.precision, setting.device)
-        inputs = tuple(item.repeat(setting.batch, *[1] * (item.ndim - 1)) for item in self.inputs)
-        run = backend.prepare(self.net, inputs)
-        with measuring(setting.threads):
-            labels = [BASELINE, CONTROL]
-            for trial, record in counted[1:]:
-                if record.status == DONE and self._fits(trial, sites, run):
-                    labels.append(trial.label)
-            subjects = [Subject(label, run, self._selector(label)) for label in labels]
-            clock = self._clock()
-            self.switch.select(BASELINE)
-            run()  # a network that fails in forward fails here, with its own reason
-            rounds = measure(
-                subjects, seconds=self.spec.seconds, target=self.spec.target, seed=self.spec.seed, clock=clock,
-                on_round=self.listener.on_share,
-            )
-            self.direct = {label: self._direct(label, run) for label in labels if label in self.placed}
-            self.switch.select(BASELINE)
-        return rounds
+        on_cpu = self.spec.latency and setting.device == "cpu"
+        roofline = cached_roofline(setting.threads) if on_cpu else None
+        return site_floors_ms(costs, setting.batch, setting.precision, roofline)
 
-    def _fits(self, trial: Trial, sites: list[Site], run: Callable[[], object]) -> bool:
-        """Make a variant known to the switch and run it once: one that can't run fails alone."""
-        try:
-            if trial.attention != NATIVE:
-                with torch.inference_mode(False), seeded(self.spec.seed):
-                    placed = build_placed(self.net, sites, trial.attention, trial.reduction)
-                self.switch.add(trial.label, placed)
-                self.placed[trial.label] = placed
-            self.switch.select(trial.label)
-            run()
-            return True
-        except Exception as error:
-            self.failures[trial.label] = error
-            return False
-
-    def _clock(self) -> Clock:
-        """Processor time says nothing where several threads work."""
-        return Clock() if self.comparison.setting.threads == 1 else Clock(cpu=None)
-
-    def _selector(self, label: str) -> Callable[[], object]:
-        variant = BASELINE if label == CONTROL else label
-        return lambda: self.switch.select(variant)
-
-    def _direct(self, label: str, run: Callable[[], object]) -> list[float]:
-        """Milliseconds inside the attention module of each site: the median over a few passes of its own.
-
-        Biased as an estimate of the whole network's overhead (caches, allocation), so it only shares the cost out.
-        """
-        self.switch.select(label)
-        modules = [placed.attention for placed in self.placed[label]]
-        clock = self._clock()
-        times: list[list[float]] = [[] for _ in modules]
-        with _timed(modules, times, clock.cpu or clock.wall):
-            for _ in range(_DIRECT_PASSES):
-                before = [len(rows) for rows in times]
-                run()
-                for rows, start in zip(times, before, strict=True):
-                    rows[start:] = [sum(rows[start:])]  # a module called several times in one pass
-        return [median(rows) * 1e3 for rows in times]
-
-    def _finished(self, trial: Trial, record: Record, baseline: Record, rounds: Rounds | None) -> Record:
+    def _finished(self, trial: Trial, record: Record, baseline: Record, timing: Timing | None) -> Record:
         if trial.label in self.failures:
             return record if record.status == FAILED else _failed(trial, self.failures[trial.label])
         if record.status == FAILED:
@@ -302,32 +250,11 @@ class _Bench:
         record.macs_overhead = overhead(record.macs, baseline.macs)
         record.memory_overhead = overhead(record.memory_bytes, baseline.memory_bytes)
         record.kernels_overhead = overhead(record.kernels, baseline.kernels)
-        if rounds is not None:
-            self._add_latency(trial, record, rounds)
+        if timing is not None:
+            add_latency(record, trial.label, timing, self.spec)
         if record.unsupported_ops:
             record.cautions.append("uncounted-ops")
         return record
-
-    def _add_latency(self, trial: Trial, record: Record, rounds: Rounds) -> None:
-        label = trial.label
-        record.latency_ms, record.rounds = rounds.latency_ms(label), rounds.count
-        record.cautions += cautions(rounds, BASELINE, CONTROL, self.spec.target)
-        control = rounds.overhead(CONTROL, BASELINE)
-        record.samples = {
-            "clock": rounds.clock, "repeats": rounds.repeats, "baseline_s": rounds.times_s(BASELINE),
-            "variant_s": rounds.times_s(label), "control_s": rounds.times_s(CONTROL),
-            "control_low": control.low, "control_high": control.high, "wall_s": rounds.wall_s[label],
-        }
-        if trial.attention == BASELINE:
-            return
-        interval = rounds.overhead(label, BASELINE)
-        record.latency_overhead = interval.estimate
-        record.latency_overhead_low, record.latency_overhead_high = interval.low, interval.high
-        if label in self.direct:
-            record.latency_direct_ms = sum(self.direct[label])
-            for row, milliseconds in zip(record.by_site, self.direct[label], strict=True):
-                row["latency_ms"] = milliseconds
-
 
 def _with_cost(record: Record, whole: Cost, added: Cost, sites: int) -> Record:
     record.params, record.macs, record.other_ops = whole.params, whole.macs, whole.other_ops
@@ -352,24 +279,3 @@ def _check_threads(spec: Spec) -> None:
             raise BadSpecError(
                 f"threads {threads} is more than the {cores} processors of this machine: give at most {cores}"
             )
-
-
-@contextlib.contextmanager
-def _timed(modules: Iterable[nn.Module], times: list[list[float]], clock: Callable[[], float]) -> Iterator[None]:
-    """Write down how long each call of each module takes."""
-    handles = []
-    begun: dict[int, float] = {}
-    for module, rows in zip(modules, times, strict=True):
-
-        def begin(module: nn.Module, args: Any) -> None:
-            begun[id(module)] = clock()
-
-        def end(module: nn.Module, args: Any, output: Any, rows: list[float] = rows) -> None:
-            rows.append(clock() - begun[id(module)])
-
-        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

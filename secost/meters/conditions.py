@@ -1,0 +1,167 @@
+"""The conditions of a measurement, and the state of the process while it is made.
+
+`Request` says how a network is to run; a `Backend` makes it ready (`Prepared`) under those conditions. Neighbours:
+`backends` lists them, `torch_backends`, `onnx_backend` and `openvino_backend` do the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from secost.errors import SecostError, one_line
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEEP_BYTES = 1 << 30
+STEADY, AS_IT_IS = "steady", "default"
+
+Batch = tuple[Tensor, ...]
+Run = Callable[[], object]
+Result = TypeVar("Result")
+
+
+class ConversionError(SecostError):
+    """A backend can't take this network; the message gives the converter's own reason in one line."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a network is to run. Without `calibration`, int8 is fitted to random images drawn from `seed`."""
+
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int = 1
+    memory_format: str = "contiguous"
+    calibration: tuple[Batch, ...] | None = None
+    cuda_graphs: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network made ready, once: `open` loads it in the measuring process and gives one forward pass.
+
+    `convert_s` is what the conversion took (None where nothing was converted); for a model from the cache what it took
+    when it was made. `cautions` are names of `secost.glossary.CAUTIONS`. With one thread every backend of secost's runs
+    the whole pass on the calling thread, so that the thread's processor time is the time of the pass.
+    """
+
+    open: Callable[[], Run]
+    convert_s: float | None = None
+    cached: bool = False
+    cautions: tuple[str, ...] = ()
+
+
+def _never(request: Request) -> bool:
+    return False
+
+
+def _no_reason(request: Request) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run a network.
+
+    `prepare(net, inputs, request)` does the slow work (export, compile, quantise). The network it is given is its own
+    to change, unless `in_place(request)`: then it is run as it is, and what is switched on it later counts. It raises
+    ConversionError for a network that it can't take. `lacks(request)` is why this machine can't do it, None where it
+    can. `extra` is what pip installs it by, `packages` the distributions that it needs. Only the CPU is measured in
+    forked processes, so work on another device belongs to the process that prepares.
+    """
+
+    name: str
+    summary: str
+    precisions: tuple[str, ...]
+    devices: tuple[str, ...]
+    prepare: Callable[[nn.Module, Batch, Request], Prepared]
+    extra: str | None = None
+    packages: tuple[str, ...] = ()
+    memory_formats: tuple[str, ...] = ("contiguous",)
+    in_place: Callable[[Request], bool] = _never
+    lacks: Callable[[Request], str | None] = _no_reason
+
+
+@contextlib.contextmanager
+def measuring(threads: int, allocator: str = STEADY) -> Iterator[None]:
+    """Torch's threads set for a while, no gradients, and an allocator that keeps what it has.
+
+    By default glibc hands large blocks back after each pass and faults them in again, which cost a small network a
+    quarter of its time and differed from process to process. `allocator="default"` leaves it at that.
+    """
+    before = torch.get_num_threads()
+    if allocator == STEADY:
+        steady_allocator()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def steady_allocator() -> bool:
+    """Tell glibc to keep freed memory; False where there is no glibc."""
+    try:
+        libc = ctypes.CDLL(None)
+        return bool(libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
+    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
+        return False
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of what converters print, log or warn: it is not addressed to secost's user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        unread = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def apart(work: Callable[[], Result]) -> Result:
+    """The result of `work`, run on a thread of its own that then ends.
+
+    GNU OpenMP keeps its workers with the thread that first needed them and does not survive a fork: a process whose
+    main thread ran torch on two threads forks children that hang. What ran on a thread that is gone leaves nothing.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # raised again by the caller
+            errors.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what lies at the bottom of a converter's error: the wrapping says only that it failed."""
+    bottom, seen = error, {id(error)}
+    while bottom.__cause__ is not None and id(bottom.__cause__) not in seen:
+        bottom = bottom.__cause__
+        seen.add(id(bottom))
+    first = next(filter(str.strip, str(bottom).splitlines()), "no reason given")
+    return one_line(SecostError(f"{type(bottom).__name__}: {first}"))

@@ -1,0 +1,349 @@
+"""What Linux tells about the machine in /proc and /sys, as plain values; what it does not tell is None.
+
+Every reader takes the root of the file system, so that made trees of files can stand for machines that are not at
+hand. On other systems the files are missing and every answer is None. Formats: proc(5), and the kernel's admin guide
+on cpufreq, intel_pstate, cgroup-v1, cgroup-v2 and pressure stall information.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path("/")
+_CPU = "sys/devices/system/cpu"
+_CONTAINER_FILES = {".dockerenv": "docker", "run/.containerenv": "podman"}
+_CONTAINER_WORDS = ("docker", "kubepods", "containerd", "lxc", "libpod")
+_FIELDS_BEFORE_STATE = 2  # of /proc/self/stat: the process id, and the name in brackets
+_OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard")
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Processor time of all processors since the machine started, in ticks (100 a second on almost every Linux).
+
+    `busy` is what ran here, `steal` what a hypervisor gave to others, `total` all of it with idle time, over so many
+    `processors`.
+    """
+
+    busy: int
+    steal: int
+    total: int
+    processors: int
+
+
+def text(root: Path, name: str) -> str | None:
+    """The content of a file below the root, without white space around it; None where it can't be read."""
+    try:
+        return (root / name).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def number(root: Path, name: str) -> float | None:
+    """A file that holds one number, None where it holds none."""
+    return _number(text(root, name))
+
+
+def load_1min(root: Path = ROOT) -> float | None:
+    """Processes that ran or wanted to run, averaged over the last minute."""
+    words = (text(root, "proc/loadavg") or "").split()
+    return _number(words[0]) if words else None
+
+
+def usable_processors(root: Path = ROOT) -> list[int] | None:
+    """Numbers of the processors that this process may use (its affinity)."""
+    for line in (text(root, "proc/self/status") or "").splitlines():
+        if line.startswith("Cpus_allowed_list:"):
+            return _processor_list(line.partition(":")[2])
+    return None
+
+
+def siblings(root: Path = ROOT) -> list[tuple[int, ...]] | None:
+    """The usable processors by physical core: a group of two or more shares one core's arithmetic units."""
+    usable = usable_processors(root)
+    if not usable:
+        return None
+    groups = set()
+    for index in usable:
+        together = text(root, f"{_CPU}/cpu{index}/topology/thread_siblings_list")
+        known = None if together is None else _processor_list(together)
+        if known is None:
+            return None
+        groups.add(tuple(other for other in known if other in usable))
+    return sorted(groups)
+
+
+def smt(root: Path = ROOT) -> bool | None:
+    """Whether two or more processors of this machine share a core."""
+    active = text(root, f"{_CPU}/smt/active")
+    return None if active is None else active == "1"
+
+
+def governors(root: Path = ROOT) -> list[str]:
+    """The governors that choose the processors' clock rates, each once; none where the system leaves it to others."""
+    found = {text(root, name) for name in _names(root, f"{_CPU}/cpu*/cpufreq/scaling_governor")}
+    return sorted(name for name in found if name)
+
+
+def turbo(root: Path = ROOT) -> bool | None:
+    """Whether processors may run above their base clock while heat and power allow it."""
+    off = text(root, f"{_CPU}/intel_pstate/no_turbo")
+    if off in ("0", "1"):
+        return off == "0"
+    boost = text(root, f"{_CPU}/cpufreq/boost")
+    return boost == "1" if boost in ("0", "1") else None
+
+
+def megahertz(root: Path = ROOT) -> float | None:
+    """The mean clock rate of the processors just now, in MHz."""
+    rates = [number(root, name) for name in _names(root, f"{_CPU}/cpu*/cpufreq/scaling_cur_freq")]
+    known = [rate / 1e3 for rate in rates if rate]
+    if not known:
+        lines = (text(root, "proc/cpuinfo") or "").splitlines()
+        known = [value for line in lines if line.startswith("cpu MHz")
+                 if (value := _number(line.partition(":")[2])) is not None]
+    return sum(known) / len(known) if known else None
+
+
+def caches_bytes(root: Path = ROOT) -> dict[str, int]:
+    """Sizes in bytes of the first processor's data caches, by name: L1, L2, L3."""
+    sizes = {}
+    for folder in _names(root, f"{_CPU}/cpu0/cache/index*"):
+        level, kind = text(root, f"{folder}/level"), text(root, f"{folder}/type")
+        size = _sized(text(root, f"{folder}/size"))
+        if level and size and kind in ("Data", "Unified"):
+            sizes[f"L{level}"] = size
+    return sizes
+
+
+def hypervisor(root: Path = ROOT) -> bool | None:
+    """Whether the processor says that a hypervisor is below; only x86 has such a flag."""
+    for line in (text(root, "proc/cpuinfo") or "").splitlines():
+        if line.startswith("flags"):
+            return "hypervisor" in line.partition(":")[2].split()
+    return None
+
+
+def container(root: Path = ROOT) -> str | None:
+    """The kind of container that this process seems to run in, None where nothing hints at one."""
+    for name, kind in _CONTAINER_FILES.items():
+        if (root / name).exists():
+            return kind
+    first = text(root, "proc/1/cgroup") or ""
+    return next((word for word in _CONTAINER_WORDS if word in first), None)
+
+
+def clock_source(root: Path = ROOT) -> str | None:
+    """What the kernel reads the time from, such as tsc."""
+    return text(root, "sys/devices/system/clocksource/clocksource0/current_clocksource") or None
+
+
+def cpu_quota(root: Path = ROOT) -> float | None:
+    """Processors' worth of time that the control groups allow: infinite where there is no limit, None if unknown.
+
+    The lowest limit of this group and those above it counts.
+    """
+    limits = []
+    for folder in _cgroup_folders(root, "cpu"):
+        limit = _quota_v2(text(root, f"{folder}/cpu.max"))
+        if limit is None:
+            limit = _quota_v1(number(root, f"{folder}/cpu.cfs_quota_us"), number(root, f"{folder}/cpu.cfs_period_us"))
+        limits += [] if limit is None else [limit]
+    if limits:
+        return min(limits)
+    # At the root of version 2 no such file exists, and no limit either.
+    return math.inf if text(root, "sys/fs/cgroup/cgroup.controllers") is not None else None
+
+
+def throttled(root: Path = ROOT) -> tuple[int, float] | None:
+    """How often, and for how many seconds, this control group was stopped because its quota was used up."""
+    for folder in _cgroup_folders(root, "cpu"):
+        rows = _pairs(text(root, f"{folder}/cpu.stat"))
+        if "nr_throttled" in rows:
+            seconds = rows["throttled_usec"] / 1e6 if "throttled_usec" in rows else rows.get("throttled_time", 0) / 1e9
+            return rows["nr_throttled"], seconds
+    return None
+
+
+def pressure(root: Path, what: str) -> float | None:
+    """The share of the last 10 s, 0 to 1, in which some process waited for `what`: cpu, memory or io."""
+    for line in (text(root, f"proc/pressure/{what}") or "").splitlines():
+        words = line.split()
+        for word in words[1:] if words[:1] == ["some"] else ():
+            if word.startswith("avg10="):
+                value = _number(word.removeprefix("avg10="))
+                return None if value is None else value / 100
+    return None
+
+
+def ticks(root: Path = ROOT) -> Ticks | None:
+    """Processor time of the whole machine."""
+    lines = (text(root, "proc/stat") or "").splitlines()
+    first = lines[0].split() if lines else []
+    if first[:1] != ["cpu"] or len(first) < 9 or not all(word.isdigit() for word in first[1:9]):
+        return None
+    user, nice, system, idle, waiting, irq, soft, steal = map(int, first[1:9])
+    busy = user + nice + system + irq + soft
+    processors = sum(line.startswith("cpu") for line in lines) - 1
+    return Ticks(busy, steal, busy + steal + idle + waiting, max(processors, 1))
+
+
+def own_ticks(root: Path = ROOT) -> int | None:
+    """Processor time of this process and of its children that have ended, in ticks."""
+    fields = (text(root, "proc/self/stat") or "").rpartition(")")[2].split()
+    first, last = 13 - _FIELDS_BEFORE_STATE, 17 - _FIELDS_BEFORE_STATE  # utime, stime, cutime, cstime
+    used = fields[first:last]
+    return sum(map(int, used)) if len(used) == 4 and all(word.isdigit() for word in used) else None
+
+
+def native_threads(root: Path = ROOT) -> int | None:
+    """Threads of this process, those of libraries too."""
+    for line in (text(root, "proc/self/status") or "").splitlines():
+        if line.startswith("Threads:"):
+            value = _number(line.partition(":")[2])
+            return None if value is None else int(value)
+    return None
+
+
+def available_bytes(root: Path = ROOT) -> int | None:
+    """Memory that can be had without swapping: the machine's, or what this control group has left, if less."""
+    found = []
+    for line in (text(root, "proc/meminfo") or "").splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(_sized(line.partition(":")[2].replace("kB", "K").replace(" ", "")))
+    for folder in _cgroup_folders(root, "memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            most, now = number(root, f"{folder}/{limit}"), number(root, f"{folder}/{used}")
+            found += [] if most is None or now is None else [max(int(most - now), 0)]
+    known = [value for value in found if value is not None]
+    return min(known) if known else None
+
+
+def swapped_pages(root: Path = ROOT) -> int | None:
+    """Pages moved to and from swap since the machine started."""
+    rows = _pairs(text(root, "proc/vmstat"))
+    return rows["pswpin"] + rows["pswpout"] if {"pswpin", "pswpout"} <= rows.keys() else None
+
+
+def heat_throttles(root: Path = ROOT) -> int | None:
+    """How often processors were slowed down by heat, in all; None where they don't count it."""
+    counts = [number(root, name) for name in _names(root, f"{_CPU}/cpu*/thermal_throttle/core_throttle_count")]
+    known = [int(count) for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def celsius_below_limit(root: Path = ROOT) -> float | None:
+    """Degrees between the hottest zone and where it is slowed down (its passive, hot or critical trip point)."""
+    rooms = []
+    for zone in _names(root, "sys/class/thermal/thermal_zone*"):
+        now = number(root, f"{zone}/temp")
+        for kind in _names(root, f"{zone}/trip_point_*_type"):
+            if text(root, kind) in ("passive", "hot", "critical"):
+                limit = number(root, kind.removesuffix("type") + "temp")
+                rooms += [(limit - now) / 1e3] if limit and limit > 0 and now is not None else []
+    return min(rooms) if rooms else None
+
+
+def on_battery(root: Path = ROOT) -> bool | None:
+    """Whether a battery is being drained; None where there is no power supply to ask."""
+    folders = _names(root, "sys/class/power_supply/*")
+    of_machine = [folder for folder in folders if text(root, f"{folder}/scope") != "Device"]  # a mouse has one too
+    states = [text(root, f"{folder}/status") for folder in of_machine if text(root, f"{folder}/type") == "Battery"]
+    if any(state == "Discharging" for state in states):
+        return True
+    return False if of_machine else None
+
+
+def other_allocator(root: Path = ROOT) -> str | None:
+    """The name of a library that stands in for malloc in this process, None where none is loaded or can be told."""
+    loaded = text(root, "proc/self/maps") or ""
+    return next((name for name in _OTHER_ALLOCATORS if f"lib{name}" in loaded), None)
+
+
+def c_library(root: Path = ROOT) -> str | None:
+    """glibc or musl, as loaded by this process."""
+    loaded = text(root, "proc/self/maps") or ""
+    if "ld-musl" in loaded:
+        return "musl"
+    return "glibc" if "/libc.so.6" in loaded or "/libc-2." in loaded else None
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[str]:
+    """Folders of this process's control groups, its own first, then those above; version 2 first, then version 1.
+
+    In a container the path is often the host's and not to be found below the mount, which is then the group itself.
+    """
+    for line in (text(root, "proc/self/cgroup") or "").splitlines():
+        number_of, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number_of == "0" and not controllers:
+            mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
+        elif controller in controllers.split(","):
+            mounts = [f"sys/fs/cgroup/{controllers}", f"sys/fs/cgroup/{controller}"]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+        for mount in mounts:
+            if (root / mount).is_dir():
+                yield from ("/".join([mount, *parts[:count]]) for count in range(len(parts), -1, -1))
+                break
+
+
+def _quota_v2(content: str | None) -> float | None:
+    words = (content or "").split()
+    if len(words) != 2:
+        return None
+    quota, period = _number(words[0]), _number(words[1])
+    if words[0] == "max":
+        return math.inf
+    return quota / period if quota is not None and period else None
+
+
+def _quota_v1(quota_us: float | None, period_us: float | None) -> float | None:
+    if quota_us is None or not period_us:
+        return None
+    return math.inf if quota_us < 0 else quota_us / period_us
+
+
+def _pairs(content: str | None) -> dict[str, int]:
+    """Lines of a name and a whole number, as a dict."""
+    rows = [line.split() for line in (content or "").splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def _processor_list(content: str) -> list[int] | None:
+    """`0-2,5` as 0, 1, 2, 5."""
+    found: list[int] = []
+    for part in content.strip().split(","):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            return None
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def _sized(content: str | None) -> int | None:
+    """`32K` or `8M` in bytes."""
+    content = (content or "").strip()
+    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(content[-1:], 1)
+    value = _number(content.rstrip("KMG"))
+    return None if value is None else int(value * factor)
+
+
+def _number(content: str | None) -> float | None:
+    try:
+        value = float(content or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _names(root: Path, pattern: str) -> list[str]:
+    """Files and folders below the root that fit a pattern, by their names from there."""
+    try:
+        return sorted(path.relative_to(root).as_posix() for path in root.glob(pattern))
+    except OSError:
+        return []

@@ -1,0 +1,127 @@
+"""One piece of work in a process of its own: forked, so that nothing is imported or loaded again.
+
+What a process happens to get (pages, addresses, a processor) changes how fast a network is in it, so one process can't
+tell how fast the network is. A crash in a child is one line in the parent. Results come back as JSON, through a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from secost.errors import RunError, SecostError, one_line
+
+_CHUNK = 1 << 16
+
+
+class ChildError(SecostError):
+    """The work in a child failed: its own reason, or the signal that ended it."""
+
+
+def can_fork() -> bool:
+    """Whether children can be forked here. macOS has fork, but its system libraries do not survive it."""
+    return hasattr(os, "fork") and sys.platform.startswith("linux")
+
+
+def in_child(work: Callable[[], Any], timeout_s: float) -> Any:
+    """The JSON value that `work` returns, run in a forked process while this one sleeps.
+
+    Raises ChildError with the reason in one line where the work raised, was killed, or took longer than `timeout_s`.
+    The fork is made by a fresh thread: OpenMP keeps its pool of threads by the thread that started it, and a child
+    that inherited a pool without its threads would wait for them for ever.
+    """
+    found: list[tuple[int, int]] = []
+
+    def fork() -> None:
+        reader, writer = os.pipe()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: forking beside threads
+                pid = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            return
+        if pid == 0:
+            os.close(reader)
+            _work_and_leave(work, writer)
+        os.close(writer)
+        found.append((pid, reader))
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    if not found:
+        raise RunError("no process could be started for measuring: free some memory, or raise the limit of processes")
+    pid, reader = found[0]
+    try:
+        text = _read_all(reader, time.monotonic() + timeout_s)
+    except BaseException:  # also when the user stops the run: no child is left behind
+        _end(pid)
+        raise
+    finally:
+        os.close(reader)
+    return _result(text, pid, timeout_s)
+
+
+def _work_and_leave(work: Callable[[], Any], writer: int) -> NoReturn:
+    """In the child: never returns, and runs nothing of what the parent would do at its own end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends the child
+    try:
+        text = json.dumps({"value": work()})
+    except BaseException as error:
+        text = json.dumps({"error": one_line(error)})
+    with suppress(OSError), os.fdopen(writer, "w") as pipe:
+        pipe.write(text)
+    os._exit(0)
+
+
+def _read_all(reader: int, deadline: float) -> str | None:
+    """Everything until the child closes its end; None where the deadline comes first."""
+    chunks: list[bytes] = []
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        chunk = os.read(reader, _CHUNK)
+        if not chunk:
+            return b"".join(chunks).decode()
+        chunks.append(chunk)
+
+
+def _result(text: str | None, pid: int, timeout_s: float) -> Any:
+    if text is None:
+        _end(pid)
+        raise ChildError(f"the measuring process gave no result in {timeout_s:.0f} s and was ended")
+    _, status = os.waitpid(pid, 0)
+    if not text:
+        raise ChildError(f"the measuring process was ended by {_ending(status)}")
+    answer = json.loads(text)
+    if "error" in answer:
+        raise ChildError(answer["error"])
+    return answer["value"]
+
+
+def _ending(status: int) -> str:
+    if not os.WIFSIGNALED(status):
+        return f"exit status {os.waitstatus_to_exitcode(status)}"
+    name = signal.Signals(os.WTERMSIG(status)).name
+    return f"{name} (is there enough memory?)" if name == "SIGKILL" else name
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)

@@ -1,0 +1,334 @@
+"""The least time that attention can take on this machine: its traffic over bandwidth, its MACs over their rate.
+
+Both rates are measured here once, the best of many tries, since a floor asks what the machine can do at its best. The
+bandwidth is measured for working sets from 16 KiB on, because a map that fits into a cache is read at that cache's
+speed. What one operation costs to launch is taken off each time: launching is not part of the floor.
+
+**The floor of one site.** Any attention that gates a map by what it squeezed out of all of it has three phases, each
+of which needs the one before it:
+
+1. squeeze: read the map (N x C x H x W elements) once;
+2. excite: the attention's own layers: MACs, and weights that are read once for all images. Reading and multiplying may
+   overlap, so the longer of the two counts;
+3. gate: read the map again, one product an element, write it. In place, which is the least traffic.
+
+It is a floor for backends that run the batch operation by operation, as all here do. It leaves out launching and
+synchronising, allocation and page faults, the squeezed vector itself (C numbers), activations, padding, conversion
+between layouts and precisions, and that other layers may have pushed the map or the weights out of the cache: each
+makes the measured time longer, none shorter. An attention that needs no squeeze over the whole map (a gate from each
+pixel alone) could be faster than this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from secost.errors import BadSpecError
+from secost.meters import environment, machine
+from secost.meters.conditions import apart
+from secost.meters.counts import SiteCost
+from secost.networks.cache import cache_folder
+
+__all__ = ["Roofline", "cached_roofline", "floor_ms", "measure_roofline", "site_floors_ms"]
+
+ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
+_SCHEMA = 1
+_SMALLEST_BYTES = 1 << 14
+_PRIVATE_BYTES = 1 << 20  # up to here a thread's own caches serve it, and more threads have more of them
+_LARGEST_BYTES, _CACHES = 1 << 27, 4  # four times the last cache, or 128 MiB, whichever is more
+_MEMORY_SHARE = 8
+_TRY_S, _SAMPLE_S, _TINY_ELEMENTS = 0.02, 2e-4, 16
+_GEMM_SIDES, _INT8_SIDE = (256, 512), 512
+_CONV = (256, 56)  # channels, height and width
+_LEAST_SHARE = 0.05  # of a call's time that is left when the launch is taken off
+# What decides the rates, of all that `environment` tells.
+_IDENTITY = (
+    "cpu", "logical_cores", "usable_cores", "physical_cores", "memory_gib", "os", "machine", "torch", "governor",
+    "turbo", "cpu_quota", "caches",
+)
+# (bytes in the working set, bytes a second)
+Curve = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What this machine can do with some threads: bytes a second by working set, and MACs a second by precision.
+
+    `read` is reading alone; `update` is reading and writing in place, each byte counted twice. Both run from small
+    working sets to large ones. A precision that could not be measured is not in `macs_per_s`.
+    """
+
+    threads: int
+    read: Curve
+    update: Curve
+    macs_per_s: dict[str, float]
+
+    def read_bytes_per_s(self, working_set_bytes: float) -> float:
+        """At the largest measured working set that is no larger: caches end as a cliff, so this is never too slow."""
+        return _at(self.read, working_set_bytes)
+
+    def update_bytes_per_s(self, working_set_bytes: float) -> float:
+        """As `read_bytes_per_s`, for bytes read plus bytes written in place."""
+        return _at(self.update, working_set_bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Roofline:
+        """Undoes `to_dict`. Raises ValueError, TypeError or KeyError for anything else."""
+        read, update = (_curve(values[name]) for name in ("read", "update"))
+        rates = {str(name): _rate(value) for name, value in dict(values["macs_per_s"]).items()}
+        return cls(int(values["threads"]), read, update, rates)
+
+
+def site_floors_ms(
+    costs: Sequence[SiteCost], batch: int, precision: str, roofline: Roofline | None
+) -> list[float | None]:
+    """The least milliseconds of one attention at each site, in the order of `costs` (and so of `counts.by_site`).
+
+    For a whole batch of `batch` images, like `latency_ms` beside it. A module called several times has the sum over
+    its maps. None for every site where there is no roofline (another device than the CPU) or the precision's size is
+    not known. The sum over sites is the floor of the network's overhead.
+    """
+    if roofline is None or precision not in ELEMENT_BYTES:
+        return [None] * len(costs)
+    floors: list[float | None] = []
+    for item in costs:
+        maps = [item.site.channels * height * width for height, width in item.site.maps]
+        layer_macs = max(item.cost.macs - sum(maps), 0)  # counts have one product for each element of each map
+        floors.append(floor_ms(maps, layer_macs, item.cost.params, batch, precision, roofline))
+    return floors
+
+
+def floor_ms(
+    map_elements: Sequence[int], layer_macs: int, params: int, batch: int, precision: str, roofline: Roofline
+) -> float:
+    """The least milliseconds of one attention module, by the three phases that this module's text tells.
+
+    `map_elements` are C x H x W of one image for each call, `layer_macs` the MACs of its own layers for one image,
+    gating products left out, and `params` its weights. Raises KeyError for a precision not in ELEMENT_BYTES.
+    """
+    size = ELEMENT_BYTES[precision]
+    macs_per_s = roofline.macs_per_s.get(precision, math.inf)  # unknown: the traffic alone is still a floor
+    seconds = 0.0
+    for elements in map_elements:
+        map_bytes = elements * batch * size
+        squeeze_s = map_bytes / roofline.read_bytes_per_s(map_bytes)
+        gate_s = max(2 * map_bytes / roofline.update_bytes_per_s(map_bytes), elements * batch / macs_per_s)
+        seconds += squeeze_s + gate_s
+    weight_bytes = params * size
+    excite_s = max(weight_bytes / roofline.read_bytes_per_s(weight_bytes), layer_macs * batch / macs_per_s)
+    return (seconds + excite_s) * 1e3
+
+
+def cached_roofline(threads: int) -> Roofline:
+    """`measure_roofline`, or what it gave before on this machine, with these threads and this torch."""
+    path = _cache_path(threads)
+    known = None if path is None else _read(path, threads)
+    if known is None:
+        known = measure_roofline(threads)
+        if path is not None:
+            _write(path, known)
+    return known
+
+
+def measure_roofline(threads: int) -> Roofline:
+    """Measure this machine for about 2 s with so many threads. Raises BadSpecError for fewer than 1.
+
+    Best on a quiet machine: a busy one looks slower than it is, and a floor made of that is too high.
+    """
+    if threads < 1:
+        raise BadSpecError(f"threads {threads} is not possible: expected 1 or more")
+    return apart(lambda: _measured(threads))
+
+
+def _measured(threads: int) -> Roofline:
+    with _threads(1), torch.inference_mode():
+        one = [(size, *_bandwidths(size)) for size in _sizes(_PRIVATE_BYTES)]
+        # Caches of its own serve each thread, so that twice the threads have twice the bytes at twice the speed.
+        points = [(size * threads, read * threads, update * threads) for size, read, update in one]
+    with _threads(threads), torch.inference_mode():
+        most = _largest_bytes()
+        shared = [size for size in _sizes(most) if size > points[-1][0]] or [most]
+        points += [(size, *_bandwidths(size)) for size in shared]
+        rates = {name: rate for name in ("fp32", "bf16", "int8") if (rate := _macs_per_s(name)) is not None}
+    read, update = ([(size, pair[kind]) for size, *pair in points] for kind in (0, 1))
+    return Roofline(threads, _falling(read), _falling(update), rates)
+
+
+def _at(curve: Curve, working_set_bytes: float) -> float:
+    speed = curve[0][1]
+    for size, candidate in curve:
+        if size > working_set_bytes:
+            break
+        speed = candidate
+    return speed
+
+
+def _falling(points: Sequence[tuple[int, float]]) -> Curve:
+    """The same points, none slower than a larger one: what is slower was disturbed, a smaller set can't be."""
+    best, found = 0.0, []
+    for size, speed in sorted(points, reverse=True):
+        best = max(best, speed)
+        found.append((size, best))
+    return tuple(reversed(found))
+
+
+def _sizes(most: int) -> Iterator[int]:
+    """Working sets in bytes, doubling."""
+    size = _SMALLEST_BYTES
+    while size <= most:
+        yield size
+        size *= 2
+
+
+def _largest_bytes() -> int:
+    wanted = max(_LARGEST_BYTES, _CACHES * max(machine.caches_bytes().values(), default=0))
+    return max(min(wanted, psutil.virtual_memory().available // _MEMORY_SHARE), _PRIVATE_BYTES)
+
+
+def _bandwidths(size_bytes: int) -> tuple[float, float]:
+    """(read, update) in bytes a second for a working set of so many bytes, without the time of the launch."""
+    tensor, tiny, total = torch.ones(size_bytes // 4), torch.ones(_TINY_ELEMENTS), torch.empty(())
+    read_s = _net_s(lambda x: torch.sum(x, 0, out=total), tensor, tiny)
+    update_s = _net_s(lambda x: x.neg_(), tensor, tiny)  # the cheapest that reads and writes, and keeps values normal
+    return size_bytes / read_s, 2 * size_bytes / update_s
+
+
+def _net_s(operation: Callable[[Tensor], object], tensor: Tensor, tiny: Tensor) -> float:
+    whole = _best_s(lambda: operation(tensor))
+    launch = _best_s(lambda: operation(tiny))
+    return max(whole - launch, _LEAST_SHARE * whole)
+
+
+def _best_s(run: Callable[[], object], budget_s: float = _TRY_S) -> float:
+    """The shortest time of one call, in seconds; short calls are timed several together."""
+    run()
+    begin = time.perf_counter()
+    run()
+    calls = max(1, int(_SAMPLE_S / max(time.perf_counter() - begin, 1e-7)))
+    best, end = math.inf, time.perf_counter() + budget_s
+    while True:
+        begin = time.perf_counter()
+        for _ in range(calls):
+            run()
+        now = time.perf_counter()
+        best = min(best, (now - begin) / calls)
+        if now >= end:
+            return best
+
+
+def _macs_per_s(precision: str) -> float | None:
+    """The most MACs a second of matrix products and a 1x1 convolution; None where torch has none on this machine."""
+    try:
+        return max(macs / _best_s(run, 3 * _TRY_S) for macs, run in _products(precision))
+    except (RuntimeError, NotImplementedError):  # torch says so for a type that it has no kernel for
+        return None
+
+
+def _products(precision: str) -> Iterator[tuple[int, Callable[[], object]]]:
+    """(MACs, what runs them), one at a time."""
+    if precision == "int8":
+        side = _INT8_SIDE
+        left, right = (torch.ones(side, side, dtype=torch.int8) for _ in range(2))
+        yield side**3, lambda: torch._int_mm(left, right)
+        return
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    for side in _GEMM_SIDES:
+        a, b, out = (torch.ones(side, side, dtype=dtype) for _ in range(3))
+        yield side**3, lambda a=a, b=b, out=out: torch.mm(a, b, out=out)  # type: ignore[misc]
+    channels, side = _CONV
+    image = torch.ones(1, channels, side, side, dtype=dtype)
+    weight = torch.ones(channels, channels, 1, 1, dtype=dtype)
+    yield channels * channels * side * side, lambda: torch.conv2d(image, weight)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _identity() -> str:
+    facts = environment.describe()
+    return json.dumps([_SCHEMA, {name: facts.get(name) for name in _IDENTITY}], sort_keys=True)
+
+
+def _cache_path(threads: int) -> Path | None:
+    if os.environ.get("SECOST_CACHE") == "":
+        return None
+    digest = hashlib.sha256(f"{_identity()} {threads}".encode()).hexdigest()
+    try:
+        return cache_folder() / "rooflines" / f"{digest}.json"
+    except RuntimeError:  # no home folder can be told
+        return None
+
+
+def _read(path: Path, threads: int) -> Roofline | None:
+    """What a file holds, None where it is missing or anything but what was written for these threads."""
+    try:
+        checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if checksum != _checksum(text):
+            return None
+        found = Roofline.from_dict(json.loads(text))
+        return found if found.threads == threads else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _write(path: Path, roofline: Roofline) -> None:
+    """Whole or not at all; a cache that can't be written is no error."""
+    text = json.dumps(roofline.to_dict(), separators=(",", ":"))
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(f"{_checksum(text)}\n{text}")
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _curve(points: Any) -> Curve:
+    """A curve as it must be: sizes rise, speeds fall or stay."""
+    curve = tuple((int(size), _rate(speed)) for size, speed in points)
+    if not curve:
+        raise ValueError("a bandwidth curve without points")
+    for (size, speed), (larger, slower) in pairwise(curve):
+        if larger <= size or slower > speed:
+            raise ValueError("a bandwidth curve that does not fall")
+    return curve
+
+
+def _rate(value: Any) -> float:
+    rate = float(value)
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"{value!r} is no rate")
+    return rate

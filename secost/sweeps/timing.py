@@ -1,0 +1,228 @@
+"""Times one comparison: makes every variant ready for its backend, then measures all in the same rounds.
+
+Where the backend runs the network as it is (eager, fp32), variants are switched on one network; elsewhere each is a
+copy of its own, converted once here and opened in each measuring process. A variant that can't be made ready or run
+fails alone, with its reason; where the baseline fails, the comparison does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secost.meters.backends import Backend, Prepared, Request, get_backend, measuring
+from secost.meters.clocks import CpuTimer, Timer, timer_for
+from secost.meters.fitness import between, snapshot
+from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
+from secost.meters.layout import scatter
+from secost.meters.processes import ChildError, can_fork, in_child
+from secost.networks.sites import Site
+from secost.networks.surgery import Placed, Switch, build_placed, seeded, standalone
+from secost.spec import BASELINE, NATIVE, Setting, Spec, Trial
+
+CONTROL = "control"
+_PROBE_S, _PATIENCE = 120.0, 20.0
+
+
+@dataclass
+class Variant:
+    """One variant, ready to be opened in a measuring process; `modules` hold its weights."""
+
+    prepared: Prepared
+    modules: list[nn.Module] = field(default_factory=list)
+    attention: list[nn.Module] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured: the rounds, their labels (baseline, control, variants), what failed, what was converted."""
+
+    rounds: Rounds
+    labels: list[str]
+    failures: dict[str, Exception]
+    convert_s: dict[str, float | None]
+    cautions: dict[str, tuple[str, ...]]
+
+
+class Stopwatch:
+    """Times the variants of one comparison on one network."""
+
+    def __init__(self, net: nn.Module, switch: Switch, inputs: tuple[Tensor, ...], setting: Setting, spec: Spec,
+                 calibration: tuple[tuple[Tensor, ...], ...] | None = None) -> None:
+        self.net, self.switch, self.setting, self.spec = net, switch, setting, spec
+        self.inputs = tuple(item.repeat(setting.batch, *[1] * (item.ndim - 1)) for item in inputs)
+        self.request = Request(
+            precision=setting.precision, device=setting.device, threads=setting.threads,
+            memory_format=setting.memory_format, calibration=calibration, cuda_graphs=spec.cuda_graphs, seed=spec.seed,
+        )
+        self.backend: Backend = get_backend(
+            setting.backend, setting.precision, setting.device, setting.memory_format, spec.cuda_graphs
+        )
+        self.in_place = self.backend.in_place(self.request)
+        self.apart = setting.device == "cpu" and can_fork()
+        self.timer: Timer = timer_for(setting.device, setting.threads)
+        self.variants: dict[str, Variant] = {}
+        self.failures: dict[str, Exception] = {}
+
+    def time(self, trials: Sequence[Trial], sites: Sequence[Site],
+             on_share: Callable[[float], object] = lambda share: None) -> Timing:
+        """Measure the given trials, the baseline first. Raises what the baseline raises."""
+        with measuring(self.setting.threads, self.spec.allocator):
+            for trial in trials:
+                self._make_ready(trial, sites)
+            try:
+                rounds = self._measured(on_share)
+            except ChildError:
+                self._drop_what_fails_alone()
+                rounds = self._measured(on_share)
+            self.switch.select(BASELINE)
+        ready = {label: variant.prepared for label, variant in self.variants.items()}
+        return Timing(
+            rounds, self._labels(), self.failures,
+            {label: prepared.convert_s for label, prepared in ready.items()},
+            {label: prepared.cautions for label, prepared in ready.items()},
+        )
+
+    def _labels(self) -> list[str]:
+        return [BASELINE, CONTROL, *(label for label in self.variants if label != BASELINE)]
+
+    def _make_ready(self, trial: Trial, sites: Sequence[Site]) -> None:
+        try:
+            placed = self._placed(trial, sites)
+            self.switch.select(trial.label)
+            variant = self._in_place(placed) if self.in_place else self._converted()
+            if self.in_place:
+                variant.prepared.open()()  # a variant that can't run fails here, and each child finds caches filled
+            self.variants[trial.label] = variant
+        except Exception as error:
+            if trial.attention == BASELINE:
+                raise
+            self.failures[trial.label] = error
+
+    def _placed(self, trial: Trial, sites: Sequence[Site]) -> list[Placed]:
+        if trial.attention in (BASELINE, NATIVE):
+            return []
+        with torch.inference_mode(False), seeded(self.spec.seed):
+            placed = build_placed(self.net, sites, trial.attention, trial.reduction, trial.spelling)
+        self.switch.add(trial.label, placed)
+        return placed
+
+    def _in_place(self, placed: Sequence[Placed]) -> Variant:
+        attention = [item.attention for item in placed]
+        return Variant(self.backend.prepare(self.net, self.inputs, self.request), [self.net, *attention], attention)
+
+    def _converted(self) -> Variant:
+        with torch.inference_mode(False):
+            copy = standalone(self.net)
+            return Variant(self.backend.prepare(copy, self.inputs, self.request), [copy])
+
+    def _measured(self, on_share: Callable[[float], object]) -> Rounds:
+        spec = self.spec
+        run_turn = self._in_a_child if self.apart else _repeated(self._opened(0), self.timer)
+        return measure(
+            run_turn, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
+            apart=self.apart, seed=spec.seed, on_share=on_share,
+        )
+
+    def _in_a_child(self, turn: Turn) -> Rounds:
+        patience_s = max(_PROBE_S, _PATIENCE * (turn.deadline_s - perf_counter()))
+        return Rounds(**in_child(lambda: self._turn(turn).to_dict(), patience_s))
+
+    def _turn(self, turn: Turn) -> Rounds:
+        begin = perf_counter()
+        with measuring(self.setting.threads, self.spec.allocator):  # the child's thread is new: nothing is set for it
+            subjects, warm, gaps = self._opened(turn.seed)
+            before = snapshot()
+            rounds = measure_turn(subjects, turn, self.timer, warm=warm, opened_s=perf_counter() - begin)
+            rounds.notes = [between(before, snapshot())]
+        del gaps
+        return rounds
+
+    def _opened(self, seed: int) -> tuple[list[Subject], list[Subject], list[Tensor]]:
+        """The subjects, those of them that need a pass before they are timed, and what fills the gaps in memory."""
+        gaps = scatter((m for variant in self.variants.values() for m in variant.modules), seed) if self.apart else []
+        subjects = [self._subject(label) for label in self._labels()]
+        return subjects, subjects[:2] if self.in_place else subjects, gaps
+
+    def _subject(self, label: str) -> Subject:
+        name = BASELINE if label == CONTROL else label
+        variant = self.variants[name]
+        run = variant.prepared.open()
+        if not self.in_place:
+            return Subject(label, run)
+        direct = _direct_pass(variant.attention, run, self.timer) if variant.attention else None
+        return Subject(label, run, lambda: self.switch.select(name), direct)
+
+    def _drop_what_fails_alone(self) -> None:
+        """After a measuring process came to a bad end: try each variant in a process of its own."""
+        for label in [name for name in self.variants if name != BASELINE] + [BASELINE]:
+            subject = self._subject(label) if self.in_place else None
+
+            def once(label: str = label, subject: Subject | None = subject) -> None:
+                with measuring(self.setting.threads, self.spec.allocator):
+                    opened = subject or self._subject(label)
+                    opened.prepare()
+                    opened.run()
+
+            try:
+                in_child(once, _PROBE_S)
+            except ChildError as error:
+                if label == BASELINE:
+                    raise
+                self.failures[label] = error
+                del self.variants[label]
+
+
+def _repeated(
+    opened: tuple[list[Subject], list[Subject], list[Tensor]], timer: Timer
+) -> Callable[[Turn], Rounds]:
+    """Turns in this process, one after another: where none can be forked. Ready once, warm from the first turn on."""
+    subjects, warm, _ = opened
+    return lambda turn: measure_turn(subjects, turn, timer, warm=warm if turn.number == 0 else subjects[:1])
+
+
+def _direct_pass(
+    modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer
+) -> Callable[[], list[float]] | None:
+    """One pass that gives the seconds inside each module.
+
+    Biased as an estimate of the whole network's overhead (caches, allocation), so it only shares the cost out.
+    """
+    if not isinstance(timer, CpuTimer):
+        return None
+    clock = timer.cpu or timer.wall
+
+    def direct() -> list[float]:
+        spent = [0.0] * len(modules)
+        with _timed(modules, spent, clock):
+            run()
+        return spent
+
+    return direct
+
+
+@contextlib.contextmanager
+def _timed(modules: Iterable[nn.Module], spent: list[float], clock: Callable[[], float]) -> Iterator[None]:
+    """Add up how long the calls of each module take; one called several times in a pass has the sum."""
+    handles = []
+    begun: dict[int, float] = {}
+    for number, module in enumerate(modules):
+
+        def begin(module: nn.Module, args: Any) -> None:
+            begun[id(module)] = clock()
+
+        def end(module: nn.Module, args: Any, output: Any, number: int = number) -> None:
+            spent[number] += clock() - begun[id(module)]
+
+        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
