@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secost.api import profile, report, sweep
+    from secost.api import profile, report, sweep, train
     from secost.errors import SecostError
     from secost.networks.attention import register_attention
     from secost.networks.sites import Site
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Record", "SecostError", "Site", "Spec", "attach", "load", "profile", "register_attention", "report",
-    "set_reduction", "sites", "strip", "sweep",
+    "set_reduction", "sites", "strip", "sweep", "train",
 ]
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "attach": "secost.networks.surgery", "load": "secost.networks.sources", "profile": "secost.api",
     "register_attention": "secost.networks.attention", "report": "secost.api",
     "set_reduction": "secost.networks.surgery", "sites": "secost.networks.surgery",
-    "strip": "secost.networks.surgery", "sweep": "secost.api",
+    "strip": "secost.networks.surgery", "sweep": "secost.api", "train": "secost.api",
 }
 
 

@@ -93,6 +93,48 @@ def sweep(
         return run_in_store(spec, store, listener, retry_failed)
 
 
+def train(
+    model: str, attentions: str | Sequence[str] = ("se",), reductions: int | Sequence[int] = (16,), *,
+    out: str | Path, dataset: str = "digits", seeds: int = 5, epochs: int = 20, batch_size: int = 64,
+    learning_rate: float = 0.05, augment: bool = True, deterministic: bool = False, amp: bool = False, data: str = "",
+    placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
+    device: str = "cpu", latency: bool = True, seconds: float = 20.0, jobs: int = 1, retry_failed: bool = False,
+    listener: Listener | None = None,
+) -> list[Record]:
+    """What attention costs and what it gains: every variant trained from the same seeds on one data set.
+
+    Gives the records of the costs, then those of the trainings (`top1` in percent, `seed`), all kept in the run `out`;
+    the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains.
+    """
+    spec = Spec.from_dict({
+        "models": model, "attention": attentions, "reductions": reductions, "placement": placement,
+        "integration": integration, "stages": stages, "device": device, "latency": latency, "seconds": seconds,
+        "train": {
+            "dataset": dataset, "seeds": seeds, "epochs": epochs, "batch_size": batch_size,
+            "learning_rate": learning_rate, "augment": augment, "deterministic": deterministic, "amp": amp,
+            "data": data,
+        },
+    })
+    return train_spec(spec, out, listener=listener, retry_failed=retry_failed, jobs=jobs)[0]
+
+
+def train_spec(
+    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False, jobs: int = 1
+) -> tuple[list[Record], Spec]:
+    """`train` for a spec that is made already; gives the spec too, at the resolution of the data set."""
+    from secost.meters.environment import describe
+    from secost.sweeps.runner import check_models, plan
+    from secost.sweeps.store import RunStore
+    from secost.sweeps.trained import at_resolution, check_training, train_in_store
+
+    check_models(spec)
+    data = check_training(spec)
+    spec = at_resolution(spec, data)
+    plan(spec)
+    with RunStore.create_or_resume(Path(out), spec, describe()) as store:
+        return train_in_store(spec, store, data, listener, retry_failed, jobs), spec
+
+
 def report(
     run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None
 ) -> list[Path]:

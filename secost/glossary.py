@@ -42,6 +42,10 @@ FIELDS = {
     "images_per_s": "images a second: batch / latency",
     "convert_s": "seconds the backend took to convert the network, once; not part of the latency",
     "latency_floor_ms": "least time that the attention's own memory traffic and MACs need on this machine",
+    "dataset": "what the variant was trained on, in a record of its accuracy",
+    "seed": "the seed it was trained from; variants of one seed share data order and initial weights",
+    "epochs": "passes over the training set",
+    "top1": "test accuracy in percent after the last epoch",
 }
 
 CAUTIONS = {

@@ -60,6 +60,10 @@ class Record:
     images_per_s: float | None = None
     convert_s: float | None = None
     latency_floor_ms: float | None = None
+    dataset: str | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    top1: float | None = None
     # Beyond the flat contract: what a report draws, and what every derived figure can be had from again.
     key: str = ""
     environment: str | None = None
@@ -68,6 +72,11 @@ class Record:
     by_stage: list[dict[str, Any]] = field(default_factory=list)
     by_site: list[dict[str, Any]] = field(default_factory=list)
     samples: dict[str, Any] | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether this is the accuracy of one training (from one seed), and not a cost."""
+        return self.dataset is not None
 
     @property
     def label(self) -> str:
@@ -87,7 +96,7 @@ class Record:
     @classmethod
     def of_trial(cls, trial: Trial) -> Record:
         """A record with the trial's own words filled in and nothing measured yet."""
-        setting = trial.setting
+        setting, training = trial.setting, trial.training
         return cls(
             model=setting.model, attention=trial.attention, reduction=trial.reduction,
             placement=setting.placement, integration=setting.integration,
@@ -95,6 +104,8 @@ class Record:
             batch=setting.batch, resolution=setting.resolution, backend=setting.backend,
             precision=setting.precision, device=setting.device, threads=setting.threads,
             memory_format=setting.memory_format, spelling=trial.spelling, key=trial.key,
+            dataset=training.dataset if training else None, seed=training.seed if training else None,
+            epochs=training.epochs if training else None,
         )
 
 

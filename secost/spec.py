@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -56,10 +57,70 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One training: what on, from which seed, and how. What decides the result, and nothing else."""
+
+    dataset: str
+    seed: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    augment: bool
+    deterministic: bool
+    amp: bool
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """How the variants of a spec are trained: `seeds` times each, from paired seeds.
+
+    `data` is the folder where the data set lies, for those that do not ship with a package.
+    """
+
+    dataset: str = "digits"
+    seeds: int = 5
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    augment: bool = True
+    deterministic: bool = False
+    amp: bool = False
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise BadSpecError(f"{name} {getattr(self, name)} is not possible: it must be 1 or more")
+        if not 0 < self.learning_rate < 100:
+            raise BadSpecError(f"learning_rate {self.learning_rate} is not possible: it must be more than 0")
+
+    def training(self, seed: int) -> Training:
+        """The training from one seed."""
+        return Training(
+            self.dataset, seed, self.epochs, self.batch_size, self.learning_rate, self.augment, self.deterministic,
+            self.amp,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Any) -> TrainSpec:
+        """From plain values. Raises BadSpecError for an unknown key, or a value of the wrong kind."""
+        if isinstance(values, TrainSpec):
+            return values
+        if not isinstance(values, Mapping):
+            raise BadSpecError(f"train = {values!r} is no table: write [train] and its keys below it")
+        kinds = {item.name: type(item.default) for item in fields(cls)}
+        for key in values:
+            if key not in kinds:
+                raise UnknownNameError("key in [train]", str(key), kinds)
+        return cls(**{key: _of_kind(f"train.{key}", kinds[key], value) for key, value in values.items()})
+
+
+@dataclass(frozen=True)
 class Trial:
     """One variant at one setting. `reduction` is None for an attention that has none.
 
-    `spelling` is one way of several to write the same attention, None for secost's own.
+    `spelling` is one way of several to write the same attention, None for secost's own. With `training` the variant is
+    trained once and its accuracy measured; without, its cost is.
     """
 
     setting: Setting
@@ -67,14 +128,16 @@ class Trial:
     reduction: int | None = None
     latency: bool = True
     spelling: str | None = None
+    training: Training | None = None
 
     @property
     def key(self) -> str:
         """The first 16 hexadecimal digits of SHA-256 over the trial's canonical JSON."""
         values = asdict(self)
         # What came after the first release stands in the key only where it was asked for, so that old runs resume.
-        if self.spelling is None:
-            del values["spelling"]
+        for name in ("spelling", "training"):
+            if values[name] is None:
+                del values[name]
         if self.setting.memory_format == Setting.memory_format:
             del values["setting"]["memory_format"]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -126,6 +189,7 @@ class Spec:
     allocator: str = "steady"
     calibration: str = ""
     cuda_graphs: bool = False
+    train: TrainSpec | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -149,6 +213,15 @@ class Spec:
                 Comparison(setting, tuple(Trial(setting, name, r, self.latency, way) for name, r, way in variants))
             )
         return found
+
+    def trainings(self, comparison: Comparison) -> list[Trial]:
+        """The trainings of a comparison's variants: seed by seed, so that pairs are complete early."""
+        if self.train is None:
+            return []
+        return [
+            replace(trial, latency=False, training=self.train.training(seed))
+            for seed in range(self.train.seeds) for trial in comparison.trials
+        ]
 
     def _variants(
         self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]]
@@ -253,8 +326,10 @@ def _plain(value: Any) -> Any:
 
 
 def _read_field(name: str, value: Any) -> Any:
+    if name == "train":
+        return None if value is None else TrainSpec.from_dict(value)
     if name in _SCALARS:
-        return _read_scalar(name, value)
+        return _of_kind(name, _SCALARS[name], value)
     if name == "stages":
         return _read_stages(value)
     items = list(value) if isinstance(value, list | tuple) else [value]
@@ -266,8 +341,7 @@ def _read_field(name: str, value: Any) -> Any:
     return tuple(items)
 
 
-def _read_scalar(name: str, value: Any) -> Any:
-    kind = _SCALARS[name]
+def _of_kind(name: str, kind: type, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -325,8 +399,8 @@ def _check(spec: Spec) -> None:
             raise BadSpecError(f"stages {list(selection)}: stages are counted from 1")
     if spec.processes < 0:
         raise BadSpecError(f"processes {spec.processes} is not possible: give 1 or more, or 0 to have it chosen")
-    if not spec.seconds > 0:
-        raise BadSpecError(f"seconds {spec.seconds} is not possible: it must be more than 0")
+    if not 0 < spec.seconds < math.inf:
+        raise BadSpecError(f"seconds {spec.seconds} is not possible: it must be more than 0, and an end")
     if not 0 < spec.target < 1:
         raise BadSpecError(f"target {spec.target} is not possible: it is a fraction, 0.01 for 1 %")
 

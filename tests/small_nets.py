@@ -86,3 +86,36 @@ def two_inputs() -> nn.Module:
 
 def example() -> tuple[Tensor, Tensor]:
     return torch.zeros(2, 3, 24, 24), torch.zeros(2, 4)
+
+
+def classifier(num_classes: int = 1000) -> nn.Module:
+    """One residual block of 16 channels and as many scores as asked for: an epoch of digits in a tenth of a second."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), Block(16), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(16, num_classes),
+    )
+
+
+def ten_scores() -> nn.Module:
+    """Ten scores, whatever is asked for."""
+    return classifier(10)
+
+
+def seven_scores() -> nn.Module:
+    return classifier(7)
+
+
+class Diverging(nn.Module):
+    """Its loss is NaN from the first step on, while training."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.net = classifier(num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.net(x)
+        return scores * float("nan") if self.training else scores
+
+
+def diverging(num_classes: int = 10) -> nn.Module:
+    return Diverging(num_classes)

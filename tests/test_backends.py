@@ -284,8 +284,8 @@ def test_the_systems_own_allocator_is_left_as_it_is_where_it_was_asked_for(
         pass
     assert mallopt_calls == []
     with measuring(1):
-        pass
-    assert len(mallopt_calls) == 2
+        assert len(mallopt_calls) == 2
+    assert [value for _, value in mallopt_calls[2:]] == [conditions._USUAL_BYTES] * 2, "given back"
 
 
 def test_work_apart_gives_its_result_or_its_error_and_leaves_no_thread() -> None:

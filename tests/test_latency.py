@@ -289,8 +289,8 @@ def test_on_a_drifting_clock_pairs_give_the_true_ratio_and_blocks_do_not() -> No
 def test_the_time_limit_holds_for_everything_together(seconds: float) -> None:
     machine = Machine(_three(), lambda m: m.random.uniform(0.9, 1.1), opening_s=0.01, warm=2)
     rounds = machine.measure(seconds=seconds)
-    assert 0.85 * seconds < machine.now_s <= seconds + 0.04
-    assert rounds.count >= 6
+    assert 0.8 * seconds < machine.now_s <= seconds + 0.04
+    assert rounds.count >= 5
 
 
 def test_rounds_that_become_slower_still_end_in_time() -> None:
@@ -328,7 +328,7 @@ def test_too_little_time_for_one_round_is_refused_with_how_long_one_takes() -> N
 
 
 def test_time_that_only_suffices_for_getting_ready_is_refused_too() -> None:
-    message = r"one round of 3 passes takes 0\.9 s here, and getting ready for it 0\.6 s"
+    message = r"one round of 3 passes takes 0\.9 s here, and getting ready for it 1\.2 s"
     with pytest.raises(BadSpecError, match=message):
         Machine(_three(0.0, length=0.3), opening_s=0.3, warm=1).measure(seconds=1.0)
 
@@ -424,3 +424,13 @@ def test_every_caution_has_words_and_a_next_step() -> None:
         "throttling", "spinning-threads",
     }
     assert found <= CAUTIONS.keys()
+
+
+def test_where_only_a_few_rounds_fit_every_subject_is_warmed_up() -> None:
+    """A cold first pass among many rounds does not move a median; among few it would."""
+    few = Machine(_three(), lambda m: 1.0, warm=2)
+    rounds = few.measure(seconds=0.15, processes=1)
+    assert few.runs.count("se") == rounds.count + 1
+    many = Machine(_three(), lambda m: 1.0, warm=2)
+    rounds = many.measure(seconds=5.0, processes=1)
+    assert many.runs.count("se") == rounds.count

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secost.meters.latency import BUILT_AT, CONFIDENCE, Rounds, Turn, cautions, measure
+from secost.meters.latency import BUILT_AT, Rounds, Turn, cautions, measure
+from secost.statistics import CONFIDENCE
 from tests.noise import LABELS, TRUE, NoisyMachine
 
 TRACES = Path(__file__).parent / "traces"

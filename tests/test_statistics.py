@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secost.meters.statistics import Interval, clustered_interval, drift, median, student_quantile
+from secost.statistics import (
+    CONFIDENCE,
+    Interval,
+    built_at,
+    by_process,
+    clustered_interval,
+    drift,
+    median,
+    student_quantile,
+)
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 GROUPS = st.lists(st.lists(FINITE, min_size=3, max_size=8), min_size=3, max_size=6)
@@ -148,3 +157,15 @@ def _centre(name: str, group_sd: float) -> float:
         return 0.0
     source = random.Random(0)
     return median([DISTRIBUTIONS[name](source) + source.gauss(0, group_sd) for _ in range(50_001)])
+
+
+def test_an_interval_is_built_stricter_than_it_promises() -> None:
+    assert built_at() == pytest.approx(0.98) and built_at() > CONFIDENCE
+    assert built_at(0.995) == pytest.approx(0.998)
+
+
+def test_values_are_grouped_by_process_and_by_blocks_where_there_is_only_one() -> None:
+    assert by_process([1.0, 2.0, 3.0], [4, 4, 7]) == [[1.0, 2.0], [3.0]]
+    assert by_process(list(map(float, range(25))), [0] * 25)[0] == [0.0, 1.0]
+    assert [len(group) for group in by_process([0.0] * 25, [0] * 25)] == [2, 3, 3, 2, 2, 3, 3, 2, 2, 3]
+    assert by_process([], []) == [] and by_process([5.0], [0]) == [[5.0]]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import secost
-from secost.errors import UnknownNameError
+from secost.errors import BadSpecError, UnknownNameError
 from secost.spec import Spec
-from secost.sweeps.runner import plan
+from secost.sweeps.runner import left_out, plan
 from secost.sweeps.store import read_run
 
 NETS = str(Path(__file__).with_name("small_nets.py"))
@@ -138,3 +138,24 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "run the same command to go on" in error and "Traceback" not in error
     assert [record.label for record in read_run(tmp_path / "run")[1]] == ["none", "se r=4"]
+
+
+def test_a_grid_of_backends_and_precisions_has_what_there_is_of_it() -> None:
+    spec = Spec(models=("x",), backend=("eager", "onnxruntime", "openvino"), precision=("fp32", "int8"))
+    found = [(c.setting.backend, c.setting.precision) for c in plan(spec)]
+    assert found == [("eager", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"),
+                     ("openvino", "int8")]
+    assert left_out(spec) == ["eager has no int8"]
+
+
+@pytest.mark.parametrize(
+    ("backends", "precisions", "formats"),
+    [(("eager",), ("int8",), ("contiguous",)), (("eager",), ("fp32", "int8"), ("contiguous",)),
+     (("eager", "openvino"), ("int8",), ("contiguous",)), (("onnxruntime", "openvino"), ("fp32",), ("channels-last",))],
+)
+def test_what_no_backend_of_a_grid_has_is_refused(
+    backends: tuple[str, ...], precisions: tuple[str, ...], formats: tuple[str, ...]
+) -> None:
+    spec = Spec(models=("x",), backend=backends, precision=precisions, memory_format=formats)
+    with pytest.raises(BadSpecError, match=r"has no (precision|memory format)"):
+        plan(spec)

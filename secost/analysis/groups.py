@@ -96,9 +96,11 @@ class Group:
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
-    """The comparisons among the records, in order of appearance."""
+    """The comparisons among the records, in order of appearance. Records of trainings have no cost and are in none."""
     found: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
+        if record.trained:
+            continue
         found.setdefault(setting_key(record), []).append(record)
     varying = _varying_fields(list(found))
     return [Group(_label(members[0], varying), tuple(members)) for members in found.values()]

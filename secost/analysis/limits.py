@@ -93,10 +93,22 @@ def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
 
 def parse_spread(text: str) -> float:
     """`1%` or `0.01` as a fraction below 1. Raises BadSpecError for anything else."""
-    match = _VALUE.fullmatch(text.strip())
-    value = None if match is None else Fraction(match[1]) / (1 if match[2] is None else 100)
-    if value is None or not 0 <= value < 1:
+    value = parse_share("--run-spread", text)
+    if value >= 1:
         raise BadSpecError(f"--run-spread {text!r} is no share of a time: write a percentage such as 1%, or 0")
+    return value
+
+
+def parse_share(option: str, text: str) -> float:
+    """`4%` or `0.04` as a fraction, 0 or more; a bare number must be below 1, as `4` could mean 4 % or four times.
+
+    Raises BadSpecError for anything else, naming the option.
+    """
+    match = _VALUE.fullmatch(text.strip())
+    bare = match is not None and match[2] is None
+    value = None if match is None else Fraction(match[1]) / (1 if bare else 100)
+    if value is None or value < 0 or (bare and value >= 1) or (match is not None and match[2] not in (None, "%")):
+        raise BadSpecError(f"{option} {text!r} is no share of a time or count: write a percentage such as 1%, or 0")
     return float(value)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from secost.analysis.axes import axis_families, axis_words, runtime_families, runtime_summary
+from secost.analysis.benefits import WORTH, Weighed, benefit_words, gain_words, trained_seeds, weighed
 from secost.analysis.conclusions import (
     SINGLE,
     clock_against_macs,
@@ -26,13 +27,15 @@ from secost.analysis.conclusions import (
 from secost.analysis.currencies import COUNTED, LATENCY
 from secost.analysis.floor import floor_words
 from secost.analysis.groups import Group, group_records
-from secost.analysis.numbers import joined
+from secost.analysis.numbers import joined, percent_interval
+from secost.benefit.gains import Gain
 from secost.records import Record
 
 Answer = Literal["worth it", "not worth it", "can't tell"]
 FEW_GROUPS = 3
 _FEW_LABELS = 8
 _MOST_FAMILIES = 4
+_NOT_WORTH_A_LOOK = 0.5  # points of accuracy
 _OF_FEW: tuple[Callable[[Group], list[str]], ...] = (
     costs, native, clock_against_macs, reduction_knob, floor_words, spellings, control, failures,
 )
@@ -61,12 +64,40 @@ class Verdict:
         return f"{self.answer[0].upper()}{self.answer[1:]}: {self.reason}."
 
 
-def decide(records: Sequence[Record]) -> Verdict:
-    """The verdict on all comparisons among the records."""
+def decide(records: Sequence[Record], gains: Sequence[Gain] = ()) -> Verdict:
+    """The verdict on all comparisons among the records, with what their variants gain where that is known."""
     groups = group_records(records)
     compared = [group for group in groups if group.compared]
-    reason, next_step = _reason(records, compared)
-    return Verdict("can't tell", reason, next_step, tuple(_sentences(groups)))
+    items = weighed(groups, gains)
+    answer, reason, next_step = _weigh(items) if items else ("can't tell", *_reason(records, compared))
+    bought = benefit_words(items, trained_seeds(records)) if items else []
+    return Verdict(answer, reason, next_step, (*bought, *_sentences(groups)))
+
+
+def _weigh(items: Sequence[Weighed]) -> tuple[Answer, str, str]:
+    """By what was gained: an interval above 0 is a gain; whether it is worth the price beside it is the user's word."""
+    source = items[0].gain.source
+    worth = [item for item in items if item.answer == WORTH]
+    if worth:
+        best = max(worth, key=lambda item: item.gain.points)
+        return ("worth it", f"{best.record.label} gains {gain_words(best.gain)} ({source}) {_price(best.record)}",
+                "find the cheapest choice within your limits: `secost budget RUN --max-latency 2%`")
+    known = [item.gain.high for item in items if item.gain.high is not None]
+    if not known:
+        return ("can't tell", f"the gains have no interval ({source}), so they may be luck",
+                "train from several seeds: `secost train MODEL --seeds 5`")
+    if max(known) <= _NOT_WORTH_A_LOOK:
+        return ("not worth it", f"no variant gains more than {max(max(known), 0.0):.2f} points ({source})",
+                "leave attention out, or try it on the data that matters")
+    return ("can't tell", f"no gain could be told from none ({source}); up to {max(known):.2f} points may hide in the "
+            "intervals", "train from more seeds: `secost train MODEL --seeds 10`")
+
+
+def _price(record: Record) -> str:
+    if record.latency_overhead is None:
+        return "for a time that was not measured"
+    ends = record.latency_overhead_low, record.latency_overhead_high
+    return f"for {percent_interval(record.latency_overhead, *ends)} time"
 
 
 def _reason(records: Sequence[Record], compared: list[Group]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from secost.cli import comparing, doctor, inspecting, measuring, rendering
+from secost.cli import comparing, deciding, doctor, inspecting, measuring, rendering, training
 from secost.errors import SecostError, one_line
 
 app = typer.Typer(
@@ -43,6 +43,9 @@ app.command("profile")(measuring.profile)
 app.command("sites")(inspecting.sites)
 app.command("sweep")(measuring.sweep)
 app.command("report")(rendering.report)
+app.command("benefit")(deciding.benefit)
+app.command("train")(training.train)
+app.command("budget")(deciding.budget)
 app.command("compare")(comparing.compare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(inspecting.listing, name="list")

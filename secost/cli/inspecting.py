@@ -16,7 +16,7 @@ from secost.cli.rendering import print_rows
 from secost.errors import RunError
 
 listing = typer.Typer(
-    help="List models, attention, placements or backends.", no_args_is_help=True, rich_markup_mode=None
+    help="List models, attention, placements, backends or datasets.", no_args_is_help=True, rich_markup_mode=None
 )
 _FORMATS = ("table", "json", "csv")
 RowFormat = Annotated[str, typer.Option("--format", help="table, json or csv.")]
@@ -110,6 +110,16 @@ def list_placements(format: RowFormat = "table", output: RowOutput = None) -> in
 
     rows = [{"placement": name, "sites": meaning} for name, meaning in PLACEMENTS.items()]
     _put("placements", rows, format, output)
+    return 0
+
+
+@listing.command("datasets")
+def list_datasets(format: RowFormat = "table", output: RowOutput = None) -> int:
+    """What secost train can train on."""
+    from secost.benefit.datasets import DATASETS
+
+    rows = [{"dataset": name, "summary": DATASETS.get(name).summary} for name in DATASETS.names()]
+    _put("datasets, beside any folder with train/CLASS and test/CLASS", rows, format, output)
     return 0
 
 

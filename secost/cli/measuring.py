@@ -142,10 +142,12 @@ def _trials(spec: Spec) -> int:
 
 
 def _dry_run(spec: Spec, output: str | None) -> int:
-    from secost.sweeps.runner import check_models, plan
+    from secost.sweeps.runner import check_models, left_out, plan
 
     check_models(spec)
     comparisons = plan(spec)
+    for line in left_out(spec):
+        typer.echo(f"left out: {line}")
     done = _done(output, spec)
     for comparison in comparisons:
         typer.echo(_plan_line(comparison, done))

@@ -25,7 +25,7 @@ from secost.registry import Registry
 
 __all__ = [
     "BACKENDS", "Backend", "ConversionError", "Prepared", "Request", "get_backend", "measuring", "missing_here",
-    "steady_allocator",
+    "not_offered", "steady_allocator",
 ]
 
 BACKENDS: Registry[Backend] = Registry("backend")
@@ -42,11 +42,7 @@ def get_backend(
     MissingExtraError, naming the extra, where a package is not installed.
     """
     backend = BACKENDS.get(name)
-    asked = (
-        ("precision", precision, backend.precisions), ("device", device, backend.devices),
-        ("memory format", memory_format, backend.memory_formats),
-    )
-    for kind, value, offered in asked:
+    for kind, value, offered in _asked(backend, precision, device, memory_format):
         if value not in offered:
             raise BadSpecError(f"backend {name!r} has no {kind} {value!r}: expected one of {', '.join(offered)}")
     if cuda_graphs and device != "cuda":
@@ -60,6 +56,21 @@ def get_backend(
     if reason is not None:
         raise BadSpecError(f"backend {name!r}: {reason}; {_ALTERNATIVES}")
     return backend
+
+
+def not_offered(name: str, precision: str, device: str, memory_format: str) -> list[str]:
+    """Which of the three this backend never has, on any machine. Raises UnknownNameError for the name."""
+    asked = _asked(BACKENDS.get(name), precision, device, memory_format)
+    return [value for _, value, offered in asked if value not in offered]
+
+
+def _asked(
+    backend: Backend, precision: str, device: str, memory_format: str
+) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    return (
+        ("precision", precision, backend.precisions), ("device", device, backend.devices),
+        ("memory format", memory_format, backend.memory_formats),
+    )
 
 
 def missing_here(backend: Backend) -> list[str]:
@@ -111,7 +122,7 @@ for _backend in (
     ),
     Backend(
         "compile", "torch.compile with TorchInductor, default options", ("fp32", "bf16"), ("cpu", "cuda"),
-        prepare_compiled, memory_formats=_FORMATS, lacks=compile_lacks,
+        prepare_compiled, memory_formats=_FORMATS, lacks=compile_lacks, fuses=True,
     ),
     Backend(
         "onnxruntime", "ONNX Runtime on torch's export, int8 as static QDQ", ("fp32", "int8"), ("cpu", "cuda"),
@@ -119,7 +130,7 @@ for _backend in (
     ),
     Backend(
         "openvino", "OpenVINO on torch's export, int8 by NNCF", ("fp32", "bf16", "int8"), ("cpu",), _openvino,
-        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=_openvino_lacks,
+        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=_openvino_lacks, fuses=True,
     ),
 ):
     BACKENDS.register(_backend.name, _backend)

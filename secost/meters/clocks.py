@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,14 @@ class Timer(Protocol):
     def name(self) -> str: ...
 
     def time(self, run: Callable[[], object], repeats: int = 1) -> Sample: ...
+
+    def mark(self) -> Any:
+        """A moment within a pass, cheap to take."""
+        ...
+
+    def spent_s(self, marks: Sequence[tuple[Any, Any]]) -> list[float]:
+        """Seconds between pairs of marks, once the pass has returned."""
+        ...
 
 
 class Event(Protocol):
@@ -59,6 +67,12 @@ class CpuTimer:
         spent = None if self.cpu is None else (cpu_end - cpu_begin) / repeats
         return Sample((wall_end - wall_begin) / repeats, spent)
 
+    def mark(self) -> float:
+        return (self.cpu or self.wall)()
+
+    def spent_s(self, marks: Sequence[tuple[float, float]]) -> list[float]:
+        return [end - begin for begin, end in marks]
+
 
 @dataclass(frozen=True)
 class EventTimer:
@@ -82,6 +96,15 @@ class EventTimer:
         self.synchronize()
         return Sample(begin.elapsed_time(end) / 1e3 / repeats)
 
+    def mark(self) -> Event:
+        event = self.new_event()
+        event.record()
+        return event
+
+    def spent_s(self, marks: Sequence[tuple[Event, Event]]) -> list[float]:
+        self.synchronize()
+        return [begin.elapsed_time(end) / 1e3 for begin, end in marks]
+
 
 @dataclass(frozen=True)
 class WaitingTimer:
@@ -98,6 +121,14 @@ class WaitingTimer:
             run()
         self.synchronize()
         return Sample((self.wall() - begin) / repeats)
+
+    def mark(self) -> float:
+        """Waits for the device each time, so what would overlap is added up."""
+        self.synchronize()
+        return self.wall()
+
+    def spent_s(self, marks: Sequence[tuple[float, float]]) -> list[float]:
+        return [end - begin for begin, end in marks]
 
 
 def timer_for(device: str, threads: int = 1) -> Timer:

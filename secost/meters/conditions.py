@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from secost.errors import SecostError, one_line
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEEP_BYTES = 1 << 30
+_KEEP_BYTES, _USUAL_BYTES = 1 << 30, 128 << 10
 STEADY, AS_IT_IS = "steady", "default"
 
 Batch = tuple[Tensor, ...]
@@ -52,14 +52,17 @@ class Prepared:
     """A network made ready, once: `open` loads it in the measuring process and gives one forward pass.
 
     `convert_s` is what the conversion took (None where nothing was converted); for a model from the cache what it took
-    when it was made. `cautions` are names of `secost.glossary.CAUTIONS`. With one thread every backend of secost's runs
-    the whole pass on the calling thread, so that the thread's processor time is the time of the pass.
+    when it was made. `cautions` are names of `secost.glossary.CAUTIONS`. `modules` hold the weights that a pass reads,
+    where it reads torch's; `hooks_run` tells that hooks on them run in every pass. With one thread every backend of
+    secost's runs the whole pass on the calling thread, so that the thread's processor time is the time of the pass.
     """
 
     open: Callable[[], Run]
     convert_s: float | None = None
     cached: bool = False
     cautions: tuple[str, ...] = ()
+    modules: tuple[nn.Module, ...] = ()
+    hooks_run: bool = False
 
 
 def _never(request: Request) -> bool:
@@ -77,8 +80,9 @@ class Backend:
     `prepare(net, inputs, request)` does the slow work (export, compile, quantise). The network it is given is its own
     to change, unless `in_place(request)`: then it is run as it is, and what is switched on it later counts. It raises
     ConversionError for a network that it can't take. `lacks(request)` is why this machine can't do it, None where it
-    can. `extra` is what pip installs it by, `packages` the distributions that it needs. Only the CPU is measured in
-    forked processes, so work on another device belongs to the process that prepares.
+    can. `fuses` tells that a compiler may gate a map on its way into the next operation. `extra` is what pip installs
+    it by, `packages` the distributions that it needs. Only the CPU is measured in forked processes, so work on another
+    device belongs to the process that prepares.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Backend:
     memory_formats: tuple[str, ...] = ("contiguous",)
     in_place: Callable[[Request], bool] = _never
     lacks: Callable[[Request], str | None] = _no_reason
+    fuses: bool = False
 
 
 @contextlib.contextmanager
@@ -101,21 +106,33 @@ def measuring(threads: int, allocator: str = STEADY) -> Iterator[None]:
     quarter of its time and differed from process to process. `allocator="default"` leaves it at that.
     """
     before = torch.get_num_threads()
-    if allocator == STEADY:
-        steady_allocator()
+    changed = allocator == STEADY and steady_allocator()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(before)
+        if changed:
+            usual_allocator()
 
 
 def steady_allocator() -> bool:
     """Tell glibc to keep freed memory; False where there is no glibc."""
+    return _keep(_KEEP_BYTES)
+
+
+def usual_allocator() -> bool:
+    """Give glibc the thresholds back that it starts with; False where there is no glibc."""
+    return _keep(_USUAL_BYTES)
+
+
+def _keep(threshold_bytes: int) -> bool:
     try:
         libc = ctypes.CDLL(None)
-        return bool(libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
+        return bool(
+            libc.mallopt(_M_MMAP_THRESHOLD, threshold_bytes) and libc.mallopt(_M_TRIM_THRESHOLD, threshold_bytes)
+        )
     except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
         return False
 

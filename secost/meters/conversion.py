@@ -159,7 +159,9 @@ def convert_apart(do: str, **values: Any) -> None:
         text=True, check=False, env={**os.environ, "PYTHONPATH": path},
     )
     if done.returncode != 0:
-        lines = [line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+        # The reason is the last line of stdout; stderr may hold anything, and counts where there is no reason.
+        said = done.stdout if done.stdout.strip() else done.stderr
+        lines = [line for line in said.splitlines() if line.strip()]
         raise ConversionError(lines[-1] if lines else f"{do} ended with code {done.returncode}")
 
 

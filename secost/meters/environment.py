@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,21 @@ def describe() -> dict[str, Any]:
         "glibc": platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else None,
         **{name: _version(name) for name in _PACKAGES},
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
-        "allocator": "glibc, freed memory kept" if platform.libc_ver()[0] == "glibc" else "default",
+        **_gpu(),
+    }
+
+
+def _gpu() -> dict[str, Any]:
+    """The first GPU that torch sees, and what of its settings changes speed; nothing where there is none.
+
+    Torch is asked only where it is loaded already: what needs no torch has no GPU either.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {
+        "gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+        "tf32": _switch(torch.backends.cudnn.allow_tf32),
     }
 
 

@@ -25,7 +25,7 @@ from secost.meters import machine
 from secost.meters.latency import BUILT_AT, CONTROL_CONFIDENCE, Rounds, Subject, Turn, measure, measure_turn
 from secost.meters.machine import ROOT
 from secost.meters.processes import can_fork, in_child
-from secost.meters.statistics import median, student_quantile
+from secost.statistics import median, student_quantile
 
 if sys.platform != "win32":
     import resource

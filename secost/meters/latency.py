@@ -9,7 +9,6 @@ process is a little faster or slower for some variant, and the interval is built
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import time
@@ -19,15 +18,12 @@ from typing import Any
 
 from secost.errors import BadSpecError
 from secost.meters.clocks import Timer
-from secost.meters.statistics import Interval, clustered_interval, drift, median
+from secost.statistics import Interval, built_at, by_process, clustered_interval, drift, median
 
-# What the interval promises, and what it is built at. The difference pays for looking after every process whether the
-# interval is narrow enough yet, and for processes being few: reports/protocol shows the coverage of both.
-CONFIDENCE, BUILT_AT = 0.95, 0.98
+BUILT_AT = built_at()
 CONTROL_CONFIDENCE = 0.99
-FEW_ROUNDS = 20
+FEW_ROUNDS, _FEW_A_TURN = 20, 5
 PROCESSES, _FEWEST_TO_STOP, _FEWEST = 12, 6, 5
-_BLOCKS = 10
 _OPENING_SHARE, ENOUGH_ROUNDS = 0.5, 16
 _SHORTEST_SAMPLE_S, _CLOCK_TICK_S = 2e-3, 1e-6
 _SURELY_LONG = 10  # a first pass may be several times slower than those that follow
@@ -80,25 +76,25 @@ class Rounds:
 
     def overhead(self, label: str, baseline: str, control: str, confidence: float = BUILT_AT) -> Interval:
         """The median over rounds of (variant / mean of both baselines - 1), with its interval."""
-        return clustered_interval(self._groups(self._ratios(label, baseline, control), self.process), confidence)
+        return clustered_interval(by_process(self._ratios(label, baseline, control), self.process), confidence)
 
     def control(self, baseline: str, control: str, confidence: float = BUILT_AT) -> Interval:
         """The same of one baseline against the other: the machine's own idea of no difference."""
         pairs = zip(self.times_s(control), self.times_s(baseline), strict=True)
         ratios = [second / first - 1 for second, first in pairs]
-        return clustered_interval(self._groups(ratios, self.process), confidence)
+        return clustered_interval(by_process(ratios, self.process), confidence)
 
     def direct_ms(self, label: str, sites: Sequence[int] | None = None) -> Interval:
         """Milliseconds of one pass spent at the given sites (by number; None: at all), with their interval."""
         passes = self.direct_s[label]
         sums = [sum(row if sites is None else [row[site] for site in sites]) * 1e3 for row in passes]
-        return clustered_interval(self._groups(sums, self.direct_process), BUILT_AT)
+        return clustered_interval(by_process(sums, self.direct_process), BUILT_AT)
 
     def added_ms(self, label: str, baseline: str, control: str) -> Interval:
         """Milliseconds that the variant takes longer than the baseline, with their interval."""
         rows = zip(self.times_s(label), self.times_s(baseline), self.times_s(control), strict=True)
         added = [(variant - (first + second) / 2) * 1e3 for variant, first, second in rows]
-        return clustered_interval(self._groups(added, self.process), BUILT_AT)
+        return clustered_interval(by_process(added, self.process), BUILT_AT)
 
     def latency_ms(self, label: str) -> float:
         """The median wall time of one forward pass."""
@@ -126,15 +122,6 @@ class Rounds:
             return [0.0] * self.count
         rows = zip(self.times_s(label), self.times_s(baseline), self.times_s(control), strict=True)
         return [variant / ((first + second) / 2) - 1 for variant, first, second in rows]
-
-    def _groups(self, values: Sequence[float], process: Sequence[int]) -> list[list[float]]:
-        """By process; where there is only one, by blocks of neighbouring rounds, which at least differ in time."""
-        if len(set(process)) > 1:
-            pairs = zip(process, values, strict=True)
-            return [[value for _, value in group] for _, group in itertools.groupby(pairs, lambda pair: pair[0])]
-        blocks = min(_BLOCKS, len(values))
-        edges = [round(block * len(values) / blocks) for block in range(blocks + 1)] if blocks else [0]
-        return [list(values[begin:end]) for begin, end in itertools.pairwise(edges)]
 
 
 @dataclass(frozen=True)
@@ -172,7 +159,7 @@ def measure(
         started = clock()
         turn = Turn(
             number, seed * 1_000_003 + number, min(started + share_s, begin + seconds), rounds.count,
-            None if processes else ENOUGH_ROUNDS,
+            ENOUGH_ROUNDS if apart and not processes else None,
         )
         part = run_turn(turn)
         rounds.add(part, number if apart else 0)
@@ -191,20 +178,27 @@ def measure(
 
 def measure_turn(
     subjects: Sequence[Subject], turn: Turn, timer: Timer, *, warm: Sequence[Subject] = (), opened_s: float = 0.0,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = time.perf_counter, on_ready: Callable[[], object] = lambda: None,
 ) -> Rounds:
     """One process's share: a pass of each of `warm`, then rounds until the deadline, at least one.
 
     Passes shorter than 2 ms are timed several at a time. Where subjects have `direct`, one such pass of each follows
-    every fourth round. `opened_s` is what getting ready took before.
+    every fourth round. `opened_s` is what getting ready took before, `on_ready` hears when it is done. Where the time
+    is for a few rounds only, every subject is warmed up: a first pass among few would count.
     """
     order = random.Random(turn.seed)
     begin = clock()
     repeats = max((_warm_up(subject, timer) for subject in warm), default=1)
+    if warm and (clock() - begin) / len(warm) * len(subjects) * _FEW_A_TURN > turn.deadline_s - clock():
+        for subject in subjects:
+            if subject not in warm:
+                subject.prepare()
+                subject.run()
     labels = [subject.label for subject in subjects]
     rounds = Rounds(timer.name, repeats, {label: [] for label in labels}, {label: [] for label in labels})
     rounds.opening_s = opened_s + clock() - begin
     direct = [subject for subject in subjects if subject.direct is not None]
+    on_ready()
     ready, longest = clock(), 0.0
     while True:
         started = clock()

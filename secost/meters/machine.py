@@ -159,13 +159,14 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 
 
 def throttled(root: Path = ROOT) -> tuple[int, float] | None:
-    """How often, and for how many seconds, this control group was stopped because its quota was used up."""
+    """How often, and for how many seconds, this control group and those above were stopped for a used-up quota."""
+    periods, seconds = [], 0.0
     for folder in _cgroup_folders(root, "cpu"):
         rows = _pairs(text(root, f"{folder}/cpu.stat"))
         if "nr_throttled" in rows:
-            seconds = rows["throttled_usec"] / 1e6 if "throttled_usec" in rows else rows.get("throttled_time", 0) / 1e9
-            return rows["nr_throttled"], seconds
-    return None
+            periods.append(rows["nr_throttled"])
+            seconds += rows["throttled_usec"] / 1e6 if "throttled_usec" in rows else rows.get("throttled_time", 0) / 1e9
+    return (sum(periods), seconds) if periods else None
 
 
 def pressure(root: Path, what: str) -> float | None:

@@ -52,6 +52,8 @@ def lacks(request: Request) -> str | None:
     """Why this machine can't do it: the build of onnxruntime decides about CUDA."""
     if request.device != "cuda" or importlib.util.find_spec("onnxruntime") is None:
         return None
+    if request.precision == "int8":
+        return "int8 is for the CPU: on CUDA onnxruntime computes QDQ networks in floating point"
     import onnxruntime
 
     if _PROVIDERS["cuda"] in onnxruntime.get_available_providers():
@@ -103,7 +105,13 @@ def _session(path: Path, request: Request) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[request.device]])
+        # No falling back on another device unseen.
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=[_PROVIDERS[request.device]], enable_fallback=0
+        )
+        if session.get_providers()[0] != _PROVIDERS[request.device]:
+            raise ConversionError(f"it runs on {session.get_providers()[0]}, not on {request.device}")
+        return session
     except Exception as error:
         raise ConversionError(f"onnxruntime can't load the exported network: {reason_of(error)}") from error
 

@@ -12,11 +12,12 @@ of which needs the one before it:
    overlap, so the longer of the two counts;
 3. gate: read the map again, one product an element, write it. In place, which is the least traffic.
 
-It is a floor for backends that run the batch operation by operation, as all here do. It leaves out launching and
-synchronising, allocation and page faults, the squeezed vector itself (C numbers), activations, padding, conversion
-between layouts and precisions, and that other layers may have pushed the map or the weights out of the cache: each
-makes the measured time longer, none shorter. An attention that needs no squeeze over the whole map (a gate from each
-pixel alone) could be faster than this.
+That is a floor for backends that run the batch operation by operation. A compiler may fuse the gate into the operation
+that reads the map next and writes its own result anyway; for those that fuse, the third phase counts nothing. Both
+leave out launching and synchronising, allocation and page faults, the squeezed vector itself (C numbers), activations,
+padding, conversion between layouts and precisions, and that other layers may have pushed the map or the weights out of
+the cache: each makes the measured time longer, none shorter. An attention that needs no squeeze over the whole map (a
+gate from each pixel alone) could be faster than this.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Roofline:
 
 
 def site_floors_ms(
-    costs: Sequence[SiteCost], batch: int, precision: str, roofline: Roofline | None
+    costs: Sequence[SiteCost], batch: int, precision: str, roofline: Roofline | None, fuses: bool = False
 ) -> list[float | None]:
     """The least milliseconds of one attention at each site, in the order of `costs` (and so of `counts.by_site`).
 
@@ -114,17 +115,19 @@ def site_floors_ms(
     for item in costs:
         maps = [item.site.channels * height * width for height, width in item.site.maps]
         layer_macs = max(item.cost.macs - sum(maps), 0)  # counts have one product for each element of each map
-        floors.append(floor_ms(maps, layer_macs, item.cost.params, batch, precision, roofline))
+        floors.append(floor_ms(maps, layer_macs, item.cost.params, batch, precision, roofline, fuses))
     return floors
 
 
 def floor_ms(
-    map_elements: Sequence[int], layer_macs: int, params: int, batch: int, precision: str, roofline: Roofline
+    map_elements: Sequence[int], layer_macs: int, params: int, batch: int, precision: str, roofline: Roofline,
+    fuses: bool = False,
 ) -> float:
     """The least milliseconds of one attention module, by the three phases that this module's text tells.
 
     `map_elements` are C x H x W of one image for each call, `layer_macs` the MACs of its own layers for one image,
-    gating products left out, and `params` its weights. Raises KeyError for a precision not in ELEMENT_BYTES.
+    gating products left out, and `params` its weights. `fuses` tells that the backend may gate the map on its way into
+    the next operation. Raises KeyError for a precision not in ELEMENT_BYTES.
     """
     size = ELEMENT_BYTES[precision]
     macs_per_s = roofline.macs_per_s.get(precision, math.inf)  # unknown: the traffic alone is still a floor
@@ -133,7 +136,7 @@ def floor_ms(
         map_bytes = elements * batch * size
         squeeze_s = map_bytes / roofline.read_bytes_per_s(map_bytes)
         gate_s = max(2 * map_bytes / roofline.update_bytes_per_s(map_bytes), elements * batch / macs_per_s)
-        seconds += squeeze_s + gate_s
+        seconds += squeeze_s + (0.0 if fuses else gate_s)
     weight_bytes = params * size
     excite_s = max(weight_bytes / roofline.read_bytes_per_s(weight_bytes), layer_macs * batch / macs_per_s)
     return (seconds + excite_s) * 1e3
@@ -170,6 +173,8 @@ def _measured(threads: int) -> Roofline:
         shared = [size for size in _sizes(most) if size > points[-1][0]] or [most]
         points += [(size, *_bandwidths(size)) for size in shared]
         rates = {name: rate for name in ("fp32", "bf16", "int8") if (rate := _macs_per_s(name)) is not None}
+        if "int8" in rates:  # torch's own int8 product may be slow where another library's is not
+            rates["int8"] = max(rates["int8"], rates.get("fp32", 0.0))
     read, update = ([(size, pair[kind]) for size, *pair in points] for kind in (0, 1))
     return Roofline(threads, _falling(read), _falling(update), rates)
 

@@ -46,9 +46,11 @@ def runs_in_place(request: Request) -> bool:
 def prepare_eager(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
     """PyTorch as it is; anything but fp32, contiguous, on the CPU changes the network that is given."""
     if runs_in_place(request):
-        return Prepared(lambda: lambda: net(*inputs))
+        return Prepared(lambda: lambda: net(*inputs), modules=(net,), hooks_run=True)
     net, inputs = placed(net, inputs, request)
-    return Prepared(lambda: _opened(lambda: net(*inputs), request))
+    return Prepared(
+        lambda: _opened(lambda: net(*inputs), request), modules=(net,), hooks_run=not request.cuda_graphs
+    )
 
 
 def prepare_compiled(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
@@ -67,7 +69,7 @@ def prepare_compiled(net: nn.Module, inputs: Batch, request: Request) -> Prepare
     seconds, breaks, from_cache = found
     made = conversion.remember_seconds("compile", key, seconds, from_cache)
     cautions = ("graph-breaks",) if breaks else ()
-    return Prepared(lambda: _opened(_checked(run, request), request), made, from_cache, cautions)
+    return Prepared(lambda: _opened(_checked(run, request), request), made, from_cache, cautions, (net,))
 
 
 def placed(net: nn.Module, inputs: Batch, request: Request) -> tuple[nn.Module, Batch]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import warnings
 import zlib
@@ -35,23 +36,31 @@ class Source:
     summary: str
     load: Callable[[str, bool], nn.Module]
     names: Callable[[], list[str]]
+    # The same with so many classes; None where they can't be chosen.
+    with_classes: Callable[[str, bool, int], nn.Module] | None = None
 
 
 SOURCES: Registry[Source] = Registry("model source")
 
 
-def load(model: str, allow_download: bool = False) -> nn.Module:
-    """The network of that name, in eval mode, on the CPU, with random weights.
+def load(
+    model: str, allow_download: bool = False, classes: int | None = None, seed: int = WEIGHT_SEED
+) -> nn.Module:
+    """The network of that name, in eval mode, on the CPU, with random weights drawn from `seed`.
 
-    Raises UnknownNameError (a ModelLoadError for files) where there is no such network, ModelLoadError where
-    building it fails. Weights are never downloaded; `allow_download` lets transformers fetch a config.
+    `classes` asks for so many scores, where the source can do that (a factory takes them as `num_classes`). Raises
+    UnknownNameError (a ModelLoadError for files) where there is no such network, ModelLoadError where building it
+    fails. Weights are never downloaded; `allow_download` lets transformers fetch a config.
     """
     source, name = split_name(model)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the zoos warn of their own deprecations; they are not the user's
-        torch.manual_seed(WEIGHT_SEED)
+        torch.manual_seed(seed)
         try:
-            net = source.load(name, allow_download)
+            if classes is None or source.with_classes is None:
+                net = source.load(name, allow_download)
+            else:
+                net = source.with_classes(name, allow_download, classes)
         except (ModelLoadError, UnknownNameError, MissingExtraError):
             raise
         except (Exception, SystemExit) as error:  # a factory is other people's code: anything may come out of it
@@ -85,6 +94,8 @@ def check_name(model: str) -> None:
         _check_timm(name)
     elif source.prefix == "torchvision":
         _check_torchvision(name)
+    elif source.prefix == "small" and name not in _list_small():
+        raise UnknownNameError("small network", name, _list_small())
     elif source.prefix == "file" and not Path(name.rpartition(":")[0]).is_file():
         raise ModelLoadError(f"no file {name.rpartition(':')[0]!r}: check the path")
 
@@ -157,8 +168,13 @@ def _check_timm(name: str) -> None:
 
 
 def _load_timm(name: str, allow_download: bool) -> nn.Module:
+    return _timm_with_classes(name, allow_download, None)
+
+
+def _timm_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
     _check_timm(name)
-    net: nn.Module = import_timm().create_model(name, pretrained=False)
+    arguments = {} if classes is None else {"num_classes": classes}
+    net: nn.Module = import_timm().create_model(name, pretrained=False, **arguments)
     return net
 
 
@@ -169,9 +185,13 @@ def _check_torchvision(name: str) -> None:
 
 
 def _load_torchvision(name: str, allow_download: bool) -> nn.Module:
+    return _torchvision_with_classes(name, allow_download, None)
+
+
+def _torchvision_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
     _check_torchvision(name)
     models = import_torchvision().models
-    arguments: dict[str, Any] = {"weights": None}
+    arguments: dict[str, Any] = {"weights": None} | ({} if classes is None else {"num_classes": classes})
     if "weights_backbone" in models.get_model_builder(name).__annotations__:
         arguments["weights_backbone"] = None
     net: nn.Module = models.get_model(name, **arguments)
@@ -225,6 +245,35 @@ def _list_transformers() -> list[str]:
 def _load_factory(name: str, allow_download: bool) -> nn.Module:
     net: nn.Module = _factory(name)()
     return net
+
+
+def _factory_with_classes(name: str, allow_download: bool, classes: int) -> nn.Module:
+    """With `num_classes` where the factory takes it; what it gives otherwise is checked by whoever trains it."""
+    factory = _factory(name)
+    try:
+        takes = "num_classes" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        takes = False
+    net: nn.Module = factory(num_classes=classes) if takes else factory()  # type: ignore[call-arg]
+    return net
+
+
+def _load_small(name: str, allow_download: bool) -> nn.Module:
+    from secost.networks.small import load_small
+
+    return load_small(name)
+
+
+def _small_with_classes(name: str, allow_download: bool, classes: int) -> nn.Module:
+    from secost.networks.small import load_small
+
+    return load_small(name, classes)
+
+
+def _list_small() -> list[str]:
+    from secost.networks.small import SMALL
+
+    return list(SMALL)
 
 
 def _factory(name: str) -> Callable[[], Any]:
@@ -294,10 +343,11 @@ def _nothing() -> list[str]:
 
 
 for _source in (
-    Source("timm", "a bare name, or timm:name", _load_timm, _list_timm),
-    Source("torchvision", "torchvision:name", _load_torchvision, _list_torchvision),
+    Source("timm", "a bare name, or timm:name", _load_timm, _list_timm, _timm_with_classes),
+    Source("torchvision", "torchvision:name", _load_torchvision, _list_torchvision, _torchvision_with_classes),
+    Source("small", "small:resnet, small:vgg: for images of 8 to 64 px", _load_small, _list_small, _small_with_classes),
     Source("transformers", "transformers:type, from its config", _load_transformers, _list_transformers),
-    Source("file", "path/to/net.py:factory", _load_factory, _nothing),
-    Source("module", "package.module:factory", _load_factory, _nothing),
+    Source("file", "path/to/net.py:factory", _load_factory, _nothing, _factory_with_classes),
+    Source("module", "package.module:factory", _load_factory, _nothing, _factory_with_classes),
 ):
     SOURCES.register(_source.prefix, _source)

@@ -49,11 +49,12 @@ def sites(
 def attach(
     net: nn.Module, attention: str, reduction: int | None = 16, placement: str = "auto", integration: str = "standard",
     stages: int | Sequence[int] | None = None, resolution: int = 224, example: Example | None = None,
-    replace: bool = False, at: Sequence[Site] | None = None,
+    replace: bool = False, at: Sequence[Site] | None = None, spelling: str | None = None,
 ) -> nn.Module:
     """Put attention into the network, in place, and return it.
 
     `at` names the sites yourself (from `sites`, filtered); otherwise placement, integration and stages choose them.
+    `spelling` is another way to write the same attention (`secost.spelling`), None is secost's own.
     Where attention sits already, the network's own or ours, this is refused unless `replace`. Raises NoSiteError where
     there is no site, BadSpecError for a reduction below 1 or above the channels of a site (naming the sites).
     """
@@ -64,7 +65,7 @@ def attach(
     require_sites(chosen, net, placement)
     _check_places(net, chosen)
     _check_occupied(net, chosen, replace)
-    placed = build_placed(net, chosen, attention, reduction)
+    placed = build_placed(net, chosen, attention, reduction, spelling)
     if replace:
         _clear(net, chosen)
     for item in placed:
@@ -478,6 +479,12 @@ def standalone(net: nn.Module) -> nn.Module:
             host, name = _free_place(module, _CHILD[hook.site.side])
             host.add_module(name, hook.attention)
     return copied
+
+
+def attention_at(net: nn.Module, chosen: Sequence[Site]) -> list[nn.Module]:
+    """The attention that secost put at these sites, in their order; empty where one of them has none."""
+    found = [next((hook.attention for hook in _at_site(net, site) if isinstance(hook, _Gate)), None) for site in chosen]
+    return [] if None in found else [item for item in found if item is not None]
 
 
 @contextmanager

@@ -25,6 +25,6 @@ def drawings(report: Report) -> list[Drawing]:
     if "drawings" not in report.drawn:
         from secost.reporting.plots import draw
 
-        report.drawn["drawings"] = draw(report.groups)
+        report.drawn["drawings"] = draw(report.groups, report.weighed)
     found: list[Drawing] = report.drawn["drawings"]
     return found

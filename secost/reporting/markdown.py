@@ -25,8 +25,8 @@ def text(report: Report, figures: Sequence[tuple[str, str, str]] = ()) -> str:
     """The page as text; `figures` are (title, description, file name) of what it links to."""
     parts = [
         [f"# {clean(report.title)}"], _verdict(report), _compared(report), _tables(report),
-        *map(_section, sections(report)), _figures(figures), _stages(report), _cautions(report), _environment(report),
-        _conventions(report), _glossary(),
+        *map(section_lines, sections(report)), _figures(figures), _stages(report), _cautions(report),
+        _environment(report), _conventions(report), _glossary(),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -83,7 +83,8 @@ def _addition(cell: content.Cell) -> str:
     return cell.overhead if cell.added == "N/A" else f"{cell.added} ({cell.overhead})"
 
 
-def _section(section: Section) -> list[str]:
+def section_lines(section: Section) -> list[str]:
+    """One part of a page."""
     sentences = [f"- {clean(sentence)}" for sentence in section.paragraphs]
     lines = [f"## {section.title}", *([""] if sentences else []), *sentences]
     for part in section.tables:

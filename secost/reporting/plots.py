@@ -19,6 +19,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from secost.analysis.axes import axis_families, runtime_families
+from secost.analysis.benefits import Weighed
 from secost.analysis.groups import Group
 from secost.analysis.numbers import joined
 from secost.analysis.spellings import spelling_tables
@@ -38,6 +39,8 @@ from secost.reporting.brush import (
     wrapped,
 )
 from secost.reporting.brush_across import paint_axis, paint_backends, paint_spelling
+from secost.reporting.brush_benefit import paint_benefit
+from secost.reporting.figures_benefit import BenefitFigure, benefit_figure
 from secost.reporting.labels import Box, leader_end, place
 
 # Okabe and Ito's palette without its yellow, which is too light on white.
@@ -85,8 +88,8 @@ class Drawing:
         return out.getvalue()
 
 
-def draw(groups: Sequence[Group]) -> list[Drawing]:
-    """All figures the records carry, in the order of a report."""
+def draw(groups: Sequence[Group], items: Sequence[Weighed] = ()) -> list[Drawing]:
+    """All figures the records carry, in the order of a report; `items` are variants with what they gain."""
     looks = _looks(groups)
     shown, note = numbers.shown_groups(groups)
     found: list[Drawing] = []
@@ -99,7 +102,21 @@ def draw(groups: Sequence[Group]) -> list[Drawing]:
     front = numbers.front_figure(groups)
     if front is not None:
         found.insert(1 if found else 0, _drawn("pareto", front, _paint_front, looks, ()))
-    return [*_over_groups(groups, looks), *found]
+    return [*_benefits(items, looks), *_over_groups(groups, looks), *found]
+
+
+def _benefits(items: Sequence[Weighed], looks: Looks) -> list[Drawing]:
+    """Gain against cost, a figure for each of the first few comparisons."""
+    by_group: dict[str, list[Weighed]] = {}
+    for item in items:
+        by_group.setdefault(item.group.label, []).append(item)
+    shown = list(by_group.values())[:_MOST_ACROSS]
+    figures = [info for members in shown if (info := benefit_figure(members)) is not None]
+    names = ["cost-benefit" if len(figures) == 1 else f"cost-benefit-{index}" for index in range(1, len(figures) + 1)]
+    left = len(by_group) - len(shown)
+    note = (f"{left} more have no figure of their own.",) if left else ()
+    return [_drawn(name, info, paint_benefit, looks, note if info is figures[-1] else ())
+            for name, info in zip(names, figures, strict=True)]
 
 
 def _over_groups(groups: Sequence[Group], looks: Looks) -> list[Drawing]:
@@ -443,7 +460,7 @@ def _alt(info: Info) -> str:
 
 Info = (
     numbers.ReductionFigure | numbers.FrontFigure | numbers.StageFigure | numbers.CurrencyFigure
-    | across_numbers.SpellingFigure | across_numbers.AxisFigure | across_numbers.BackendFigure
+    | across_numbers.SpellingFigure | across_numbers.AxisFigure | across_numbers.BackendFigure | BenefitFigure
 )
 Paint = Callable[[Figure, Any, Looks], list[Late]]
 _KINDS: tuple[tuple[str, Callable[[Group], Info | None], Paint], ...] = (

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from secost.analysis.benefits import Weighed, trained_gains, weighed
 from secost.analysis.groups import Group, group_records
 from secost.analysis.verdict import Verdict, decide
+from secost.benefit.gains import Gain
 from secost.records import Record
 
 Environment = Mapping[str, Any]
@@ -31,12 +33,18 @@ class Report:
     environments: Mapping[str, Environment]
     verdict: Verdict
     created: str | None = None
+    gains: tuple[Gain, ...] = ()
     # Figures are drawn once, however many formats show them.
     drawn: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def groups(self) -> list[Group]:
         return group_records(self.records)
+
+    @property
+    def weighed(self) -> list[Weighed]:
+        """The variants of which a gain in accuracy is known, with their costs."""
+        return weighed(self.groups, self.gains)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -54,15 +62,17 @@ class Renderer(Protocol):
 
 def build_report(
     records: Sequence[Record], spec: Mapping[str, Any] | None = None, environments: Environments = (),
-    title: str | None = None, created: str | None = None,
+    title: str | None = None, created: str | None = None, gains: Sequence[Gain] | None = None,
 ) -> Report:
     """A report on the records, with its verdict.
 
-    `environments` is one environment's facts, a list of such, or a mapping from ids to facts.
+    `environments` is one environment's facts, a list of such, or a mapping from ids to facts. `gains` are of one source
+    (`secost.benefit`); None takes what was trained in the run itself.
     """
+    bought = tuple(trained_gains(records) if gains is None else gains)
     return Report(
         title=title or _title(records), records=tuple(records), spec=spec, environments=_by_id(environments),
-        verdict=decide(records), created=created,
+        verdict=decide(records, bought), created=created, gains=bought,
     )
 
 

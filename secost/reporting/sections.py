@@ -16,7 +16,8 @@ from secost.analysis.axes import (
     runtime_words,
     timed,
 )
-from secost.analysis.currencies import LATENCY, MACS, MEMORY
+from secost.analysis.benefits import benefit_words, failed_trainings, gain_words, trained_seeds, unmatched
+from secost.analysis.currencies import LATENCY, MACS, MEMORY, PARAMS
 from secost.analysis.floor import Floor, added_ms, floor_words, times_words, whole_floor
 from secost.analysis.groups import Group, setting_words
 from secost.analysis.numbers import NA, interval_decimals, milliseconds, percent, percent_interval
@@ -53,8 +54,38 @@ class Section:
 def sections(report: Report) -> list[Section]:
     """The parts that the records carry, in the order of a page. What the verdict says already is not said again."""
     groups, said = report.groups, set(report.verdict.sentences)
-    found = [part for make in _PARTS if (part := make(groups)) is not None]
+    made = [_benefit(report), *(make(groups) for make in _PARTS)]
+    found = [part for part in made if part is not None]
     return [replace(part, paragraphs=tuple(line for line in part.paragraphs if line not in said)) for part in found]
+
+
+def _benefit(report: Report) -> Section | None:
+    """What the gains say, each beside its cost; and those that found no variant here."""
+    items, seeds = report.weighed, trained_seeds(report.records)
+    lost = unmatched(report.groups, report.gains)
+    if not items and not lost:
+        return None
+    words = benefit_words(items, seeds)
+    words += [f"{record.label} from seed {record.seed} came to nothing: {record.error or 'no reason was recorded'}."
+              for record in failed_trainings(report.records)]
+    words += [f"Not in this run, and so without a cost: {gain.model} {gain.attention}"
+              f"{'' if gain.reduction is None else f' r={gain.reduction}'} ({gain_words(gain)}, {gain.basis})."
+              for gain in lost]
+    several = len(report.groups) > 1
+    rows = tuple((
+        *([item.group.label] if several else []), item.record.label, _top1(item.gain.baseline_top1),
+        _top1(item.gain.top1), gain_words(item.gain), str(item.gain.pairs), _overhead(item.record),
+        percent(item.group.overhead(item.record, PARAMS)), item.answer, item.gain.basis,
+    ) for item in items)
+    heads = (*(["Network"] if several else []), "Attention", "top-1 of none", "top-1 with it", "gain", "pairs",
+             "time overhead", "parameters", "answer", "from")
+    source = report.gains[0].source if report.gains else ""
+    tables = (TextTable(f"Gain in accuracy ({source}) beside its cost", heads, rows, left=1 + several),) if rows else ()
+    return Section("benefit", "What it buys", tuple(words), tables)
+
+
+def _top1(value: float | None) -> str:
+    return NA if value is None else f"{value:.2f} %"
 
 
 def _backends(groups: Sequence[Group]) -> Section | None:

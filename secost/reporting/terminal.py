@@ -28,12 +28,17 @@ def render_table(report: Report) -> dict[str, bytes]:
 
 def text(report: Report, width: int = WIDTH, color: bool = False) -> str:
     """What a terminal of this width shows, with colours as escape sequences only where asked for."""
+    return console_text(renderable(report, width), width, color)
+
+
+def console_text(shown: RenderableType, width: int, color: bool = False) -> str:
+    """What a console of this width prints, without trailing blanks."""
     out = io.StringIO()
     console = Console(
         file=out, width=width, force_terminal=color, color_system="standard" if color else None, highlight=False,
         legacy_windows=False, emoji=False, markup=False,
     )
-    console.print(renderable(report, width))
+    console.print(shown)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -43,7 +48,7 @@ def renderable(report: Report, width: int) -> RenderableType:
     for group in report.groups:
         parts += [Text(), _comparison(group, width)]
     for section in sections(report):
-        parts += [Text(), *_section(section, width)]
+        parts += [Text(), *section_parts(section, width)]
     parts += _notes(report)
     return Stack(*parts)
 
@@ -118,7 +123,8 @@ def _block(row: content.Row) -> RenderableType:
     return Stack(*lines)
 
 
-def _section(section: Section, width: int) -> list[RenderableType]:
+def section_parts(section: Section, width: int) -> list[RenderableType]:
+    """One part of a page for a console of this width."""
     parts: list[RenderableType] = [Text(section.title, style="bold"), *map(_item, section.paragraphs)]
     for found in () if section.brief else section.tables:
         parts += [Text(), _text_table(found) if width >= _WIDE else _text_blocks(found)]

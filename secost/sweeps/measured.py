@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from secost.meters.latency import Rounds, cautions
-from secost.meters.statistics import Interval
 from secost.records import Record
 from secost.spec import BASELINE, Spec
+from secost.statistics import Interval
 from secost.sweeps.timing import CONTROL, Timing
 
 _THROTTLED_SHARE = 0.01
+_SPARE, _STEAL = 0.2, 0.02  # processors
+_OPENMP = ("eager", "compile")  # the others have threads of their own, told not to spin
 
 
 def add_floors(record: Record, floors: Sequence[float | None]) -> None:
@@ -30,7 +32,8 @@ def add_latency(record: Record, label: str, timing: Timing, spec: Spec) -> None:
     record.latency_ms, record.rounds, record.processes = rounds.latency_ms(label), rounds.count, rounds.processes
     record.images_per_s = 1e3 * record.batch / record.latency_ms
     record.convert_s = timing.convert_s.get(label)
-    found = [*cautions(rounds, timing.labels, spec.target), *machine_cautions(rounds, record.threads),
+    compared = timing.labels if label == BASELINE else [BASELINE, CONTROL, label]
+    found = [*cautions(rounds, compared, spec.target), *machine_cautions(rounds, record),
              *timing.cautions.get(label, ())]
     record.cautions += [word for word in found if word not in record.cautions]
     record.samples = _samples(label, rounds, spec)
@@ -43,16 +46,27 @@ def add_latency(record: Record, label: str, timing: Timing, spec: Spec) -> None:
         _add_direct(record, label, rounds)
 
 
-def machine_cautions(rounds: Rounds, threads: int) -> list[str]:
+def machine_cautions(rounds: Rounds, record: Record) -> list[str]:
     """What the system counted while the rounds ran, where it spoils them."""
     found = []
     wall_s = sum(note["seconds"] or 0 for note in rounds.notes)
     stopped_s = sum(note["throttled_s"] or 0 for note in rounds.notes)
     if stopped_s > _THROTTLED_SHARE * wall_s or any(note["heat_throttles"] for note in rounds.notes):
         found.append("throttling")
-    if threads > 1 and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        found.append("spinning-threads")
+    if record.threads > 1 and record.device == "cpu":  # of one thread the processor's own clock tells
+        wanted = _mean(rounds, "other_processors") + record.threads
+        if wanted > (os.cpu_count() or 1) + _SPARE or _mean(rounds, "steal_processors") > _STEAL:
+            found.append("contention")
+        if record.backend in _OPENMP and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
+            found.append("spinning-threads")
     return found
+
+
+def _mean(rounds: Rounds, name: str) -> float:
+    """A figure of the processes' notes, by how long each ran; 0 where the system does not tell."""
+    known = [(note["seconds"] or 0.0, note[name]) for note in rounds.notes if note.get(name) is not None]
+    seconds = sum(weight for weight, _ in known)
+    return sum(weight * value for weight, value in known) / seconds if seconds else 0.0
 
 
 def _samples(label: str, rounds: Rounds, spec: Spec) -> dict[str, Any]:

@@ -7,6 +7,8 @@ shared weights. A trial that fails is a record with its reason, and the others g
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +17,7 @@ from torch import nn
 
 from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
 from secost.meters import environment
-from secost.meters.backends import get_backend
+from secost.meters.backends import BACKENDS, get_backend, not_offered
 from secost.meters.calibration import load_calibration
 from secost.meters.counts import (
     MAC_CONVENTION,
@@ -27,7 +29,7 @@ from secost.meters.counts import (
     native_cost,
     network_cost,
 )
-from secost.meters.roofline import cached_roofline, site_floors_ms
+from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
 from secost.networks.attention import ATTENTION
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.recognition import find_attention
@@ -36,7 +38,7 @@ from secost.networks.sources import Example, check_name, load
 from secost.networks.surgery import Switch, attached_paths, check_reduction, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
-from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
+from secost.spec import BASELINE, NATIVE, Comparison, Setting, Spec, Trial
 from secost.spelling import check_spellings
 from secost.sweeps.measured import add_floors, add_latency
 from secost.sweeps.store import RunStore, environment_id
@@ -61,13 +63,24 @@ def plan(spec: Spec) -> list[Comparison]:
     reducible = {
         name: ATTENTION.get(name).has_reduction for name in spec.attention if name not in (BASELINE, NATIVE)
     }
-    for backend in spec.backend:
-        for precision in spec.precision:
-            for device in spec.device:
-                for memory_format in spec.memory_format:
-                    get_backend(backend, precision, device, memory_format, spec.cuda_graphs)
     _check_threads(spec)
-    return spec.comparisons(reducible, check_spellings(spec.spelling, spec.attention))
+    runnable = _runnable(spec)
+    found = spec.comparisons(reducible, check_spellings(spec.spelling, spec.attention))
+    return [comparison for comparison in found if _conditions(comparison.setting) in runnable]
+
+
+def left_out(spec: Spec) -> list[str]:
+    """What of a grid no backend can do, a line each: `eager has no int8`."""
+    lost = [
+        f"{values[0]} has no {value}" for values in _all_conditions(spec) for value in not_offered(*values)
+    ]
+    return list(dict.fromkeys(lost))
+
+
+def _tell_left_out(spec: Spec, listener: Listener) -> None:
+    lost = left_out(spec)
+    if lost:
+        listener.on_note(f"left out, as {' and '.join(lost)}")
 
 
 def check_models(spec: Spec) -> None:
@@ -83,7 +96,9 @@ def run_in_memory(
     listener = listener or Listener()
     machine = environment_id(environment.describe())
     records = []
-    for comparison in plan(spec):
+    comparisons = plan(spec)
+    _tell_left_out(spec, listener)
+    for comparison in comparisons:
         for record in run_comparison(comparison, spec, listener, net=net, example=example, strict=True):
             record.environment = machine
             listener.on_record(record)
@@ -93,16 +108,20 @@ def run_in_memory(
 
 def run_in_store(
     spec: Spec, store: RunStore, listener: Listener | None = None, retry_failed: bool = False, strict: bool = False,
-    example: Example | None = None,
+    example: Example | None = None, classes: int | None = None,
 ) -> list[Record]:
-    """Carry out what a run still lacks, one commit a record, and give all its records in the order of the plan.
+    """Carry out what a run still lacks of costs, one commit a record; gives all its records in the order of the plan.
 
-    `strict` lets a wrong request (no site, r too large) raise; otherwise it becomes failed records.
+    `strict` lets a wrong request (no site, r too large) raise; otherwise it becomes failed records. `classes` asks for
+    networks with so many scores. Trainings have a place in the plan, and are `trained.train_in_store`'s work.
     """
     listener = listener or Listener()
     comparisons = plan(spec)
-    store.set_plan([trial.key for comparison in comparisons for trial in comparison.trials])
+    trainings = [trial for comparison in comparisons for trial in spec.trainings(comparison)]
+    store.set_plan([trial.key for comparison in comparisons for trial in comparison.trials] +
+                   [trial.key for trial in trainings])
     done = store.done_keys(retry_failed=retry_failed)
+    _tell_left_out(spec, listener)
     for comparison in comparisons:
         left = [trial for trial in comparison.trials if trial.key not in done]
         if not left:
@@ -110,7 +129,7 @@ def run_in_store(
         # The baseline is measured again beside what is left: a ratio needs both in the same rounds.
         trials = tuple(trial for trial in comparison.trials if trial in left or trial.attention == BASELINE)
         for record in run_comparison(
-            replace(comparison, trials=trials), spec, listener, strict=strict, example=example
+            replace(comparison, trials=trials), spec, listener, strict=strict, example=example, classes=classes
         ):
             if record.key not in done:
                 listener.on_record(store.add(record))
@@ -119,19 +138,19 @@ def run_in_store(
 
 def run_comparison(
     comparison: Comparison, spec: Spec, listener: Listener, net: nn.Module | None = None,
-    example: Example | None = None, strict: bool = False,
+    example: Example | None = None, strict: bool = False, classes: int | None = None,
 ) -> Iterator[Record]:
     """The records of one comparison, the baseline's first. `net` replaces loading the model by its name."""
     try:
         if net is None:
-            net = load(comparison.setting.model, spec.allow_download)
+            net = load(comparison.setting.model, spec.allow_download, classes)
         with _Bench(net, comparison, spec, example, listener, strict) as bench:
             yield from bench.records()
     except Exception as error:
         if strict and isinstance(error, _WRONG_REQUESTS):
             raise
         for trial in comparison.trials:
-            yield _failed(trial, error)
+            yield failed(trial, error)
 
 
 class _Bench:
@@ -208,7 +227,7 @@ class _Bench:
             return _with_cost(record, base + added, added, len(sites))
         except Exception as error:
             self.failures[trial.label] = error
-            return _failed(trial, error)
+            return failed(trial, error)
 
     def _counted_native(self, record: Record) -> Record:
         self.switch.select(NATIVE)
@@ -237,13 +256,18 @@ class _Bench:
     def _floors(self, costs: Sequence[SiteCost]) -> list[float | None]:
         """The least time of attention at each site, where latency is measured and on a processor."""
         setting = self.comparison.setting
-        on_cpu = self.spec.latency and setting.device == "cpu"
-        roofline = cached_roofline(setting.threads) if on_cpu else None
-        return site_floors_ms(costs, setting.batch, setting.precision, roofline)
+        fuses = BACKENDS.get(setting.backend).fuses
+        return site_floors_ms(costs, setting.batch, setting.precision, self._roofline, fuses)
+
+    @functools.cached_property
+    def _roofline(self) -> Roofline | None:
+        """Of a processor, once for all variants, where latency is measured."""
+        setting = self.comparison.setting
+        return cached_roofline(setting.threads) if self.spec.latency and setting.device == "cpu" else None
 
     def _finished(self, trial: Trial, record: Record, baseline: Record, timing: Timing | None) -> Record:
         if trial.label in self.failures:
-            return record if record.status == FAILED else _failed(trial, self.failures[trial.label])
+            return record if record.status == FAILED else failed(trial, self.failures[trial.label])
         if record.status == FAILED:
             return record
         record.params_overhead = overhead(record.params, baseline.params)
@@ -256,6 +280,7 @@ class _Bench:
             record.cautions.append("uncounted-ops")
         return record
 
+
 def _with_cost(record: Record, whole: Cost, added: Cost, sites: int) -> Record:
     record.params, record.macs, record.other_ops = whole.params, whole.macs, whole.other_ops
     record.activations, record.memory_bytes, record.kernels = whole.activations, whole.memory_bytes, whole.kernels
@@ -264,12 +289,37 @@ def _with_cost(record: Record, whole: Cost, added: Cost, sites: int) -> Record:
     return record
 
 
-def _failed(trial: Trial, error: BaseException) -> Record:
+def failed(trial: Trial, error: BaseException) -> Record:
+    """The record of a trial that came to nothing, with the reason in one line."""
     record = Record.of_trial(trial)
     record.status, record.error = FAILED, one_line(error)
     if isinstance(error, ForwardError) and "missing" in str(error) and "argument" in str(error):
         record.error += "; a network with other inputs takes --example path.py:function"
     return record
+
+
+def _conditions(setting: Setting) -> tuple[str, str, str, str]:
+    return setting.backend, setting.precision, setting.device, setting.memory_format
+
+
+def _all_conditions(spec: Spec) -> list[tuple[str, str, str, str]]:
+    return list(itertools.product(spec.backend, spec.precision, spec.device, spec.memory_format))
+
+
+def _runnable(spec: Spec) -> set[tuple[str, str, str, str]]:
+    """The combinations that their backends offer, each at hand here.
+
+    A grid of several backends and precisions asks for what there is of it. But a value that is in none of the
+    combinations was asked for in vain: that raises, as does what this machine lacks.
+    """
+    asked = _all_conditions(spec)
+    offered = [values for values in asked if not not_offered(*values)]
+    for values in asked:
+        if any(all(values[place] != other[place] for other in offered) for place in range(len(values))):
+            get_backend(*values, spec.cuda_graphs)
+    for values in offered:
+        get_backend(*values, spec.cuda_graphs)
+    return set(offered)
 
 
 def _check_threads(spec: Spec) -> None:

@@ -17,26 +17,36 @@ import torch
 from torch import Tensor, nn
 
 from secost.meters.backends import Backend, Prepared, Request, get_backend, measuring
-from secost.meters.clocks import CpuTimer, Timer, timer_for
-from secost.meters.fitness import between, snapshot
+from secost.meters.clocks import Timer, timer_for
+from secost.meters.conditions import AS_IT_IS
+from secost.meters.fitness import Snapshot, between, snapshot
 from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
 from secost.meters.layout import scatter
 from secost.meters.processes import ChildError, can_fork, in_child
 from secost.networks.sites import Site
-from secost.networks.surgery import Placed, Switch, build_placed, seeded, standalone
+from secost.networks.surgery import Placed, Switch, attention_at, build_placed, seeded, standalone
 from secost.spec import BASELINE, NATIVE, Setting, Spec, Trial
 
 CONTROL = "control"
-_PROBE_S, _PATIENCE = 120.0, 20.0
+_PROBE_S, _PATIENCE = 300.0, 20.0
 
 
 @dataclass
 class Variant:
-    """One variant, ready to be opened in a measuring process; `modules` hold its weights."""
+    """One variant, ready to be opened in a measuring process; `attention` is what can be timed in place.
+
+    `run` is its pass where this process measures, opened already; `pass_s` how long one took here, where one was run.
+    """
 
     prepared: Prepared
-    modules: list[nn.Module] = field(default_factory=list)
     attention: list[nn.Module] = field(default_factory=list)
+    run: Callable[[], object] | None = None
+    pass_s: float = 0.0
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What holds the weights that a pass reads."""
+        return [*self.prepared.modules, *self.attention]
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ class Stopwatch:
     def time(self, trials: Sequence[Trial], sites: Sequence[Site],
              on_share: Callable[[float], object] = lambda share: None) -> Timing:
         """Measure the given trials, the baseline first. Raises what the baseline raises."""
-        with measuring(self.setting.threads, self.spec.allocator):
+        # Where children measure, the allocator is set in them alone.
+        with measuring(self.setting.threads, AS_IT_IS if self.apart else self.spec.allocator):
             for trial in trials:
                 self._make_ready(trial, sites)
             try:
@@ -96,9 +107,9 @@ class Stopwatch:
         try:
             placed = self._placed(trial, sites)
             self.switch.select(trial.label)
-            variant = self._in_place(placed) if self.in_place else self._converted()
-            if self.in_place:
-                variant.prepared.open()()  # a variant that can't run fails here, and each child finds caches filled
+            variant = self._in_place(placed) if self.in_place else self._converted(sites if placed else ())
+            if self.in_place or not self.apart:
+                self._try(variant)  # a variant that can't run fails here, and each child finds caches filled
             self.variants[trial.label] = variant
         except Exception as error:
             if trial.attention == BASELINE:
@@ -114,13 +125,21 @@ class Stopwatch:
         return placed
 
     def _in_place(self, placed: Sequence[Placed]) -> Variant:
-        attention = [item.attention for item in placed]
-        return Variant(self.backend.prepare(self.net, self.inputs, self.request), [self.net, *attention], attention)
+        prepared = self.backend.prepare(self.net, self.inputs, self.request)
+        return Variant(prepared, [item.attention for item in placed])
 
-    def _converted(self) -> Variant:
+    def _converted(self, sites: Sequence[Site]) -> Variant:
         with torch.inference_mode(False):
             copy = standalone(self.net)
-            return Variant(self.backend.prepare(copy, self.inputs, self.request), [copy])
+            prepared = self.backend.prepare(copy, self.inputs, self.request)
+        return Variant(prepared, attention_at(copy, sites) if prepared.hooks_run else [])
+
+    def _try(self, variant: Variant) -> None:
+        run = variant.prepared.open()
+        begin = perf_counter()
+        run()
+        variant.pass_s = perf_counter() - begin
+        variant.run = None if self.apart else run
 
     def _measured(self, on_share: Callable[[float], object]) -> Rounds:
         spec = self.spec
@@ -131,16 +150,21 @@ class Stopwatch:
         )
 
     def _in_a_child(self, turn: Turn) -> Rounds:
-        patience_s = max(_PROBE_S, _PATIENCE * (turn.deadline_s - perf_counter()))
+        slowest_s = max(variant.pass_s for variant in self.variants.values())
+        # A child warms up and runs one round at least, however long that takes.
+        patience_s = max(_PROBE_S, _PATIENCE * (turn.deadline_s - perf_counter() + slowest_s * len(self._labels())))
         return Rounds(**in_child(lambda: self._turn(turn).to_dict(), patience_s))
 
     def _turn(self, turn: Turn) -> Rounds:
         begin = perf_counter()
         with measuring(self.setting.threads, self.spec.allocator):  # the child's thread is new: nothing is set for it
             subjects, warm, gaps = self._opened(turn.seed)
-            before = snapshot()
-            rounds = measure_turn(subjects, turn, self.timer, warm=warm, opened_s=perf_counter() - begin)
-            rounds.notes = [between(before, snapshot())]
+            marks: list[Snapshot] = []
+            rounds = measure_turn(
+                subjects, turn, self.timer, warm=warm, opened_s=perf_counter() - begin,
+                on_ready=lambda: marks.append(snapshot()),
+            )
+            rounds.notes = [between(marks[0], snapshot())]
         del gaps
         return rounds
 
@@ -153,11 +177,9 @@ class Stopwatch:
     def _subject(self, label: str) -> Subject:
         name = BASELINE if label == CONTROL else label
         variant = self.variants[name]
-        run = variant.prepared.open()
-        if not self.in_place:
-            return Subject(label, run)
-        direct = _direct_pass(variant.attention, run, self.timer) if variant.attention else None
-        return Subject(label, run, lambda: self.switch.select(name), direct)
+        run = variant.run or variant.prepared.open()
+        direct = _direct_pass(variant.attention, run, self.timer) if variant.attention and label != CONTROL else None
+        return Subject(label, run, (lambda: self.switch.select(name)) if self.in_place else _nothing, direct)
 
     def _drop_what_fails_alone(self) -> None:
         """After a measuring process came to a bad end: try each variant in a process of its own."""
@@ -179,6 +201,10 @@ class Stopwatch:
                 del self.variants[label]
 
 
+def _nothing() -> None:
+    pass
+
+
 def _repeated(
     opened: tuple[list[Subject], list[Subject], list[Tensor]], timer: Timer
 ) -> Callable[[Turn], Rounds]:
@@ -187,42 +213,42 @@ def _repeated(
     return lambda turn: measure_turn(subjects, turn, timer, warm=warm if turn.number == 0 else subjects[:1])
 
 
-def _direct_pass(
-    modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer
-) -> Callable[[], list[float]] | None:
-    """One pass that gives the seconds inside each module.
+def _direct_pass(modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer) -> Callable[[], list[float]]:
+    """One pass that gives the seconds inside each module; one called several times in a pass has the sum.
 
     Biased as an estimate of the whole network's overhead (caches, allocation), so it only shares the cost out.
     """
-    if not isinstance(timer, CpuTimer):
-        return None
-    clock = timer.cpu or timer.wall
 
     def direct() -> list[float]:
         spent = [0.0] * len(modules)
-        with _timed(modules, spent, clock):
+        with _marked(modules, timer) as (numbers, marks):
             run()
+        for number, seconds in zip(numbers, timer.spent_s(marks), strict=True):
+            spent[number] += seconds
         return spent
 
     return direct
 
 
 @contextlib.contextmanager
-def _timed(modules: Iterable[nn.Module], spent: list[float], clock: Callable[[], float]) -> Iterator[None]:
-    """Add up how long the calls of each module take; one called several times in a pass has the sum."""
-    handles = []
-    begun: dict[int, float] = {}
+def _marked(modules: Iterable[nn.Module], timer: Timer) -> Iterator[tuple[list[int], list[tuple[Any, Any]]]]:
+    """Marks around every call of each module: the module's number, and when it began and ended."""
+    handles: list[Any] = []
+    begun: dict[int, Any] = {}
+    numbers: list[int] = []
+    marks: list[tuple[Any, Any]] = []
     for number, module in enumerate(modules):
 
         def begin(module: nn.Module, args: Any) -> None:
-            begun[id(module)] = clock()
+            begun[id(module)] = timer.mark()
 
         def end(module: nn.Module, args: Any, output: Any, number: int = number) -> None:
-            spent[number] += clock() - begun[id(module)]
+            marks.append((begun[id(module)], timer.mark()))
+            numbers.append(number)
 
         handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
     try:
-        yield
+        yield numbers, marks
     finally:
         for handle in handles:
             handle.remove()

@@ -1,0 +1,1 @@
+"""What attention buys, from three sources that are never mixed: published, the user's own file, trained here."""

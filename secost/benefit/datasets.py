@@ -1,0 +1,233 @@
+"""Data sets to train on: a few that ship with packages or are made here, and torchvision's where the user has them.
+
+All come as tensors: images (N, 3, H, W) in float32, normalised by the training set's mean and deviation, grey ones with
+three equal channels; labels (N,) in int64. Nothing is downloaded unasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secost.errors import BadSpecError, MissingExtraError, one_line
+from secost.networks.sources import import_torchvision
+from secost.registry import Registry
+
+_SPLIT_SEED = 0
+_MADE_TRAIN, _MADE_TEST, _MADE_PX, _MADE_CLASSES = 2048, 1024, 16, 4
+_DIGITS_TEST = 597
+_FOLDER_PX, _MOST_IMAGES = 64, 60_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, H, W) and labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network is trained and tested on; `flips` tells that a mirrored image has the same label."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    flips: bool = False
+
+    @property
+    def resolution(self) -> int:
+        return int(self.train.images.shape[-1])
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One data set by name; `make` takes the folder where the user keeps it (None: the usual one)."""
+
+    name: str
+    summary: str
+    make: Callable[[Path | None], Data]
+
+
+DATASETS: Registry[DataSource] = Registry("dataset")
+
+
+def load_data(name: str, folder: str = "") -> Data:
+    """The data set of that name, or a folder of images sorted into `train/CLASS` and `test/CLASS` (or `val`).
+
+    Raises UnknownNameError for a name that is neither, BadSpecError with what to put where for one that is not here.
+    """
+    path = Path(folder) if folder else None
+    if "/" in name or Path(name).is_dir():
+        return _image_folder(Path(name))
+    return DATASETS.get(name).make(path)
+
+
+def _normalised(name: str, train: Split, test: Split, flips: bool = False) -> Data:
+    """By the training set's mean and deviation of each channel."""
+    mean = train.images.mean((0, 2, 3), keepdim=True)
+    deviation = train.images.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    classes = int(torch.cat((train.labels, test.labels)).max()) + 1
+    splits = [Split(((split.images - mean) / deviation).contiguous(), split.labels) for split in (train, test)]
+    return Data(name, splits[0], splits[1], classes, flips)
+
+
+# --- ship with a package, or made here --------------------------------------------------------------------------------
+
+
+def _digits(folder: Path | None) -> Data:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8; a fixed third is the test set."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtraError("scikit-learn", "train", "dataset 'digits'") from None
+    found = load_digits()
+    images = torch.tensor(found.images, dtype=torch.float32).div(16).unsqueeze(1).repeat(1, 3, 1, 1)
+    labels = torch.tensor(found.target, dtype=torch.int64)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    test, train = order[:_DIGITS_TEST], order[_DIGITS_TEST:]
+    return _normalised("digits", Split(images[train], labels[train]), Split(images[test], labels[test]))
+
+
+def _channel_cue(folder: Path | None) -> Data:
+    """The positive control: the cue says which channel's pattern is the label, and it differs from image to image."""
+    return _made("channel-cue", cued=True)
+
+
+def _channel_free(folder: Path | None) -> Data:
+    """The negative control: all channels show the same pattern, so weighing them can't help."""
+    return _made("channel-free", cued=False)
+
+
+def _made(name: str, cued: bool) -> Data:
+    source = torch.Generator().manual_seed(_SPLIT_SEED)
+    splits = [_made_split(count, cued, source) for count in (_MADE_TRAIN, _MADE_TEST)]
+    return _normalised(name, splits[0], splits[1])
+
+
+def _made_split(count: int, cued: bool, source: torch.Generator) -> Split:
+    """Small patterns, one a channel, scattered over noise; a brighter channel is the cue.
+
+    Each channel holds copies of one of four 3 x 3 patterns at random places. With a cue the channels hold different
+    patterns and the label is that of the channel whose mean is raised; without, all hold the label's pattern.
+    """
+    px, channels = _MADE_PX, 3
+    images = 0.5 * torch.randn(count, channels, px, px, generator=source)
+    kinds = torch.randint(0, _MADE_CLASSES, (count, channels), generator=source)
+    chosen = torch.randint(0, channels, (count,), generator=source)
+    labels = kinds[torch.arange(count), chosen]
+    if not cued:
+        kinds = labels[:, None].repeat(1, channels)
+    patterns = _patterns()
+    for _ in range(_COPIES):
+        at = torch.randint(0, px - 2, (2, count, channels), generator=source)
+        for dy in range(3):
+            for dx in range(3):
+                rows, columns = at[0] + dy, at[1] + dx
+                images[torch.arange(count)[:, None], torch.arange(channels)[None], rows, columns] += (
+                    patterns[kinds][:, :, dy, dx]
+                )
+    if cued:
+        images[torch.arange(count), chosen] += _CUE
+    return Split(images, labels)
+
+
+_COPIES, _CUE = 3, 1.0
+
+
+def _patterns() -> Tensor:
+    """A plus, a cross, a ring and bars: (4, 3, 3), each of mean 0 and the same energy."""
+    shapes = torch.tensor([
+        [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[1, 0, 1], [0, 1, 0], [1, 0, 1]],
+        [[1, 1, 1], [1, 0, 1], [1, 1, 1]], [[1, 1, 1], [0, 0, 0], [1, 1, 1]],
+    ], dtype=torch.float32)
+    centred = shapes - shapes.mean((1, 2), keepdim=True)
+    return 3.0 * centred / centred.square().mean((1, 2), keepdim=True).sqrt()
+
+
+# --- torchvision's, where the user has them ---------------------------------------------------------------------------
+
+
+def _torchvision(kind: str, name: str, flips: bool) -> Callable[[Path | None], Data]:
+    def make(folder: Path | None) -> Data:
+        root = folder or Path.home() / ".cache" / "secost" / "datasets"
+        datasets: Any = import_torchvision().datasets
+        splits = []
+        for train in (True, False):
+            try:
+                found = getattr(datasets, kind)(str(root), train=train, download=False)
+            except Exception as error:
+                raise BadSpecError(
+                    f"dataset {name!r} is not in {str(root)!r} and is not fetched unasked ({one_line(error, 80)}): put "
+                    f"torchvision's {kind} there, as torchvision.datasets.{kind}({str(root)!r}, download=True) does, "
+                    "or name its folder with --data"
+                ) from None
+            images = torch.as_tensor(found.data).to(torch.float32).div(255)
+            images = images.unsqueeze(1).repeat(1, 3, 1, 1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+            splits.append(Split(images.contiguous(), torch.as_tensor(found.targets, dtype=torch.int64)))
+        return _normalised(name, splits[0], splits[1], flips)
+
+    return make
+
+
+def _image_folder(root: Path) -> Data:
+    """Images in `train/CLASS` and `test/CLASS` (or `val/CLASS`), resized to 64 px and cut at the centre."""
+    test = next((name for name in ("test", "val") if (root / name).is_dir()), None)
+    if test is None or not (root / "train").is_dir():
+        raise BadSpecError(f"dataset {str(root)!r} needs the folders train/CLASS and test/CLASS (or val/CLASS)")
+    splits, classes = [], []
+    for part in ("train", test):
+        found, names = _folder_split(root / part)
+        splits.append(found)
+        classes.append(names)
+    if classes[0] != classes[1]:
+        odd = sorted(set(classes[0]) ^ set(classes[1]))
+        raise BadSpecError(f"dataset {str(root)!r}: train and {test} have different classes ({', '.join(odd[:5])})")
+    return _normalised(root.name, splits[0], splits[1], flips=True)
+
+
+def _folder_split(root: Path) -> tuple[Split, list[str]]:
+    torchvision = import_torchvision()
+    transforms: Any = torchvision.transforms
+    steps = transforms.Compose([
+        transforms.Resize(_FOLDER_PX), transforms.CenterCrop(_FOLDER_PX), transforms.ToTensor(),
+    ])
+    try:
+        found = torchvision.datasets.ImageFolder(str(root), steps)
+    except (FileNotFoundError, OSError) as error:
+        raise BadSpecError(f"dataset {str(root)!r} can't be read: {one_line(error)}") from None
+    if len(found) > _MOST_IMAGES:
+        raise BadSpecError(
+            f"dataset {str(root)!r} has {len(found):,} images, and it is held in memory: give at most {_MOST_IMAGES:,}"
+        )
+    try:
+        images, labels = zip(*(found[index] for index in range(len(found))), strict=True)
+    except Exception as error:  # a damaged image: the decoders raise many things
+        raise BadSpecError(f"an image in {str(root)!r} can't be read: {one_line(error)}") from None
+    return Split(torch.stack(list(images)), torch.tensor(labels, dtype=torch.int64)), list(found.classes)
+
+
+for _source in (
+    DataSource("digits", "1,797 handwritten digits of scikit-learn, 8 x 8 px, 10 classes", _digits),
+    DataSource("channel-cue", "made: which channel matters changes from image to image (SE must help)", _channel_cue),
+    DataSource("channel-free", "made: all channels matter alike (SE must not help)", _channel_free),
+    DataSource("cifar10", "CIFAR-10, 32 x 32 px, from a folder of yours", _torchvision("CIFAR10", "cifar10", True)),
+    DataSource(
+        "cifar100", "CIFAR-100, 32 x 32 px, from a folder of yours", _torchvision("CIFAR100", "cifar100", True)
+    ),
+    DataSource(
+        "fashion-mnist", "Fashion-MNIST, 28 x 28 px, from a folder of yours",
+        _torchvision("FashionMNIST", "fashion-mnist", True),
+    ),
+):
+    DATASETS.register(_source.name, _source)

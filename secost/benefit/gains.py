@@ -1,0 +1,34 @@
+"""A gain in accuracy as plain data, whatever it comes from: points of top-1 against the same network without attention.
+
+`published`, `accuracy_file` and `training` make them. One list of gains has one source: `SOURCES` are never mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PUBLISHED, FILE, TRAINED = "published", "file", "trained"
+SOURCES = (PUBLISHED, FILE, TRAINED)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Points of top-1 accuracy (percent) that an attention adds to one network, with the interval where there is one.
+
+    `pairs` counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
+    `stages` is None where all carry the attention. The ends are None for fewer than two pairs.
+    """
+
+    model: str
+    attention: str
+    reduction: int | None
+    points: float
+    low: float | None
+    high: float | None
+    pairs: int
+    source: str
+    basis: str
+    placement: str | None = None
+    stages: tuple[int, ...] | None = None
+    top1: float | None = None
+    baseline_top1: float | None = None

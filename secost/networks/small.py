@@ -1,0 +1,48 @@
+"""Two old workhorses in small, for images of 8 to 64 px: put together from timm's ResNet and torchvision's VGG.
+
+Their stems keep the resolution, as is usual for small images; widths are 16 to 128, so that a seed trains in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from secost.errors import UnknownNameError
+from secost.networks.sources import import_timm, import_torchvision
+
+_WIDTHS = (16, 32, 64, 128)
+_VGG: tuple[int | str, ...] = (16, 16, "M", 32, 32, "M", 64, 64, "M", 128, 128)
+
+
+def small_resnet(classes: int = 10) -> nn.Module:
+    """timm's ResNet with one basic block a stage, (N, 3, H, W) to (N, classes); four stages of 16 to 128 channels."""
+    resnet: Any = import_timm().models.resnet
+    net: nn.Module = resnet.ResNet(
+        resnet.BasicBlock, (1, 1, 1, 1), num_classes=classes, stem_type="deep", stem_width=_WIDTHS[0] // 2,
+        channels=_WIDTHS,
+    )
+    net.conv1 = nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+def small_vgg(classes: int = 10) -> nn.Module:
+    """torchvision's VGG layers with batch norm, two convolutions a stage, and a mean before the one linear layer."""
+    vgg: Any = import_torchvision().models.vgg
+    return nn.Sequential(
+        vgg.make_layers(list(_VGG), batch_norm=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(_WIDTHS[-1], classes),
+    )
+
+
+SMALL: dict[str, Callable[[int], nn.Module]] = {"resnet": small_resnet, "vgg": small_vgg}
+
+
+def load_small(name: str, classes: int = 10) -> nn.Module:
+    """`resnet` or `vgg`. Raises UnknownNameError for another name."""
+    if name not in SMALL:
+        raise UnknownNameError("small network", name, SMALL)
+    return SMALL[name](classes)

@@ -1,0 +1,77 @@
+"""A page of sections that belongs to no run: what is published, or what a budget allows. Terminal, Markdown, JSON, CSV.
+
+`evidence` and `decisions` say what is on it; here it is laid out and cleaned.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group as Stack
+from rich.text import Text
+
+from secost.cleaning import for_csv, for_markdown, plain, to_json
+from secost.errors import RunError
+from secost.records import SCHEMA
+from secost.reporting.markdown import section_lines
+from secost.reporting.sections import Section
+from secost.reporting.terminal import console_text, section_parts
+
+_ENDINGS = {"table": "txt", "json": "json", "csv": "csv", "md": "md"}
+
+
+@dataclass(frozen=True)
+class PlainPage:
+    """A headline, sections, and the same as rows (for CSV) and as a document (for JSON). `kind` names files."""
+
+    kind: str
+    title: str
+    headline: str
+    sections: tuple[Section, ...]
+    rows: tuple[Mapping[str, Any], ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render_page(page: PlainPage, format: str, width: int = 120, color: bool = False) -> str:
+    """The page as one text: table, json, csv or md."""
+    if format == "json":
+        return to_json({"schema": SCHEMA, "kind": page.kind, **page.document}, indent=2) + "\n"
+    if format == "csv":
+        return _csv(page)
+    return _markdown(page) if format == "md" else _terminal(page, width, color)
+
+
+def write_page(page: PlainPage, folder: Path, format: str) -> Path:
+    """The page in its folder, as `KIND.md` and so on. Raises RunError where it can't be written."""
+    path = folder / f"{page.kind}.{_ENDINGS[format]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_page(page, format), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"can't write {str(path)!r}: {error.strerror or error}") from None
+    return path
+
+
+def _terminal(page: PlainPage, width: int, color: bool) -> str:
+    parts: list[Any] = [Text(plain(page.title), style="bold"), Text(plain(page.headline))]
+    for section in page.sections:
+        parts += [Text(), *section_parts(section, width)]
+    return console_text(Stack(*parts), width, color)
+
+
+def _markdown(page: PlainPage) -> str:
+    parts = [[f"# {for_markdown(page.title)}", "", for_markdown(page.headline)], *map(section_lines, page.sections)]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _csv(page: PlainPage) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(page.rows[0] if page.rows else [])
+    writer.writerows([[for_csv(value) for value in row.values()] for row in page.rows])
+    return out.getvalue()

@@ -1,0 +1,158 @@
+"""Trains the variants of a run from paired seeds, each in a process of its own, and keeps each accuracy as a record.
+
+Costs come first, by `runner`; then seed by seed every variant, so that pairs are complete early. What a killed run had
+finished is in its store, what it was at is in the folder `checkpoints` beside it, epoch by epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secost.benefit.datasets import Data, load_data
+from secost.benefit.training import Trained, check_classes, draw_seed, train
+from secost.errors import BadSpecError, SecostError, one_line
+from secost.meters.conditions import measuring
+from secost.meters.processes import can_fork, in_child
+from secost.networks.sources import load
+from secost.networks.surgery import attach, seeded, strip
+from secost.records import Record
+from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
+from secost.sweeps.runner import Listener, failed, plan, run_in_store
+from secost.sweeps.store import RunStore
+
+CHECKPOINTS = "checkpoints"
+_PATIENCE_S = 7 * 86_400.0
+
+
+def check_training(spec: Spec) -> Data:
+    """The data set, once it is sure that what is asked for can be trained on it. Raises what is wrong, in one line."""
+    if spec.train is None:
+        raise BadSpecError("nothing is to be trained: add [train] to the spec, or use secost train")
+    data = load_data(spec.train.dataset, spec.train.data)
+    for model in spec.models:
+        net = load(model, spec.allow_download, data.classes)
+        try:
+            check_classes(net, data)
+        except SecostError:
+            raise
+        except Exception as error:
+            raise BadSpecError(
+                f"{model} can't take {data.name}'s images of {data.resolution} px: {one_line(error)}"
+            ) from None
+    return data
+
+
+def at_resolution(spec: Spec, data: Data) -> Spec:
+    """The spec with costs at the size of the data set's images: cost and gain are of one network."""
+    return spec.with_changes(resolution=[data.resolution])
+
+
+def train_in_store(
+    spec: Spec, store: RunStore, data: Data, listener: Listener | None = None, retry_failed: bool = False,
+    jobs: int = 1,
+) -> list[Record]:
+    """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
+
+    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time).
+    Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
+    """
+    listener = listener or Listener()
+    run_in_store(spec, store, listener, retry_failed, strict=True, classes=data.classes)
+    done = store.done_keys(retry_failed=retry_failed)
+    for comparison in plan(spec):
+        left = [trial for trial in spec.trainings(comparison) if trial.key not in done]
+        if left:
+            listener.on_comparison(Comparison(comparison.setting, tuple(left)), len(left))
+        for record, notes in _all_trained(left, spec, data, store.directory / CHECKPOINTS, jobs):
+            for text in notes:
+                listener.on_note(text)
+            listener.on_record(store.add(record))
+            _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
+    return store.records()
+
+
+def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
+    """The network of one training. All variants of a seed have the same weights where they have the same layers."""
+    assert trial.training is not None  # only trainings come here
+    setting, seed = trial.setting, trial.training.seed
+    net = load(setting.model, spec.allow_download, data.classes, draw_seed(seed, "weights") % 2**32)
+    if trial.attention == NATIVE:
+        return net
+    example = data.test.images[:1]
+    net = strip(net, example=example)
+    if trial.attention == BASELINE:
+        return net
+    with seeded(draw_seed(seed, "attention") % 2**32):
+        return attach(
+            net, trial.attention, trial.reduction, setting.placement, setting.integration, setting.stages,
+            example=example, spelling=trial.spelling,
+        )
+
+
+def _all_trained(
+    left: list[Trial], spec: Spec, data: Data, folder: Path, jobs: int
+) -> Iterator[tuple[Record, list[str]]]:
+    """The record of each training as it ends, with what the user should hear."""
+    forked = can_fork() and all(trial.setting.device == "cpu" for trial in left)
+    with ThreadPoolExecutor(max(1, jobs) if forked else 1) as pool:
+        waiting: set[Future[tuple[Record, list[str]]]] = {
+            pool.submit(_trained, trial, spec, data, folder, forked) for trial in left
+        }
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -> tuple[Record, list[str]]:
+    path = _checkpoint(folder, trial.key)
+
+    def work() -> dict[str, Any]:
+        return asdict(_in_this_process(trial, spec, data, path))
+
+    try:
+        found = Trained(**in_child(work, _PATIENCE_S)) if forked else _in_this_process(trial, spec, data, path)
+    except Exception as error:  # whatever a training comes to, the others go on
+        return failed(trial, error), []
+    record = Record.of_trial(trial)
+    record.top1 = found.top1
+    record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
+    return record, _notes(trial, found)
+
+
+def _in_this_process(trial: Trial, spec: Spec, data: Data, path: Path) -> Trained:
+    assert trial.training is not None
+    setting = trial.setting
+    with _trainable(setting.threads):
+        net = build(trial, spec, data)
+        return train(net, data, trial.training, path, device=setting.device, memory_format=setting.memory_format)
+
+
+def _notes(trial: Trial, found: Trained) -> list[str]:
+    assert trial.training is not None
+    name = f"{trial.setting.model} {trial.label}, seed {trial.training.seed}"
+    if found.damaged:
+        return [f"{name}: its checkpoint was damaged or another training's, so this seed started again"]
+    return [f"{name}: went on after epoch {found.resumed_at}"] if found.resumed_at else []
+
+
+def _checkpoint(folder: Path, key: str) -> Path:
+    return folder / f"{key}.safetensors"
+
+
+@contextlib.contextmanager
+def _trainable(threads: int) -> Iterator[None]:
+    """The threads and the allocator of a measurement, with gradients."""
+    with measuring(threads), torch.inference_mode(False), torch.enable_grad():
+        yield
