@@ -28,6 +28,7 @@ benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.counting
 	$(BIN)/python -m tests.benchmarks.processes
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.training
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -136,13 +136,20 @@ def train_spec(
 
 
 def report(
-    run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None
+    run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None, *,
+    benefit: str | None = None, accuracy: str | None = None,
 ) -> list[Path]:
-    """Render a run again: the files written, in `out` or in the run's own folder."""
+    """Render a run again: the files written, in `out` or in the run's own folder.
+
+    `benefit` names where gains in accuracy come from (published, file, trained; what the run trained, unless asked
+    otherwise), `accuracy` a CSV of the user's own.
+    """
+    from secost.analysis.gain_sources import gains_from
     from secost.reporting.pages import write_report
     from secost.reporting.report import build_report
     from secost.sweeps.store import read_run
 
     spec, records, environments = read_run(Path(run))
-    return write_report(build_report(records, spec.to_dict(), environments), Path(out or run), formats)
+    gains = gains_from(benefit, accuracy, records)[0] if benefit or accuracy else None
+    return write_report(build_report(records, spec.to_dict(), environments, gains=gains), Path(out or run), formats)
 

@@ -216,7 +216,7 @@ def test_a_stage_that_lacks_a_site_has_no_sum() -> None:
 
 
 @pytest.mark.parametrize(("direct", "means"), [
-    (0.5, "still in a cache"), (1.5, "another implementation can win little"), (3.0, "share the cost"),
+    (0.5, "nothing to be won by writing it better"), (1.5, "another implementation can win little"), (3.0, "share the cost"),
     (9.0, "mostly its implementation is slow"),
 ])
 def test_the_words_follow_the_ratio(direct: float, means: str) -> None:
@@ -301,7 +301,7 @@ def test_overlapping_overheads_are_not_ranked() -> None:
 
 def test_backends_timed_on_two_machines_are_not_compared() -> None:
     records = [replace(item, environment=item.backend) for item in two_backends(60.0, 0.08)]
-    assert "timed on different machines, so they are not compared" in words_of(records)
+    assert "timed in different environments, so they are not compared" in words_of(records)
 
 
 def test_memory_formats_are_comparisons_of_their_own() -> None:

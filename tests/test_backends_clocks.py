@@ -129,3 +129,25 @@ def test_a_device_has_its_timer(device: str, threads: int, name: str, kind: type
     timer = timer_for(device, threads)
     assert isinstance(timer, kind)
     assert timer.name == name
+
+
+def test_marks_within_a_pass_time_what_lies_between_them_on_the_gpu() -> None:
+    """Two modules of 0.25 ms, one called twice: the host reads the events only once the queue is done."""
+    gpu = FakeGpu()
+    timer = EventTimer(gpu.event, gpu.synchronize)
+    pairs = []
+    for _ in range(3):
+        begin = timer.mark()
+        gpu.run()
+        pairs.append((begin, timer.mark()))
+        gpu.run()  # what is between the modules
+    assert "synchronize" not in gpu.log
+    assert timer.spent_s(pairs) == [pytest.approx(0.25e-3)] * 3 and gpu.log.count("synchronize") == 1
+
+
+def test_marks_on_the_processor_are_readings_of_the_clock_that_ratios_are_made_of() -> None:
+    wall, cpu = iter([10.0, 11.0]), iter([1.0, 1.5])
+    timer = CpuTimer(lambda: next(wall), lambda: next(cpu))
+    assert timer.spent_s([(timer.mark(), timer.mark())]) == [0.5]
+    waited = CpuTimer(lambda: next(wall), None)
+    assert waited.spent_s([(waited.mark(), waited.mark())]) == [1.0]

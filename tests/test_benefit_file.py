@@ -124,3 +124,22 @@ def test_the_command_names_the_nearest_of_an_unknown_model(capsys: pytest.Captur
     path = written(tmp_path, HEADER + "resnet81,none,,,70,0\n")
     assert main(["benefit", "--accuracy", str(path)]) == 2
     assert "unknown model 'resnet81': did you mean" in capsys.readouterr().err
+
+
+def test_a_report_shows_the_users_gains_beside_the_runs_costs_and_lists_the_rest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import secost
+
+    secost.profile("small:vgg", ["se"], [4], resolution=32, latency=False, out=tmp_path / "run")
+    rows = "".join(f"small:vgg,{name},{ratio},conv,{top1},{seed}\n" for seed, base in enumerate((70.0, 72.0, 71.0))
+                   for name, ratio, top1 in (("none", "", base), ("se", 4, base + 1 + seed / 10), ("se", 8, base)))
+    path = written(tmp_path, HEADER + rows)
+    assert main(["report", str(tmp_path / "run"), "--accuracy", str(path), "--format", "md,png"]) == 0
+    page = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "**Worth it? Worth it: se r=4 gains +1.10 points" in page and "Not in this run" in page
+    assert (tmp_path / "run" / "cost-benefit.png").is_file()
+    assert "not in the run: small:vgg se r=8" in capsys.readouterr().err
+    assert main(["budget", str(tmp_path / "run"), "--accuracy", str(path), "--format", "json"]) == 0
+    choice = json.loads(capsys.readouterr().out)["decisions"][0]["choice"]
+    assert choice["gain_points"] == pytest.approx(1.1)

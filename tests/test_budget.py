@@ -126,10 +126,25 @@ def test_time_is_shared_out_by_the_time_inside_and_its_upper_end_allows_for_the_
     assert not first.measured and choices(timed(0.03, 0.04, 0.05))[3].measured
 
 
-def test_a_choice_whose_time_is_unknown_meets_no_limit_on_time() -> None:
+def test_a_limit_on_what_nobody_measured_is_refused() -> None:
     records = counted("small:vgg")
-    found = decide(choices(group_records(records)[0]), [Limit(LATENCY, 10.0)])
-    assert found.best is None and found.nearest is not None
+    with pytest.raises(BadSpecError, match="a limit on time can't be held to anything"):
+        decide(choices(group_records(records)[0]), [Limit(LATENCY, 10.0)])
+
+
+def test_a_time_without_an_interval_keeps_no_limit() -> None:
+    group = timed(0.03, 0.04, 0.05)
+    for record in group.variants:
+        record.latency_overhead_low = record.latency_overhead_high = None
+    assert all("latency" not in choice.prices for choice in choices(group) if choice.reductions)
+
+
+def test_a_gain_of_another_network_or_placement_is_not_taken() -> None:
+    group = timed(0.03, 0.04, 0.05)
+    for changes in ({"model": "other"}, {"placement": "conv"}, {"integration": "pre"}):
+        gains = [Gain(**({"model": "net", "attention": "se", "reduction": 16, "points": 1.0, "low": 0.5, "high": 1.5,
+                          "pairs": 5, "source": FILE, "basis": "x"} | changes))]  # type: ignore[arg-type]
+        assert all(choice.gain is None for choice in choices(group, gains=gains))
 
 
 def test_the_nearest_miss_is_the_one_least_over() -> None:

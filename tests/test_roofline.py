@@ -314,3 +314,8 @@ def test_a_folder_that_can_not_be_written_is_no_error(
 @given(rooflines())
 def test_json_gives_back_what_was_put_in(roof: Roofline) -> None:
     assert Roofline.from_dict(json.loads(json.dumps(roof.to_dict()))) == roof
+
+
+def test_a_backend_that_fuses_may_gate_the_map_on_its_way_into_the_next_operation() -> None:
+    """As in the first test, without the 0.5 s of the gate."""
+    assert floor_ms([25], 30, 10, 1, "fp32", MADE, fuses=True) == pytest.approx((0.1 + 0.6) * 1e3)

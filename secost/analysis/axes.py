@@ -68,8 +68,9 @@ class RuntimeRow:
 
     @property
     def base_ms(self) -> float | None:
-        """Latency of the network without attention; None where it was not timed."""
-        return None if self.group.baseline is None else self.group.baseline.latency_ms
+        """Latency of the network without attention; None where it was not timed, or in another environment."""
+        base = self.group.baseline
+        return base.latency_ms if base is not None and base.environment == self.record.environment else None
 
 
 def axis_families(groups: Sequence[Group]) -> list[Family]:
@@ -134,7 +135,7 @@ def runtime_words(family: Family) -> list[str]:
     for label in family.variants():
         mine = [row for row in rows if row.record.label == label]
         if len({row.record.environment for row in mine}) > 1:
-            found.append(f"{label}: these backends were timed on different machines, so they are not compared.")
+            found.append(f"{label}: these backends were timed in different environments, so they are not compared.")
             continue
         reference = next((row for row in mine if row.name == "eager fp32"), mine[0])
         others = [_against(row, reference) for row in mine if row is not reference]
@@ -157,6 +158,9 @@ def axis_words(family: Family) -> list[str]:
     found = []
     for label in family.variants():
         pairs = [(group, record) for group in family.groups for record in timed(group) if record.label == label]
+        if len({record.environment for _, record in pairs}) > 1:
+            found.append(f"{label}: timed in different environments, so not compared over {family.axis}.")
+            continue
         (first_group, first), (last_group, last) = pairs[0], pairs[-1]
         ends = [setting_words(group.records[0], [family.axis]) for group in (first_group, last_group)]
         found.append(f"{label}: from {ends[0]} to {ends[1]} the time overhead goes from {_overhead(first)} to "

@@ -81,6 +81,7 @@ def trained_gains(records: Sequence[Record]) -> list[Gain]:
             TRAINED, f"{record.dataset}, {record.epochs} epochs, {count} {'seed' if count == 1 else 'seeds'}",
             record.placement, None if record.stages is None else tuple(record.stages),
             sum(top1 for _, top1 in seeds.pairs) / count, sum(top1 for top1, _ in seeds.pairs) / count,
+            record.integration, record.spelling,
         ))
     return found
 
@@ -111,6 +112,7 @@ def matches(gain: Gain, record: Record) -> bool:
     same = (gain.attention, gain.reduction) == (record.attention, record.reduction)
     stages = None if record.stages is None else tuple(record.stages)
     placed = gain.placement is None or gain.placement in (record.placement, "auto")
+    placed = placed and gain.integration in (None, record.integration) and gain.spelling in (None, record.spelling)
     return same and placed and gain.stages == stages and gain.model in (record.model, record.model.split(":")[-1])
 
 
@@ -119,17 +121,19 @@ def standing(item: Weighed, others: Sequence[Weighed], currency: Currency) -> st
 
     With confidence where its gain's interval lies above this one's and its cost's below; on the mean only otherwise.
     """
-    rivals = [(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]  # the network without attention: no gain, no cost, both exactly
-    rivals += [ends for other in others if other is not item and other.group is item.group
-               and (ends := _ends(other, currency)) is not None]
+    # First the network without attention: no gain, no cost, both exactly.
+    rivals = [((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), True)]
+    rivals += [(ends, _has_intervals(other, currency)) for other in others if other is not item
+               and other.group is item.group and (ends := _ends(other, currency)) is not None]
     mine = _ends(item, currency)
     if mine is None:
         return UNBEATEN
+    surely = _has_intervals(item, currency)
     found = UNBEATEN
-    for rival in rivals:
+    for rival, sure in rivals:
         gain, low, _, cost, _, top = rival
         if gain >= mine[0] and cost <= mine[3] and (gain > mine[0] or cost < mine[3]):
-            if (low > mine[2] and top <= mine[4]) or (low >= mine[2] and top < mine[4]):
+            if surely and sure and ((low > mine[2] and top <= mine[4]) or (low >= mine[2] and top < mine[4])):
                 return BEATEN
             found = BEATEN_ON_MEAN
     return found
@@ -162,6 +166,11 @@ def gain_words(gain: Gain) -> str:
     """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`."""
     ends = "[no interval]" if gain.low is None or gain.high is None else f"[{gain.low:.2f}, {gain.high:.2f}]"
     return f"{gain.points:+.2f} points {ends}"
+
+
+def _has_intervals(item: Weighed, currency: Currency) -> bool:
+    """Whether gain and cost are known with intervals, or exactly: without, nothing is beaten with confidence."""
+    return item.gain.low is not None and (not currency.measured or currency.interval(item.record) is not None)
 
 
 def _ends(item: Weighed, currency: Currency) -> tuple[float, float, float, float, float, float] | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from secost.analysis.benefits import matches
 from secost.analysis.currencies import LATENCY, MACS, MEMORY, PARAMS, Currency
 from secost.analysis.groups import Group
 from secost.benefit.gains import Gain
@@ -123,7 +124,16 @@ def choices(group: Group, per_stage: bool = False, gains: Sequence[Gain] = ()) -
 
 
 def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bool = False) -> Decision:
-    """The best of all choices within all limits, by an exact look at each."""
+    """The best of all choices within all limits, by an exact look at each.
+
+    Raises BadSpecError for a limit on what is known of none of them.
+    """
+    for limit in limits:
+        if not any(limit.currency.name in choice.prices for choice in candidates if choice.reductions):
+            raise BadSpecError(
+                f"a limit on {limit.currency.word} can't be held to anything: no variant here has one with an "
+                "interval; measure it (without --no-latency), or leave the limit out"
+            )
     rank = _by_gain if with_gains else _by_capacity
     inside = [choice for choice in candidates if all(limit.over(choice) <= 0 for limit in limits)]
     real = [choice for choice in inside if choice.reductions]
@@ -167,7 +177,8 @@ class _Stages:
         The upper end is the whole's upper end times the largest share that the stages' own intervals allow.
         """
         whole = record.latency_overhead
-        if whole is None or record.environment != base.environment:
+        upper = record.latency_overhead_high
+        if whole is None or upper is None or record.environment != base.environment:
             return None
         direct: dict[int, float] = {
             stage: row["latency_ms"] for stage, row in self.rows.items() if row.get("latency_ms") is not None
@@ -175,7 +186,6 @@ class _Stages:
         total = sum(direct.values())
         if len(direct) < len(self.rows) or not total:
             return None
-        upper = whole if record.latency_overhead_high is None else record.latency_overhead_high
         found = {}
         for stage, row in self.rows.items():
             share, high = direct[stage] / total, row.get("latency_high_ms") or direct[stage]
@@ -200,15 +210,16 @@ def _choice(
             prices[currency.name] = Price(value, value)
     whole = _whole(reductions, stages)
     if whole is not None and whole.latency_overhead is not None:
-        upper = whole.latency_overhead_high
-        prices[LATENCY.name] = Price(whole.latency_overhead, whole.latency_overhead if upper is None else upper)
+        if whole.latency_overhead_high is not None:  # without an interval no limit is known to be kept
+            prices[LATENCY.name] = Price(whole.latency_overhead, whole.latency_overhead_high)
     elif all(part.times is not None for part, _ in parts):
         times = [part.times[stage] for part, stage in parts if part.times is not None]
         prices[LATENCY.name] = Price(sum(t.value for t in times), sum(t.upper for t in times))
+    some = next(iter(stages.values())).record
     return Choice(
         name, reductions, prices, sum(part.channels(stage) for part, stage in parts),
         sum(part.weights(stage) for part, stage in parts), whole is not None,
-        _gain(name, reductions, whole is not None, gains),
+        _gain(some if whole is None else whole, reductions, whole is not None, gains),
     )
 
 
@@ -224,17 +235,15 @@ def _whole(
 
 
 def _gain(
-    name: str, reductions: tuple[tuple[int, int | None], ...], whole: bool, gains: Sequence[Gain]
+    record: Record, reductions: tuple[tuple[int, int | None], ...], whole: bool, gains: Sequence[Gain]
 ) -> Gain | None:
+    """The gain of this very choice: of its network, place, r and stages."""
     ratios = {ratio for _, ratio in reductions}
     if len(ratios) != 1:
         return None
-    ratio, carrying = next(iter(ratios)), tuple(stage for stage, _ in reductions)
-    for gain in gains:
-        fits = gain.attention == name and gain.reduction in (ratio, None if ratio is None else ratio)
-        if fits and (whole if gain.stages is None else gain.stages == carrying):
-            return gain
-    return None
+    carrying = None if whole else [stage for stage, _ in reductions]
+    asked = replace(record, reduction=next(iter(ratios)), stages=carrying)
+    return next((gain for gain in gains if matches(gain, asked)), None)
 
 
 def _assignments(

@@ -8,6 +8,7 @@ from secost.analysis.currencies import COUNTED, LATENCY, MACS, MEMORY, PARAMS, C
 from secost.analysis.floor import floor_words
 from secost.analysis.groups import Group
 from secost.analysis.numbers import joined, percent, percent_interval
+from secost.analysis.paired import difference
 from secost.analysis.spellings import spelling_tables, spelling_words
 from secost.records import Record
 
@@ -191,11 +192,14 @@ def _knob(group: Group, attention: str, first: Record, last: Record) -> list[str
 
 def _knob_time(first: Record, last: Record) -> str:
     before, after = LATENCY.interval(first), LATENCY.interval(last)
+    if first.environment != last.environment:
+        return ", and their times are of different environments"
     if before is None or after is None or first.latency_overhead is None or last.latency_overhead is None:
         return ""
     shown = [percent_interval(first.latency_overhead, *before), percent_interval(last.latency_overhead, *after)]
-    if before[0] <= after[1] and after[0] <= before[1]:
-        return f", while the time overheads ({shown[0]} and {shown[1]}) can't be told apart: their intervals overlap"
+    apart = difference(last, first)
+    if apart is not None and not apart.told_apart:
+        return f", while the time overheads ({shown[0]} and {shown[1]}) can't be told apart"
     return f", and the time overhead from {shown[0]} to {shown[1]}"
 
 

@@ -30,13 +30,18 @@ class Currency:
         return value
 
     def added(self, record: Record, baseline: Record | None) -> float | None:
-        """The value minus the baseline's; None where either is missing, or where they are times of two machines."""
+        """The value minus the baseline's; None where either is missing, or where they are times of two machines.
+
+        A time's is its overhead of the baseline's time: the difference of two medians would contradict the percents.
+        """
         value, reference = self.total(record), None if baseline is None else self.total(baseline)
         if value is None or reference is None or baseline is None:
             return None
-        if self.measured and record.environment != baseline.environment:
+        if not self.measured:
+            return value - reference
+        if record.environment != baseline.environment or record.latency_overhead is None:
             return None
-        return value - reference
+        return record.latency_overhead * reference
 
     def overhead(self, record: Record, baseline: Record | None) -> float | None:
         """The overhead as a fraction. Time's is the paired estimate of the record or nothing: a ratio of two

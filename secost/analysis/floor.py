@@ -86,8 +86,8 @@ def _total(values: Iterable[float | None]) -> float | None:
 
 def _meaning(times: float) -> str:
     if times < 1:
-        return ("its maps were still in a cache, where the memory's bandwidth is no bound, and there is nothing to be "
-                "won by writing it better")
+        return ("there is nothing to be won by writing it better (below 1 the machine was busier while its rates were "
+                "measured, or did less than the floor assumes)")
     if times < _NEAR:
         return "the attention itself is what costs: another implementation can win little"
     if times < _FAR:

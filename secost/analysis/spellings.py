@@ -95,7 +95,7 @@ def _fastest(timed: Sequence[Record]) -> Record:
 
 
 def _spelled(record: Record, own: Record | None, best: Record | None, confidence: float) -> Spelled:
-    against_own = None if own is None or record is own else difference(record, own)
+    against_own = None if own is None or record is own else difference(record, own, confidence)
     against_best = None if best is None or record is best else difference(record, best, confidence)
     same = same_function(record.attention, record.spelling)
     if same is not True:

@@ -83,8 +83,8 @@ def _weigh(items: Sequence[Weighed]) -> tuple[Answer, str, str]:
         return ("worth it", f"{best.record.label} gains {gain_words(best.gain)} ({source}) {_price(best.record)}",
                 "find the cheapest choice within your limits: `secost budget RUN --max-latency 2%`")
     known = [item.gain.high for item in items if item.gain.high is not None]
-    if not known:
-        return ("can't tell", f"the gains have no interval ({source}), so they may be luck",
+    if len(known) < len(items):
+        return ("can't tell", f"not every gain has an interval ({source}), so they may be luck",
                 "train from several seeds: `secost train MODEL --seeds 5`")
     if max(known) <= _NOT_WORTH_A_LOOK:
         return ("not worth it", f"no variant gains more than {max(max(known), 0.0):.2f} points ({source})",
@@ -163,7 +163,9 @@ def _range_sentence(label: str, groups: list[Group]) -> str:
 def _timing_of_many(groups: list[Group]) -> list[str]:
     intervals = [interval for group in groups for record in group.compared if (interval := LATENCY.interval(record))]
     if not intervals:
-        return ["Time was not measured."]
+        timed = any(group.has(LATENCY) for group in groups)
+        return ["Time was measured in too few rounds for an interval: give it more --seconds." if timed else
+                "Time was not measured."]
     apart = sum(not low <= 0 <= high for low, high in intervals)
     failed = [group.label for group in groups if control_failed(group)]
     found = [f"{apart} of {len(intervals)} time overheads are distinguishable from 0: their intervals exclude it."]

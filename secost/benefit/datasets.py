@@ -6,6 +6,7 @@ three equal channels; labels (N,) in int64. Nothing is downloaded unasked.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,33 +117,32 @@ def _made(name: str, cued: bool) -> Data:
 
 
 def _made_split(count: int, cued: bool, source: torch.Generator) -> Split:
-    """Small patterns, one a channel, scattered over noise; a brighter channel is the cue.
+    """Small patterns, one kind a channel, scattered over the lower half of noise; a bright strip at the top is the cue.
 
-    Each channel holds copies of one of four 3 x 3 patterns at random places. With a cue the channels hold different
-    patterns and the label is that of the channel whose mean is raised; without, all hold the label's pattern.
+    With a cue each channel holds copies of a pattern of its own, and the label is that of the channel whose top rows
+    are bright: too far from the patterns for a few convolutions to see both, so that only what looks at the whole map
+    can weigh the channels. Without, all channels hold the label's pattern.
     """
     px, channels = _MADE_PX, 3
-    images = 0.5 * torch.randn(count, channels, px, px, generator=source)
+    images = _NOISE * torch.randn(count, channels, px, px, generator=source)
     kinds = torch.randint(0, _MADE_CLASSES, (count, channels), generator=source)
     chosen = torch.randint(0, channels, (count,), generator=source)
-    labels = kinds[torch.arange(count), chosen]
+    every = torch.arange(count)
+    labels = kinds[every, chosen]
     if not cued:
         kinds = labels[:, None].repeat(1, channels)
     patterns = _patterns()
     for _ in range(_COPIES):
-        at = torch.randint(0, px - 2, (2, count, channels), generator=source)
-        for dy in range(3):
-            for dx in range(3):
-                rows, columns = at[0] + dy, at[1] + dx
-                images[torch.arange(count)[:, None], torch.arange(channels)[None], rows, columns] += (
-                    patterns[kinds][:, :, dy, dx]
-                )
+        rows = torch.randint(px // 2, px - 2, (count, channels), generator=source)
+        columns = torch.randint(0, px - 2, (count, channels), generator=source)
+        for dy, dx in itertools.product(range(3), repeat=2):
+            images[every[:, None], torch.arange(channels), rows + dy, columns + dx] += patterns[kinds][:, :, dy, dx]
     if cued:
-        images[torch.arange(count), chosen] += _CUE
+        images[every, chosen, :_CUE_ROWS] += _CUE
     return Split(images, labels)
 
 
-_COPIES, _CUE = 3, 1.0
+_COPIES, _NOISE, _CUE, _CUE_ROWS = 3, 0.7, 2.0, 3
 
 
 def _patterns() -> Tensor:
@@ -152,7 +152,7 @@ def _patterns() -> Tensor:
         [[1, 1, 1], [1, 0, 1], [1, 1, 1]], [[1, 1, 1], [0, 0, 0], [1, 1, 1]],
     ], dtype=torch.float32)
     centred = shapes - shapes.mean((1, 2), keepdim=True)
-    return 3.0 * centred / centred.square().mean((1, 2), keepdim=True).sqrt()
+    return 2.0 * centred / centred.square().mean((1, 2), keepdim=True).sqrt()
 
 
 # --- torchvision's, where the user has them ---------------------------------------------------------------------------

@@ -16,7 +16,8 @@ class Gain:
     """Points of top-1 accuracy (percent) that an attention adds to one network, with the interval where there is one.
 
     `pairs` counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
-    `stages` is None where all carry the attention. The ends are None for fewer than two pairs.
+    What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
+    None for fewer than two pairs.
     """
 
     model: str
@@ -32,3 +33,5 @@ class Gain:
     stages: tuple[int, ...] | None = None
     top1: float | None = None
     baseline_top1: float | None = None
+    integration: str | None = None
+    spelling: str | None = None

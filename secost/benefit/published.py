@@ -154,10 +154,9 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
 def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
     """The published gains of one network by the name secost loads it by, each a row of its own."""
     bare = model.split(".")[0]
-    if not bare:
-        return []
-    return [pair.gain for pair in published_gains() if pair.row.attention in attention
-            and pair.base.network in (bare, f"torchvision:{bare}", bare.removeprefix("torchvision:"))]
+    names = {bare, f"torchvision:{bare}", bare.removeprefix("torchvision:")} if bare else set()
+    whole = [pair for pair in published_gains() if "only" not in pair.row.placement]
+    return [pair.gain for pair in whole if pair.row.attention in attention and pair.base.network in names]
 
 
 def own_count(row: Row) -> OwnCount | None:

@@ -41,6 +41,10 @@ Calibration = Annotated[
 CudaGraphs = Annotated[bool | None, typer.Option("--cuda-graphs", help="Replay one captured graph (cuda only).")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights and of the order in each round [0].")]
 Download = Annotated[bool, typer.Option("--allow-download", help="Let transformers fetch a config from its hub.")]
+Accuracy = Annotated[
+    str | None, typer.Option("--accuracy", help="CSV of your own: model,attention,reduction,placement,top1[,seed].")
+]
+Benefit = Annotated[str | None, typer.Option("--benefit", help="Where gains come from: published, file, trained.")]
 Format = Annotated[str, typer.Option("--format", help="What goes to stdout: table, json, csv, md.")]
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Folder for the run and its report.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from secost.cli import options
+from secost.cli.progress import note
 
 if TYPE_CHECKING:
     from secost.reporting.report import Report
@@ -23,17 +24,22 @@ def report(
     format: Annotated[str, typer.Option("--format", help="md, html, png, svg, csv, json; or table for stdout.")] = (
         "md,html,png"
     ),
+    benefit: options.Benefit = None, accuracy: options.Accuracy = None,
 ) -> int:
     """Render a finished or half-finished run again: nothing is measured, torch is not imported."""
     formats = options.words(format)
     for name in formats:
         options.check_format(name, (*options.FILE_FORMATS, "table"))
+    from secost.analysis.gain_sources import gains_from
     from secost.reporting.pages import write_report
     from secost.reporting.report import build_report
     from secost.sweeps.store import read_run
 
     spec, records, environments = read_run(Path(run))
-    pages = build_report(records, spec.to_dict(), environments)
+    gains, lost = gains_from(benefit, accuracy, records) if benefit or accuracy else (None, [])
+    for line in lost:
+        note(line)
+    pages = build_report(records, spec.to_dict(), environments, gains=gains)
     if "table" in formats:
         show(pages, "table")
     wanted = [name for name in formats if name != "table"]

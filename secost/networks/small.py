@@ -1,4 +1,4 @@
-"""Two old workhorses in small, for images of 8 to 64 px: put together from timm's ResNet and torchvision's VGG.
+"""Two old workhorses in small, for images of 8 to 64 px, from timm's ResNet and torchvision's VGG; and a shallow net.
 
 Their stems keep the resolution, as is usual for small images; widths are 16 to 128, so that a seed trains in seconds.
 """
@@ -14,6 +14,7 @@ from secost.errors import UnknownNameError
 from secost.networks.sources import import_timm, import_torchvision
 
 _WIDTHS = (16, 32, 64, 128)
+_SHALLOW_WIDTH = 32
 _VGG: tuple[int | str, ...] = (16, 16, "M", 32, 32, "M", 64, 64, "M", 128, 128)
 
 
@@ -38,11 +39,24 @@ def small_vgg(classes: int = 10) -> nn.Module:
     )
 
 
-SMALL: dict[str, Callable[[int], nn.Module]] = {"resnet": small_resnet, "vgg": small_vgg}
+def small_shallow(classes: int = 10) -> nn.Module:
+    """Three 3x3 convolutions of 32 channels, a mean and a linear layer: each output sees 7 x 7 px, and no more.
+
+    What it can't see at once it can't weigh, so attention's look at the whole map shows: for the trainer's controls.
+    """
+    layers: list[nn.Module] = []
+    for into in (3, _SHALLOW_WIDTH, _SHALLOW_WIDTH):
+        layers += [nn.Conv2d(into, _SHALLOW_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(_SHALLOW_WIDTH), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_SHALLOW_WIDTH, classes))
+
+
+SMALL: dict[str, Callable[[int], nn.Module]] = {
+    "resnet": small_resnet, "vgg": small_vgg, "shallow": small_shallow,
+}
 
 
 def load_small(name: str, classes: int = 10) -> nn.Module:
-    """`resnet` or `vgg`. Raises UnknownNameError for another name."""
+    """One of `SMALL`, by name. Raises UnknownNameError for another name."""
     if name not in SMALL:
         raise UnknownNameError("small network", name, SMALL)
     return SMALL[name](classes)

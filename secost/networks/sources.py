@@ -345,7 +345,10 @@ def _nothing() -> list[str]:
 for _source in (
     Source("timm", "a bare name, or timm:name", _load_timm, _list_timm, _timm_with_classes),
     Source("torchvision", "torchvision:name", _load_torchvision, _list_torchvision, _torchvision_with_classes),
-    Source("small", "small:resnet, small:vgg: for images of 8 to 64 px", _load_small, _list_small, _small_with_classes),
+    Source(
+        "small", "small:resnet, small:vgg, small:shallow: for images of 8 to 64 px", _load_small, _list_small,
+        _small_with_classes,
+    ),
     Source("transformers", "transformers:type, from its config", _load_transformers, _list_transformers),
     Source("file", "path/to/net.py:factory", _load_factory, _nothing, _factory_with_classes),
     Source("module", "package.module:factory", _load_factory, _nothing, _factory_with_classes),

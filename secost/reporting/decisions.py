@@ -10,14 +10,19 @@ from secost.analysis.budget import LIMITED, Choice, Decision, Limit
 from secost.analysis.groups import Group
 from secost.analysis.numbers import NA, joined, percent
 from secost.benefit.gains import Gain
+from secost.glossary import CAUTIONS
 from secost.reporting.plain_pages import PlainPage
 from secost.reporting.sections import Section, TextTable
+
+_SERIOUS = ("control-failed", "contention", "throttling", "target-missed", "one-process", "attention-left")
 
 
 def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> PlainPage:
     """One section a comparison."""
-    sections = tuple(Section("choice", group.label, _words(decision, gains), (_table(decision),))
-                     for group, decision in found)
+    sections = tuple(
+        Section("choice", group.label, (*_words(decision, gains), *_careful(group)), (_table(decision),))
+        for group, decision in found
+    )
     limits = found[0][1].limits if found else ()
     asked = joined([_limit(limit) for limit in limits]) or "no limit"
     headline = f"Limits: {asked}. They hold at the upper end of an interval."
@@ -52,6 +57,12 @@ def _words(decision: Decision, gains: Sequence[Gain]) -> tuple[str, ...]:
     found += [f"One step more: {choice.label} costs {_prices(choice)}{_breaks(choice, decision.limits)}."
               for choice in decision.steps]
     return (*found, f"{looked}.")
+
+
+def _careful(group: Group) -> tuple[str, ...]:
+    """What the records themselves warn of."""
+    codes = dict.fromkeys(code for record in group.records for code in record.cautions if code in _SERIOUS)
+    return tuple(f"Careful, {code}: {CAUTIONS[code][0]}." for code in codes)
 
 
 def _table(decision: Decision) -> TextTable:

@@ -86,7 +86,7 @@ def _addition(cell: content.Cell) -> str:
 def section_lines(section: Section) -> list[str]:
     """One part of a page."""
     sentences = [f"- {clean(sentence)}" for sentence in section.paragraphs]
-    lines = [f"## {section.title}", *([""] if sentences else []), *sentences]
+    lines = [f"## {clean(section.title)}", *([""] if sentences else []), *sentences]
     for part in section.tables:
         lines += ["", f"### {clean(part.caption)}", "", *table(part.heads, part.rows, part.left)]
     return lines

@@ -24,6 +24,7 @@ from secost.analysis.numbers import NA, interval_decimals, milliseconds, percent
 from secost.analysis.paired import Difference
 from secost.analysis.published import Published, published_rows, published_words
 from secost.analysis.spellings import SpellingTable, spelling_tables, spelling_words
+from secost.benefit.gains import FILE
 from secost.errors import BadSpecError
 from secost.records import Record
 from secost.reporting.report import Report
@@ -62,7 +63,8 @@ def sections(report: Report) -> list[Section]:
 def _benefit(report: Report) -> Section | None:
     """What the gains say, each beside its cost; and those that found no variant here."""
     items, seeds = report.weighed, trained_seeds(report.records)
-    lost = unmatched(report.groups, report.gains)
+    # Of what is published most is about other variants; of a user's own file each line was meant for this run.
+    lost = unmatched(report.groups, [gain for gain in report.gains if gain.source == FILE])
     if not items and not lost:
         return None
     words = benefit_words(items, seeds)

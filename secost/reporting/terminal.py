@@ -125,7 +125,7 @@ def _block(row: content.Row) -> RenderableType:
 
 def section_parts(section: Section, width: int) -> list[RenderableType]:
     """One part of a page for a console of this width."""
-    parts: list[RenderableType] = [Text(section.title, style="bold"), *map(_item, section.paragraphs)]
+    parts: list[RenderableType] = [_line(section.title, "bold"), *map(_item, section.paragraphs)]
     for found in () if section.brief else section.tables:
         parts += [Text(), _text_table(found) if width >= _WIDE else _text_blocks(found)]
     return parts

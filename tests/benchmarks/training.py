@@ -1,0 +1,85 @@
+"""Is the trainer as fast as a loop written by hand, and do two trainings at a time pay?
+
+    python -m tests.benchmarks.training
+
+Both loops train one network on digits in turn, A B A B, in this process; the figure is the median ratio of their times.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+import secost
+from secost.benefit.datasets import Data, load_data
+from secost.benefit.training import accuracy, train
+from secost.networks.sources import load
+from secost.spec import TrainSpec
+
+_MODEL, _ROUNDS, _EPOCHS = "small:resnet", 7, 3
+
+
+def ours(net: nn.Module, data: Data) -> None:
+    train(net, data, TrainSpec(epochs=_EPOCHS, augment=False).training(0))
+
+
+def by_hand(net: nn.Module, data: Data) -> None:
+    """What one would write without secost: the same optimiser, a cosine, a test after each epoch."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    steps = -(-len(data.train) // 64)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS * steps)
+    for _ in range(_EPOCHS):
+        net.train()
+        order = torch.randperm(len(data.train))
+        for step in range(steps):
+            picked = order[64 * step : 64 * (step + 1)]
+            optimizer.zero_grad(set_to_none=True)
+            loss = nn.functional.cross_entropy(net(data.train.images[picked]), data.train.labels[picked])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        accuracy(net, data.test)
+
+
+def seconds(loop: Callable[[nn.Module, Data], None], data: Data) -> float:
+    net = load(_MODEL, classes=data.classes)
+    begin = time.thread_time()
+    loop(net, data)
+    return time.thread_time() - begin
+
+
+def throughput(data: Data) -> None:
+    seconds(ours, data)
+    ratios = []
+    for _ in range(_ROUNDS):
+        ratios.append(seconds(ours, data) / seconds(by_hand, data))
+    print(f"{_MODEL}, {_EPOCHS} epochs of digits: {statistics.median(ratios):.3f} times the time of the loop by hand "
+          f"({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+def several_at_a_time() -> None:
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    options: dict[str, Any] = {"seeds": 4, "epochs": 5, "latency": False}
+    for _ in range(3):
+        for jobs in taken:
+            folder = tempfile.mkdtemp()
+            begin = time.perf_counter()
+            secost.train(_MODEL, ["eca"], out=f"{folder}/run", jobs=jobs, **options)
+            taken[jobs].append(time.perf_counter() - begin)
+            shutil.rmtree(folder)
+    ratios = [one / two for one, two in zip(taken[1], taken[2], strict=True)]
+    print(f"8 trainings, two at a time: {statistics.median(ratios):.2f} times as fast as one at a time "
+          f"({min(ratios):.2f} to {max(ratios):.2f}; {statistics.median(taken[1]):.1f} s one at a time)")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    throughput(load_data("digits"))
+    several_at_a_time()
