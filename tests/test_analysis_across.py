@@ -216,8 +216,8 @@ def test_a_stage_that_lacks_a_site_has_no_sum() -> None:
 
 
 @pytest.mark.parametrize(("direct", "means"), [
-    (0.5, "nothing to be won by writing it better"), (1.5, "another implementation can win little"), (3.0, "share the cost"),
-    (9.0, "mostly its implementation is slow"),
+    (0.5, "nothing to be won by writing it better"), (1.5, "another implementation can win little"),
+    (3.0, "share the cost"), (9.0, "mostly its implementation is slow"),
 ])
 def test_the_words_follow_the_ratio(direct: float, means: str) -> None:
     records = [baseline(), variant("se", 16, latency_direct_ms=direct, latency_floor_ms=1.0)]

@@ -79,7 +79,7 @@ def test_a_gain_belongs_to_its_own_variant_alone(changes: dict[str, object], fit
 
 
 @pytest.mark.parametrize(("gains", "answer", "said"), [
-    ([gain("se", 4, 1.0, 0.5)], "worth it", "se r=4 gains +1.00 points [0.50, 1.50] (trained) for +5.0 % [4.0, 6.0] time"),
+    ([gain("se", 4, 1.0, 0.5)], "worth it", "gains +1.00 points [0.50, 1.50] (trained) for +5.0 % [4.0, 6.0] time"),
     ([gain("se", 4, 0.1, 0.3)], "not worth it", "no variant gains more than 0.40 points"),
     ([gain("se", 4, 0.1, 2.0)], "can't tell", "up to 2.10 points may hide"),
     ([gain("se", 4, 1.0, None)], "can't tell", "not every gain has an interval"),
