@@ -8,7 +8,9 @@ from matplotlib.lines import Line2D
 
 from secost.analysis.benefits import BEATEN, BEATEN_ON_MEAN, UNBEATEN
 from secost.reporting.brush import Late, Looks, entitle, fitted, grid, reach
+from secost.reporting.brush_labels import labeller, pixels
 from secost.reporting.figures_benefit import BenefitFigure, BenefitPanel, BenefitPoint
+from secost.reporting.labels import Box
 
 _ALPHA = {UNBEATEN: 1.0, BEATEN_ON_MEAN: 1.0, BEATEN: 0.35}
 
@@ -16,6 +18,7 @@ _ALPHA = {UNBEATEN: 1.0, BEATEN_ON_MEAN: 1.0, BEATEN: 0.35}
 def paint_benefit(figure: Figure, info: BenefitFigure, looks: Looks) -> list[Late]:
     """A panel a currency, gain upwards and cost to the right; filled points are not beaten."""
     axes = grid(figure, len(info.panels), width=3.9, height=3.7, extra=1.7)
+    late = []
     for axis, panel in zip(axes, info.panels, strict=True):
         entitle(axis, f"against {panel.currency.word}")
         axis.axhline(0, color="#888888", linewidth=0.8, zorder=1)
@@ -27,8 +30,24 @@ def paint_benefit(figure: Figure, info: BenefitFigure, looks: Looks) -> list[Lat
         _front(axis, panel)
         axis.set_xlabel(f"added {panel.currency.word} (%)")
         axis.set_ylabel("gain in top-1 accuracy (points)")
+        late.append(_labeller(axis, panel))
     figure.legend(handles=_legend(info, looks), loc="outside right upper")
-    return []
+    return late
+
+
+def _labeller(axis: Axes, panel: BenefitPanel) -> Late:
+    """Points that nobody beats get their label first; none of them covers a marker or an interval."""
+    points = sorted(panel.points, key=lambda point: point.standing != UNBEATEN)
+    places = [(point.cost.percent, point.gain.percent) for point in points]
+
+    def obstacles() -> list[Box]:
+        found = []
+        for point in points:
+            middle, low, high = (pixels(axis, point.cost.percent, end) for end in reach(point.gain))
+            found += [Box(*low, *high).grown(2), Box(*middle, *middle).grown(6)]
+        return found
+
+    return labeller(axis, places, [point.label for point in points], obstacles)
 
 
 def _mark(axis: Axes, point: BenefitPoint, looks: Looks) -> None:
@@ -41,7 +60,6 @@ def _mark(axis: Axes, point: BenefitPoint, looks: Looks) -> None:
     face = look.color if point.standing == UNBEATEN else "white"
     axis.plot([x], [y], marker=look.marker, color=look.color, markerfacecolor=face, markersize=7, linestyle="none",
               alpha=alpha, zorder=4)
-    axis.annotate(fitted(point.label, 20), (x, y), (6, 5), textcoords="offset points", fontsize=7.5, alpha=alpha)
 
 
 def _room(axis: Axes, panel: BenefitPanel) -> None:

@@ -61,8 +61,10 @@ def _gain_words(gains: Sequence[PublishedGain]) -> tuple[str, ...]:
         return ("Nothing comparable is published for that.",)
     lost = [pair for pair in gains if pair.points < 0]
     low, high = min(gains, key=lambda pair: pair.points), max(gains, key=lambda pair: pair.points)
-    found = [f"From {low.points:+.2f} points ({_name(low)}) to {high.points:+.2f} ({_name(high)}): the recipe matters "
-             "as much as the attention."]
+    found = []
+    if len(gains) > 1:
+        found.append(f"From {low.points:+.2f} points ({_name(low)}) to {high.points:+.2f} ({_name(high)}): the recipe "
+                     "matters as much as the attention.")
     if lost:
         found.append(f"{len(lost)} of {len(gains)} pairs lost accuracy.")
     if any(pair.row.source.startswith("ECA-Net arXiv") for pair in gains):

@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from secost.analysis.axes import axis_families, runtime_families
@@ -40,8 +39,9 @@ from secost.reporting.brush import (
 )
 from secost.reporting.brush_across import paint_axis, paint_backends, paint_spelling
 from secost.reporting.brush_benefit import paint_benefit
+from secost.reporting.brush_labels import labeller, pixels
 from secost.reporting.figures_benefit import BenefitFigure, benefit_figure
-from secost.reporting.labels import Box, leader_end, place
+from secost.reporting.labels import Box
 
 # Okabe and Ito's palette without its yellow, which is too light on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -275,62 +275,21 @@ def _across(axis: Axes, panel: numbers.FrontPanel) -> None:
 
 
 def _labeller(axis: Axes, panel: numbers.FrontPanel) -> Late:
-    """Places the labels once the layout is known, and keeps their places."""
-
-    def late() -> None:
-        figure = axis.get_figure(root=True)
-        assert figure is not None  # an axes that was just drawn is in a figure
-        points = [panel.points[index] for index in panel.labelled]
-        at = [_pixels(axis, point.x, point.y.percent) for point in points]
-        texts = [axis.annotate(fitted(point.label, 24), (point.x, point.y.percent), fontsize=8) for point in points]
-        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        sizes = [(box.width + 2, box.height + 2) for box in (text.get_window_extent(renderer) for text in texts)]
-        frame = axis.get_window_extent(renderer)
-        found = place(at, sizes, _obstacles(axis, panel), Box(frame.x0, frame.y0, frame.x1, frame.y1))
-        placed = {placement.index for placement in found}
-        for placement in found:
-            text, point = texts[placement.index], at[placement.index]
-            _put(text, point, placement.box, 72 / figure.dpi)
-            if placement.leader:
-                _leader(axis, text, point, placement.box, 72 / figure.dpi)
-        for index, text in enumerate(texts):
-            if index not in placed:
-                text.remove()
-
-    return late
-
-
-def _put(text: Annotation, point: tuple[float, float], box: Box, scale: float) -> None:
-    """Moves an annotation to its box; distances are kept in points, so that any resolution shows the same."""
-    text.set_position(((box.left + 1 - point[0]) * scale, (box.bottom + 1 - point[1]) * scale))
-    text.set_anncoords("offset points")
-    text.set_verticalalignment("bottom")
-    text.set_horizontalalignment("left")
-
-
-def _leader(axis: Axes, text: Annotation, point: tuple[float, float], box: Box, scale: float) -> None:
-    """A thin line from the label's box to its point."""
-    x, y = leader_end(point, box)
-    arrow = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
-    axis.annotate("", text.xy, ((x - point[0]) * scale, (y - point[1]) * scale), textcoords="offset points",
-                  arrowprops=arrow)
-
-
-def _pixels(axis: Axes, x: float, y: float) -> tuple[float, float]:
-    found = axis.transData.transform((x, y))
-    return float(found[0]), float(found[1])
+    points = [panel.points[index] for index in panel.labelled]
+    places = [(point.x, point.y.percent) for point in points]
+    return labeller(axis, places, [point.label for point in points], lambda: _obstacles(axis, panel))
 
 
 def _obstacles(axis: Axes, panel: numbers.FrontPanel) -> list[Box]:
     """Markers, error bars and the front, which labels must not cover."""
     found = []
     for point in panel.points:
-        x, y = _pixels(axis, point.x, point.y.percent)
+        x, y = pixels(axis, point.x, point.y.percent)
         found.append(Box(x, y, x, y).grown(6))
         if point.y.low is not None and point.y.high is not None:
-            low, high = _pixels(axis, point.x, point.y.low)[1], _pixels(axis, point.x, point.y.high)[1]
+            low, high = pixels(axis, point.x, point.y.low)[1], pixels(axis, point.x, point.y.high)[1]
             found.append(Box(x, low, x, high).grown(2))
-    corners = [_pixels(axis, *corner) for corner in _front_line(axis, panel)]
+    corners = [pixels(axis, *corner) for corner in _front_line(axis, panel)]
     for (x, y), (other_x, other_y) in itertools.pairwise(corners):
         found.append(Box(min(x, other_x), min(y, other_y), max(x, other_x), max(y, other_y)).grown(1))
     return found
