@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from secost.benefit.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from secost.benefit.datasets import Data, Split
 from secost.errors import BadSpecError, SecostError
-from secost.networks.attention import Attention
 from secost.networks.sources import import_timm, import_torchvision
 from secost.spec import Training
 
-MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING = 0.9, 5e-4, 0.0
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 _WARM_UP_SHARE, _TEST_BATCH = 0.1, 512
 _PAD_SHARE = 8  # a crop moves by at most an eighth of the image
 
@@ -66,7 +65,7 @@ def train(
     steps = math.ceil(len(data.train) / training.batch_size)
     schedule = _schedule(optimizer, training, steps)
     kept, damaged = _resume(net, optimizer, training, checkpoint)
-    curve, begin, passed = list(kept.curve), time.perf_counter(), 0.0
+    curve, passed = list(kept.curve), 0.0
     with _deterministic(training.deterministic):
         for epoch in range(len(curve), training.epochs):
             started = time.perf_counter()
@@ -79,7 +78,7 @@ def train(
                 write_checkpoint(checkpoint, Checkpoint(identity(training), net, optimizer, curve))
             on_epoch(epoch + 1)
     new = training.epochs - len(kept.curve)
-    speed = new * len(data.train) / passed if new and time.perf_counter() > begin else None
+    speed = new * len(data.train) / passed if new and passed else None
     return Trained(curve[-1]["test_top1"], curve, speed, len(kept.curve), damaged)
 
 
@@ -225,8 +224,3 @@ def _deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = quick
-
-
-def attention_modules(net: nn.Module) -> list[Attention]:
-    """What secost attached, in the order of the network."""
-    return [module for module in net.modules() if isinstance(module, Attention)]
