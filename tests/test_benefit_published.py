@@ -111,6 +111,20 @@ def test_gains_of_a_network_are_found_by_the_name_that_secost_loads() -> None:
     assert gains_for("nobodys_net", ["se"]) == []
 
 
+def test_several_trainings_of_a_variant_are_their_median_and_range() -> None:
+    """One paper's lucky recipe does not speak for all: SENet's +1.51 stands beside timm's A3, -1.02."""
+    se = next(gain for gain in gains_for("resnet50", ["se"]) if gain.reduction == 16)
+    points = sorted({pair.points for pair in published_gains(["se"], "resnet")
+                     if pair.base.network == "resnet50" and pair.row.reduction == 16})
+    assert se.spread == (points[0], points[-1]) == (-1.016, 1.51)
+    assert points[0] < se.points < points[-1] and se.low is None and se.top1 is None
+
+
+def test_a_variant_published_once_keeps_its_citation() -> None:
+    once = next(gain for gain in gains_for("resnet50", ["se"]) if gain.reduction == 2)
+    assert once.spread is None and once.pairs == 1 and "Table 10" in once.basis
+
+
 def test_our_own_counts_stand_beside_the_printed_ones() -> None:
     """SENet's Table 2 prints 3.86 and 3.87 GMACs for ResNet-50, in the version of 2017."""
     pair = next(pair for pair in published_gains(["se"]) if pair.row.table.startswith("Table 2 (re"))

@@ -163,7 +163,10 @@ def benefit_words(items: Sequence[Weighed], seeds: Sequence[Seeds]) -> list[str]
 
 
 def gain_words(gain: Gain) -> str:
-    """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`."""
+    """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`, `+1.02 points (from -1.02 to +1.51 over 8)`."""
+    if gain.spread is not None:
+        low, high = gain.spread
+        return f"{gain.points:+.2f} points (from {low:+.2f} to {high:+.2f} over {gain.pairs})"
     ends = "[no interval]" if gain.low is None or gain.high is None else f"[{gain.low:.2f}, {gain.high:.2f}]"
     return f"{gain.points:+.2f} points {ends}"
 

@@ -17,7 +17,8 @@ class Gain:
 
     `pairs` counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
     What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
-    None for fewer than two pairs.
+    None for fewer than two pairs. `spread` is the least and the most of several published trainings: `points` is then
+    their median, and no interval is claimed.
     """
 
     model: str
@@ -35,3 +36,4 @@ class Gain:
     baseline_top1: float | None = None
     integration: str | None = None
     spelling: str | None = None
+    spread: tuple[float, float] | None = None

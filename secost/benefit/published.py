@@ -11,7 +11,7 @@ import csv
 import functools
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from statistics import median
 
@@ -152,11 +152,30 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
 
 
 def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
-    """The published gains of one network by the name secost loads it by, each a row of its own."""
+    """The published gain of each variant of one network, by the name secost loads it by.
+
+    Where several trainings are published (other recipes, other authors) it is their median, with their range.
+    """
     bare = model.split(".")[0]
     names = {bare, f"torchvision:{bare}", bare.removeprefix("torchvision:")} if bare else set()
-    whole = [pair for pair in published_gains() if "only" not in pair.row.placement]
-    return [pair.gain for pair in whole if pair.row.attention in attention and pair.base.network in names]
+    variants: dict[tuple[str, int | None], list[PublishedGain]] = {}
+    for pair in published_gains():
+        row = pair.row
+        if row.attention in attention and pair.base.network in names and "only" not in row.placement:
+            variants.setdefault((row.attention, row.reduction), []).append(pair)
+    return [_over_recipes(_trainings(pairs)) for pairs in variants.values()]
+
+
+def _over_recipes(pairs: Sequence[PublishedGain]) -> Gain:
+    points = [pair.points for pair in pairs]
+    if len(pairs) == 1:
+        return pairs[0].gain
+    sources = len({pair.row.source for pair in pairs})
+    return replace(
+        pairs[0].gain, points=round(median(points), 3), pairs=len(pairs), spread=(min(points), max(points)),
+        top1=None, baseline_top1=None, basis=f"median of {len(pairs)} trainings from {sources} "
+        f"{'source' if sources == 1 else 'sources'} (secost benefit --attention {pairs[0].row.attention} lists them)",
+    )
 
 
 def own_count(row: Row) -> OwnCount | None:
@@ -176,12 +195,18 @@ def _tables() -> list[list[Row]]:
 
 def _independent(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
     """One pair for each training: standard r, whole network, ImageNet."""
+    return _trainings(
+        pair for pair in gains if pair.row.dataset == IMAGENET
+        and pair.row.reduction in (None, STANDARD_REDUCTION, 8) and "only" not in pair.row.placement
+    )
+
+
+def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
+    """Each training once, however many tables print it and at however many resolutions it was tested."""
     found: dict[tuple[object, ...], PublishedGain] = {}
     printed: set[tuple[object, ...]] = set()
     for pair in gains:
         row = pair.row
-        if row.dataset != IMAGENET or row.reduction not in (None, STANDARD_REDUCTION, 8) or "only" in row.placement:
-            continue
         training = (row.source, row.recipe, row.model, row.attention, pair.base.top1 if not row.recipe else None)
         same = (row.model, row.attention, pair.base.top1, row.top1)
         if same not in printed:

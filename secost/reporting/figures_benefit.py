@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from secost.analysis.benefits import BEATEN, BEATEN_ON_MEAN, UNBEATEN, Weighed, standing
 from secost.analysis.currencies import LATENCY, MACS, PARAMS, Currency
 from secost.analysis.numbers import joined
+from secost.benefit.gains import PUBLISHED
 from secost.reporting.figures import Point, left_out_line, point_of
 
 MOST_POINTS = 24
@@ -78,5 +79,6 @@ def benefit_figure(items: Sequence[Weighed]) -> BenefitFigure | None:
         return None
     left = left_out_line([item.record.label for item in items[MOST_POINTS:]], "variants")
     gain = items[0].gain
-    return BenefitFigure(f"Gain against cost: {items[0].group.label}", f"{gain.source}: {gain.basis}", tuple(panels),
-                         left)
+    # A trained or a user's gain has one basis; published ones differ from variant to variant, and the table cites them.
+    source = gain.source if gain.source == PUBLISHED else f"{gain.source}: {gain.basis}"
+    return BenefitFigure(f"Gain against cost: {items[0].group.label}", source, tuple(panels), left)

@@ -42,7 +42,7 @@ from tests.benchmarks.neighbour import neighbour
 
 NETWORKS = {"resnet18": 128, "mobilenetv2_100": 160}
 SE, PLANTED = "se r=16", 0.02
-_TRUTH_S, _TRUTH_PROCESSES = 40.0, 5
+_TRUTH_S, _TRUTH_PROCESSES = 40.0, 6
 
 
 class Bench:
@@ -101,24 +101,32 @@ class Planted(Stopwatch):
 
 
 def truth(models: list[str], out: Path) -> None:
-    """Each of several fresh Python processes measures for 40 s; their mean, and the error of that mean."""
+    """Fresh Python processes measure for 40 s each; their mean, and the error of that mean.
+
+    Once with the subjects that a round of `repeats` has and once with those of `peers`: what runs before a pass is part
+    of what it takes.
+    """
     for model in models:
-        found = []
-        for seed in range(_TRUTH_PROCESSES):
-            code = f"from tests.benchmarks.trust import once; once({model!r}, {_TRUTH_S}, {seed})"
-            answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=True)
-            found.append(float(answer.stdout.split()[-1]))
-        error = statistics.stdev(found) / math.sqrt(len(found))
-        _write(out, {"kind": "truth", "model": model, "mean": statistics.mean(found), "error": error, "runs": found})
-        print(f"{model}: SE r=16 {_points(statistics.mean(found))} +- {_points(2 * error)} ({len(found)} processes "
-              f"of {_TRUTH_S:.0f} s: {', '.join(map(_points, found))})", flush=True)
+        for judged in ("repeats", "peers"):
+            found = [_in_fresh_python("once", model, judged, _TRUTH_S, seed) for seed in range(_TRUTH_PROCESSES)]
+            error = statistics.stdev(found) / math.sqrt(len(found))
+            _write(out, {"kind": "truth", "of": judged, "model": model, "mean": statistics.mean(found),
+                         "error": error, "runs": found})
+            print(f"{model}, for {judged}: SE r=16 {_points(statistics.mean(found))} +- {_points(2 * error)} "
+                  f"({len(found)} processes of {_TRUTH_S:.0f} s: {', '.join(map(_points, found))})", flush=True)
 
 
-def once(model: str, seconds: float, seed: int) -> None:
-    """With the same subjects in a round as `repeats` has: what runs before a pass is part of what it takes."""
+def once(model: str, judged: str, seconds: float, seed: int) -> float:
     bench = Bench(model)
-    rounds = bench.rounds(seconds, 1e-6, seed, bench.two_percent_s())
-    print(rounds.overhead(SE, BASELINE, CONTROL).estimate)
+    rounds = bench.rounds(seconds, 1e-6, seed, bench.two_percent_s() if judged == "repeats" else 0.0)
+    return rounds.overhead(SE, BASELINE, CONTROL).estimate
+
+
+def _in_fresh_python(function: str, *arguments: object) -> Any:
+    """What a function of this file gives in a Python process of its own, with its own addresses and memory."""
+    code = f"import json; from tests.benchmarks import trust; print(json.dumps(trust.{function}(*{arguments!r})))"
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=True)
+    return json.loads(answer.stdout.splitlines()[-1])
 
 
 # --- repeats ----------------------------------------------------------------------------------------------------------
@@ -176,34 +184,50 @@ def _tell(model: str, condition: str, seconds: float, rows: list[dict[str, Any]]
 # --- peers ------------------------------------------------------------------------------------------------------------
 
 
-def peers(models: list[str], condition: str, runs: int, seconds: float, known: dict[str, float], out: Path) -> None:
-    """Every protocol has the same time for both networks. Each answers for SE, and for the baseline against itself."""
+def peers(
+    models: list[str], condition: str, runs: int, seconds: float, allocator: str, known: dict[str, float], out: Path
+) -> None:
+    """Every protocol has the same time for both networks. Each answers for SE, and for the baseline against itself.
+
+    Each repeat is a Python process of its own, as each use of these tools is: repeats out of one process share its
+    luck, and would say how well that one process was measured. `allocator` is what the peers have: they leave it as it
+    is, and a network whose pages fault on every pass is then another one.
+    """
     for model in models:
-        bench = Bench(model)
-        bench.rounds(3.0, 0.01, 0)
         errors: dict[str, list[float]] = {}
         different: dict[str, int] = {}
         with _condition(condition):
             for seed in range(runs):
-                for name, protocol in PROTOCOLS.items():
-                    overhead, says_different = protocol(bench, seconds, seed)
+                answers = _in_fresh_python("one_of_each", model, seconds, seed, allocator)
+                for name, (overhead, says_different) in answers.items():
                     errors.setdefault(name, []).append(overhead - known[model])
                     different[name] = different.get(name, 0) + says_different
-                    _write(out, {"kind": "peers", "model": model, "condition": condition, "protocol": name,
-                                 "overhead": overhead, "itself_different": says_different})
-        print(f"\n{model}, {condition}, {runs} runs of {seconds:g} s, truth {_points(known[model])}")
+                    _write(out, {"kind": "peers", "model": model, "condition": condition, "allocator": allocator,
+                                 "protocol": name, "overhead": overhead, "itself_different": says_different})
+        print(f"\n{model}, {condition}, peers with allocator {allocator}, {runs} runs of {seconds:g} s, truth "
+              f"{_points(known[model])}")
         for name, values in errors.items():
             print(f"  {name:40} rmse {_points(_rms(values)):>8}   itself called different {different[name]}/{runs}",
                   flush=True)
 
 
-def _ours(bench: Bench, seconds: float, seed: int) -> tuple[float, bool]:
+def one_of_each(model: str, seconds: float, seed: int, allocator: str) -> dict[str, tuple[float, bool]]:
+    """Each protocol once, in this process; they take turns at being the first."""
+    torch.set_num_threads(1)
+    bench = Bench(model)
+    bench.rounds(3.0, 0.01, 0)
+    names = list(PROTOCOLS)
+    first = seed % len(names)
+    return {name: PROTOCOLS[name](bench, seconds, seed, allocator) for name in names[first:] + names[:first]}
+
+
+def _ours(bench: Bench, seconds: float, seed: int, allocator: str) -> tuple[float, bool]:
     rounds = bench.rounds(seconds, 1e-6, seed)
     interval, control = rounds.overhead(SE, BASELINE, CONTROL), rounds.control(BASELINE, CONTROL)
     return interval.estimate, not control.holds(0.0)
 
 
-def _timm(bench: Bench, seconds: float, seed: int) -> tuple[float, bool]:
+def _timm(bench: Bench, seconds: float, seed: int, allocator: str) -> tuple[float, bool]:
     """As timm's benchmark script: 10 passes of warm-up, then passes for the time there is, their mean."""
 
     def mean(label: str, budget_s: float) -> list[float]:
@@ -217,10 +241,10 @@ def _timm(bench: Bench, seconds: float, seed: int) -> tuple[float, bool]:
             times.append(time.perf_counter() - begin)
         return times
 
-    return _in_blocks(bench, seconds, mean, statistics.mean)
+    return _in_blocks(bench, seconds, allocator, mean, statistics.mean)
 
 
-def _torch_benchmark(bench: Bench, seconds: float, seed: int) -> tuple[float, bool]:
+def _torch_benchmark(bench: Bench, seconds: float, seed: int, allocator: str) -> tuple[float, bool]:
     """torch.utils.benchmark's blocked_autorange, its median."""
     from torch.utils.benchmark import Timer
 
@@ -229,15 +253,15 @@ def _torch_benchmark(bench: Bench, seconds: float, seed: int) -> tuple[float, bo
         timer = Timer("net(*inputs)", globals={"net": bench.net, "inputs": bench.inputs}, num_threads=1)
         return list(timer.blocked_autorange(min_run_time=budget_s).times)
 
-    return _in_blocks(bench, seconds, blocked, statistics.median)
+    return _in_blocks(bench, seconds, allocator, blocked, statistics.median)
 
 
-def _pyperf(bench: Bench, seconds: float, seed: int) -> tuple[float, bool]:
+def _pyperf(bench: Bench, seconds: float, seed: int, allocator: str) -> tuple[float, bool]:
     """As pyperf: processes one after another, in each a warm-up and 3 values of at least 0.1 s; their mean."""
     from secost.meters.processes import in_child
 
     def values(label: str) -> list[float]:
-        with measuring(1, "default"):
+        with measuring(1, allocator):
             bench.switch.select(label)
             begin = time.perf_counter()
             bench.net(*bench.inputs)
@@ -257,16 +281,16 @@ def _pyperf(bench: Bench, seconds: float, seed: int) -> tuple[float, bool]:
             times += in_child(lambda: values(label), 60.0)
         return times
 
-    return _in_blocks(bench, seconds, processes, statistics.mean)
+    return _in_blocks(bench, seconds, allocator, processes, statistics.mean)
 
 
 def _in_blocks(
-    bench: Bench, seconds: float, times_of: Callable[[str, float], list[float]],
+    bench: Bench, seconds: float, allocator: str, times_of: Callable[[str, float], list[float]],
     centre: Callable[[list[float]], float],
 ) -> tuple[float, bool]:
     """All of one, then all of the other. A network differs from itself where the two means are more than two
     standard errors apart, by the spread of the values themselves."""
-    with measuring(1, "default"):
+    with measuring(1, allocator):
         base, variant = times_of(BASELINE, seconds / 2), times_of(SE, seconds / 2)
         first, second = times_of(BASELINE, seconds / 4), times_of(BASELINE, seconds / 4)
         bench.switch.select(BASELINE)
@@ -324,9 +348,9 @@ def _write(out: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _known(out: Path) -> dict[str, float]:
+def _known(out: Path, judged: str) -> dict[str, float]:
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    return {row["model"]: row["mean"] for row in rows if row["kind"] == "truth"}
+    return {row["model"]: row["mean"] for row in rows if row["kind"] == "truth" and row["of"] == judged}
 
 
 def main() -> None:
@@ -337,6 +361,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--target", type=float, default=0.01)
+    parser.add_argument("--allocator", choices=("default", "steady"), default="default", help="the peers'")
     parser.add_argument("--out", type=Path, default=Path("trust.jsonl"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -346,9 +371,11 @@ def main() -> None:
     elif given.what == "record":
         record(models, given.condition, Path("tests/traces"))
     elif given.what == "repeats":
-        repeats(models, given.condition, given.runs or 100, given.seconds, given.target, _known(given.out), given.out)
+        repeats(models, given.condition, given.runs or 100, given.seconds, given.target,
+                _known(given.out, "repeats"), given.out)
     else:
-        peers(models, given.condition, given.runs or 7, given.seconds, _known(given.out), given.out)
+        peers(models, given.condition, given.runs or 7, given.seconds, given.allocator,
+              _known(given.out, "peers"), given.out)
 
 
 if __name__ == "__main__":
