@@ -96,6 +96,10 @@ def check_name(model: str) -> None:
         _check_torchvision(name)
     elif source.prefix == "small" and name not in _list_small():
         raise UnknownNameError("small network", name, _list_small())
+    elif source.prefix == "scaled":
+        from secost.networks.scaled import parse_scaled
+
+        parse_scaled(name)
     elif source.prefix == "file" and not Path(name.rpartition(":")[0]).is_file():
         raise ModelLoadError(f"no file {name.rpartition(':')[0]!r}: check the path")
 
@@ -254,7 +258,7 @@ def _factory_with_classes(name: str, allow_download: bool, classes: int) -> nn.M
         takes = "num_classes" in inspect.signature(factory).parameters
     except (TypeError, ValueError):
         takes = False
-    net: nn.Module = factory(num_classes=classes) if takes else factory()  # type: ignore[call-arg]
+    net: nn.Module = factory(num_classes=classes) if takes else factory()
     return net
 
 
@@ -276,7 +280,23 @@ def _list_small() -> list[str]:
     return list(SMALL)
 
 
-def _factory(name: str) -> Callable[[], Any]:
+def _load_scaled(name: str, allow_download: bool) -> nn.Module:
+    return _scaled_with_classes(name, allow_download, None)
+
+
+def _scaled_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
+    from secost.networks.scaled import load_scaled
+
+    return load_scaled(name, _factory, import_timm(), classes)
+
+
+def _list_scaled() -> list[str]:
+    from secost.networks.scaled import FAMILIES
+
+    return [f"{name}@1x1" for name in FAMILIES]
+
+
+def _factory(name: str) -> Callable[..., Any]:
     place, _, attribute = name.rpartition(":")
     if not place:
         raise ModelLoadError(f"{name!r} names no function: write path.py:function or package.module:function")
@@ -291,7 +311,7 @@ def _factory(name: str) -> Callable[[], Any]:
         return lambda: factory
     if not callable(factory):
         raise ModelLoadError(f"{name!r} is a {type(factory).__name__}, expected a function that returns the network")
-    found: Callable[[], Any] = factory
+    found: Callable[..., Any] = factory
     return found
 
 
@@ -348,6 +368,10 @@ for _source in (
     Source(
         "small", "small:resnet, small:vgg, small:shallow: for images of 8 to 64 px", _load_small, _list_small,
         _small_with_classes,
+    ),
+    Source(
+        "scaled", "scaled:name@DEPTHxWIDTH, or scaled:net.py:factory@DEPTHxWIDTH", _load_scaled, _list_scaled,
+        _scaled_with_classes,
     ),
     Source("transformers", "transformers:type, from its config", _load_transformers, _list_transformers),
     Source("file", "path/to/net.py:factory", _load_factory, _nothing, _factory_with_classes),
