@@ -6,7 +6,6 @@ timm's families that are built from two multipliers by name, and any factory (`n
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from secost.errors import ModelLoadError, UnknownNameError
+from secost.networks.sources import import_timm
 
 # timm's name of the smallest member, and the maker of its family: its public names take no multipliers.
 FAMILIES = {
@@ -43,16 +43,15 @@ def parse_scaled(text: str) -> tuple[str, float, float]:
     return found
 
 
-def load_scaled(text: str, factory: Callable[[str], Callable[..., Any]], timm: Any, classes: int | None) -> nn.Module:
-    """Build it. `factory` finds a user's function by name, `timm` is the library.
+def load_scaled(text: str, factory: Callable[[str], Callable[..., Any]], classes: int | None) -> nn.Module:
+    """Build it. `factory` finds a user's function by name.
 
     Raises UnknownNameError for a name that is neither a family's nor a factory's, ModelLoadError for a factory that
     takes no two multipliers.
     """
     name, depth, width = parse_scaled(text)
     if name in FAMILIES:
-        module = importlib.import_module(f"{timm.__name__}.models.efficientnet")
-        make = getattr(module, FAMILIES[name])
+        make = getattr(import_timm().models.efficientnet, FAMILIES[name])
         wanted = {} if classes is None else {"num_classes": classes}
         net: nn.Module = make(name, depth_multiplier=depth, channel_multiplier=width, pretrained=False, **wanted)
         return net

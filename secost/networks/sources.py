@@ -287,7 +287,7 @@ def _load_scaled(name: str, allow_download: bool) -> nn.Module:
 def _scaled_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
     from secost.networks.scaled import load_scaled
 
-    return load_scaled(name, _factory, import_timm(), classes)
+    return load_scaled(name, _factory, classes)
 
 
 def _list_scaled() -> list[str]:
