@@ -145,7 +145,7 @@ def benefit_words(items: Sequence[Weighed], seeds: Sequence[Seeds]) -> list[str]
     several = len({item.group.label for item in items}) > 1
     for answer, words in ((WORTH, "raises accuracy (the interval lies above 0)"),
                           (UNCLEAR, "can't be told from no gain"),
-                          (NO_GAIN, "gains nothing (the interval does not reach above 0)")):
+                          (NO_GAIN, "no gain (the interval does not reach above 0)")):
         names = [f"{item.record.label} ({gain_words(item.gain)})" if not several else
                  f"{item.record.label} on {item.record.model} ({gain_words(item.gain)})"
                  for item in items if item.answer == answer]
@@ -166,9 +166,9 @@ def gain_words(gain: Gain) -> str:
     """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`, `+1.02 points (from -1.02 to +1.51 over 8)`."""
     if gain.spread is not None:
         low, high = gain.spread
-        return f"{gain.points:+.2f} points (from {low:+.2f} to {high:+.2f} over {gain.pairs})"
-    ends = "[no interval]" if gain.low is None or gain.high is None else f"[{gain.low:.2f}, {gain.high:.2f}]"
-    return f"{gain.points:+.2f} points {ends}"
+        return f"{gain.points:+z.2f} points (from {low:+z.2f} to {high:+z.2f} over {gain.pairs})"
+    ends = "[no interval]" if gain.low is None or gain.high is None else f"[{gain.low:z.2f}, {gain.high:z.2f}]"
+    return f"{gain.points:+z.2f} points {ends}"
 
 
 def _has_intervals(item: Weighed, currency: Currency) -> bool:
