@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from secost.analysis.groups import Group
 from secost.cleaning import for_html as clean
@@ -20,6 +21,9 @@ from secost.reporting.images import drawings
 from secost.reporting.page_parts import SORTING, START_EXPLORER, STYLE
 from secost.reporting.report import Report
 from secost.reporting.sections import Section, TextTable, sections
+
+if TYPE_CHECKING:
+    from secost.reporting.plots import Drawing
 
 _TIME_FIELDS = ("latency_direct_ms", "latency_floor_ms", "")
 _TAG = re.compile(r"<[^>]*>")
@@ -40,11 +44,16 @@ def page(report: Report) -> str:
     rest: tuple[Callable[[Report], str], ...] = (_stages, _cautions, _environment, _conventions, _glossary)
     parts = [*(part(report) for part in sections), explorer, *(part(report) for part in rest)]
     body = "\n".join(part for part in parts if part)
+    return whole_page(report.title, body, scripts)
+
+
+def whole_page(title: str, body: str, scripts: Sequence[str]) -> str:
+    """A page round a body that is HTML already, with its policy, its style and its scripts."""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{_policy(scripts)}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{clean(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{clean(report.title)}</h1>\n{body}\n</main>\n"
+        f"<title>{clean(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{clean(title)}</h1>\n{body}\n</main>\n"
         + "\n".join(f"<script>{script}</script>" for script in scripts)
         + "\n</body>\n</html>\n"
     )
@@ -146,10 +155,10 @@ def _table(caption: str, heads: Sequence[str], body: str, sortable: bool = False
 
 
 def _parts(report: Report) -> str:
-    return "\n".join(_part(part) for part in sections(report))
+    return "\n".join(section_html(part) for part in sections(report))
 
 
-def _part(part: Section) -> str:
+def section_html(part: Section) -> str:
     tables = "\n".join(_text_table(found) for found in part.tables)
     words = f"{_items(map(clean, part.paragraphs))}\n" if part.paragraphs else ""
     return _section(part.title, f"{words}{tables}", part.key)
@@ -167,12 +176,17 @@ def _text_row(row: Sequence[str], left: int) -> str:
 
 
 def _figures(report: Report) -> str:
-    found = [
+    return figures_html(drawings(report))
+
+
+def figures_html(found: Sequence[Drawing]) -> str:
+    """The section of the figures; nothing where there are none."""
+    cards = [
         f'<figure class="card">\n{inline_svg(drawing.svg_for_page, drawing.name, drawing.alt)}\n'
         f"<figcaption>{clean(drawing.title)}. {clean(drawing.alt)}</figcaption>\n</figure>"
-        for drawing in drawings(report)
+        for drawing in found
     ]
-    return _section("Figures", "\n".join(found), "figures") if found else ""
+    return _section("Figures", "\n".join(cards), "figures") if cards else ""
 
 
 def inline_svg(svg: bytes, name: str, description: str) -> str:

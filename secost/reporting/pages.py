@@ -1,16 +1,14 @@
-"""Formats by name, and the one place where reports are written to a directory."""
+"""Formats by name, and reports rendered in several of them."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from secost.cleaning import slug
-from secost.errors import BadSpecError, RunError
+from secost.errors import BadSpecError
 from secost.registry import Registry
 from secost.reporting import exports, html, images, markdown, terminal
+from secost.reporting.files import write_files
 from secost.reporting.report import Renderer, Report
 
 RENDERERS: Registry[Renderer] = Registry("format")
@@ -50,33 +48,4 @@ def write_report(report: Report, directory: str | Path, formats: Sequence[str]) 
     files: dict[str, bytes] = {}
     for renderer in renderers:
         files.update(renderer(report))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        return [_write(directory / slug(name), content) for name, content in files.items()]
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"can't write the report to {str(directory)!r}: {reason}") from error
-
-
-def _write(path: Path, content: bytes) -> Path:
-    """Write beside the target and move over it: a reader sees the old file or the new one, and a symbolic link that
-    stands at the target is replaced, not followed."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _umask() -> int:
-    """The process's file mode mask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return write_files(directory, files)

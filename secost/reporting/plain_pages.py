@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group as Stack
 from rich.text import Text
 
-from secost.cleaning import for_csv, for_markdown, plain, to_json
-from secost.errors import RunError
+from secost.cleaning import for_csv, for_html, for_markdown, plain, to_json
 from secost.records import SCHEMA
+from secost.reporting.files import write_files
 from secost.reporting.markdown import section_lines
 from secost.reporting.sections import Section
 from secost.reporting.terminal import console_text, section_parts
+
+if TYPE_CHECKING:
+    from secost.reporting.plots import Drawing
 
 _ENDINGS = {"table": "txt", "json": "json", "csv": "csv", "md": "md"}
 
 
 @dataclass(frozen=True)
 class PlainPage:
-    """A headline, sections, and the same as rows (for CSV) and as a document (for JSON). `kind` names files."""
+    """A headline, sections, and the same as rows (for CSV) and as a document (for JSON). `kind` names files.
+
+    `draw` makes the figures, where the page has some; they come only where a file of them is asked for.
+    """
 
     kind: str
     title: str
@@ -35,6 +41,7 @@ class PlainPage:
     sections: tuple[Section, ...]
     rows: tuple[Mapping[str, Any], ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
+    draw: Callable[[], Sequence[Drawing]] | None = None
 
 
 def render_page(page: PlainPage, format: str, width: int = 120, color: bool = False) -> str:
@@ -48,13 +55,25 @@ def render_page(page: PlainPage, format: str, width: int = 120, color: bool = Fa
 
 def write_page(page: PlainPage, folder: Path, format: str) -> Path:
     """The page in its folder, as `KIND.md` and so on. Raises RunError where it can't be written."""
-    path = folder / f"{page.kind}.{_ENDINGS[format]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_page(page, format), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"can't write {str(path)!r}: {error.strerror or error}") from None
-    return path
+    return write_files(folder, {f"{page.kind}.{_ENDINGS[format]}": render_page(page, format).encode()})[0]
+
+
+def write_pages(page: PlainPage, folder: Path) -> list[Path]:
+    """The page as Markdown, HTML, JSON and CSV, and its figures as PNG. Raises RunError where they can't be written."""
+    drawings = list(page.draw()) if page.draw else []
+    files = {f"{page.kind}.{_ENDINGS[name]}": render_page(page, name).encode() for name in ("json", "csv")}
+    files[f"{page.kind}.md"] = (_markdown(page) + "".join(
+        f"\n![{for_markdown(drawing.alt)}]({drawing.name}.png)\n" for drawing in drawings)).encode()
+    files[f"{page.kind}.html"] = _html(page, drawings).encode()
+    files |= {f"{drawing.name}.png": drawing.png for drawing in drawings}
+    return write_files(folder, files)
+
+
+def _html(page: PlainPage, drawings: Sequence[Drawing]) -> str:
+    from secost.reporting.html import figures_html, section_html, whole_page
+
+    parts = [f'<p class="answer">{for_html(page.headline)}</p>', figures_html(drawings)]
+    return whole_page(page.title, "\n".join([*parts, *map(section_html, page.sections)]), ())
 
 
 def _terminal(page: PlainPage, width: int, color: bool) -> str:

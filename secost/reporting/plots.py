@@ -105,6 +105,29 @@ def draw(groups: Sequence[Group], items: Sequence[Weighed] = ()) -> list[Drawing
     return [*_benefits(items, looks), *_over_groups(groups, looks), *found]
 
 
+def panels(name: str, title: str, alt: str, painters: Sequence[Callable[[Axes], None]], note: str = "") -> Drawing:
+    """A figure of a study: one axes for each painter, in the style of all, and one legend for those with labels."""
+    with rc_context(_STYLE):
+        figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        FigureCanvasAgg(figure)
+        axes = grid(figure, len(painters), 3.6, 2.9, extra=1.4, most=2)
+        for axis, paint in zip(axes, painters, strict=True):
+            paint(axis)
+        handles: dict[str, Any] = {}
+        for axis in axes:
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        if handles:
+            figure.legend(handles.values(), handles, loc="outside right upper")
+        _frame(figure, title, note)
+        return Drawing(name, title, alt, figure)
+
+
+def numbered_look(index: int) -> Look:
+    """The look of the so-maniest curve of a study."""
+    return Look(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)], _HATCHES[index % len(_HATCHES)])
+
+
 def _benefits(items: Sequence[Weighed], looks: Looks) -> list[Drawing]:
     """Gain against cost, a figure for each of the first few comparisons."""
     by_group: dict[str, list[Weighed]] = {}
@@ -390,10 +413,7 @@ def _handles(attentions: Sequence[str], looks: Looks, measured: bool) -> list[Li
 
 def _looks(groups: Sequence[Group]) -> Looks:
     names = dict.fromkeys(record.attention for group in groups for record in group.compared)
-    return {
-        name: Look(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)], _HATCHES[index % len(_HATCHES)])
-        for index, name in enumerate(names)
-    }
+    return {name: numbered_look(index) for index, name in enumerate(names)}
 
 
 def _alt(info: Info) -> str:

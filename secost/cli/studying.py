@@ -1,0 +1,62 @@
+"""`secost study`: what counting and measuring one network can't answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secost.cli import options
+from secost.cli.progress import listening, note
+
+if TYPE_CHECKING:
+    from secost.reporting.plain_pages import PlainPage
+
+study = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: scaling.")
+
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="A family that scales, or net.py:factory(depth, width).")]
+Phi = Annotated[str, typer.Option("--phi", help="Coefficients, such as 0..7 or 0,0.5,1.")]
+Alpha = Annotated[float, typer.Option("--alpha", help="Depth grows by alpha^phi.")]
+Beta = Annotated[float, typer.Option("--beta", help="Width grows by beta^phi.")]
+Gamma = Annotated[float, typer.Option("--gamma", help="Resolution grows by gamma^phi.")]
+
+
+@study.callback()
+def _study() -> None:
+    pass
+
+
+@study.command("scaling")
+def scaling(
+    model: _Model = "efficientnet_b0", phi: Phi = "0..7", alpha: Alpha = 1.2, beta: Beta = 1.1, gamma: Gamma = 1.15,
+    attention: options.Attention = None, reductions: options.Reductions = None, latency: options.Latency = None,
+    seconds: options.Seconds = None, seed: options.Seed = None, format: options.Format = "table",
+    output: options.Output = None, quiet: options.Quiet = False,
+) -> int:
+    """What attention adds as depth, width and resolution grow together, and by one alone at equal MACs."""
+    options.check_format(format)
+    from secost.studies import scaling as found
+
+    phis = found.parse_phis(phi)
+    with listening(4 * len(phis), quiet) as listener:
+        result = found.scaling(
+            model, phis, alpha=alpha, beta=beta, gamma=gamma, attentions=options.words(attention) if attention else (),
+            reductions=options.integers("reductions", reductions or "4,16"), latency=latency is not False,
+            seconds=seconds or 20.0, seed=seed or 0, out=output, listener=listener,
+        )
+    return _show(found.page(result), format, output)
+
+
+def _show(page: PlainPage, format: str, output: str | None) -> int:
+    from secost.reporting.plain_pages import render_page, write_pages
+
+    if output:
+        write_pages(page, Path(output))
+        note(f"report in {output}")
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    sys.stdout.write(render_page(page, format, shutil.get_terminal_size((120, 24)).columns, color))
+    return 0
