@@ -119,9 +119,13 @@ def train(
 
 
 def train_spec(
-    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False, jobs: int = 1
+    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False, jobs: int = 1,
+    keep_weights: bool = False,
 ) -> tuple[list[Record], Spec]:
-    """`train` for a spec that is made already; gives the spec too, at the resolution of the data set."""
+    """`train` for a spec that is made already; gives the spec too, at the resolution of the data set.
+
+    With `keep_weights` the trained networks stay in the run, for `secost.sweeps.trained.trained_net`.
+    """
     from secost.meters.environment import describe
     from secost.sweeps.runner import check_models, plan
     from secost.sweeps.store import RunStore
@@ -132,7 +136,7 @@ def train_spec(
     spec = at_resolution(spec, data)
     plan(spec)
     with RunStore.create_or_resume(Path(out), spec, describe()) as store:
-        return train_in_store(spec, store, data, listener, retry_failed, jobs), spec
+        return train_in_store(spec, store, data, listener, retry_failed, jobs, keep_weights), spec
 
 
 def report(

@@ -6,7 +6,6 @@ three equal channels; labels (N,) in int64. Nothing is downloaded unasked.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secost.benefit.made import channel_cue, channel_free, three_cues
 from secost.errors import BadSpecError, MissingExtraError, one_line
 from secost.networks.sources import import_torchvision
 from secost.registry import Registry
 
 _SPLIT_SEED = 0
-_MADE_TRAIN, _MADE_TEST, _MADE_PX, _MADE_CLASSES = 2048, 1024, 16, 4
+_MADE_TRAIN, _MADE_TEST = 2048, 1024
 _DIGITS_TEST = 597
 _FOLDER_PX, _MOST_IMAGES = 64, 60_000
 
@@ -100,60 +100,13 @@ def _digits(folder: Path | None) -> Data:
     return _normalised("digits", Split(images[train], labels[train]), Split(images[test], labels[test]))
 
 
-def _channel_cue(folder: Path | None) -> Data:
-    """The positive control: the cue says which channel's pattern is the label, and it differs from image to image."""
-    return _made("channel-cue", cued=True)
+def _made(name: str, make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]) -> Callable[[Path | None], Data]:
+    def load(folder: Path | None) -> Data:
+        source = torch.Generator().manual_seed(_SPLIT_SEED)
+        train, test = (Split(*make(count, source)) for count in (_MADE_TRAIN, _MADE_TEST))
+        return _normalised(name, train, test)
 
-
-def _channel_free(folder: Path | None) -> Data:
-    """The negative control: all channels show the same pattern, so weighing them can't help."""
-    return _made("channel-free", cued=False)
-
-
-def _made(name: str, cued: bool) -> Data:
-    source = torch.Generator().manual_seed(_SPLIT_SEED)
-    splits = [_made_split(count, cued, source) for count in (_MADE_TRAIN, _MADE_TEST)]
-    return _normalised(name, splits[0], splits[1])
-
-
-def _made_split(count: int, cued: bool, source: torch.Generator) -> Split:
-    """Small patterns, one kind a channel, scattered over the lower half of noise; a bright strip at the top is the cue.
-
-    With a cue each channel holds copies of a pattern of its own, and the label is that of the channel whose top rows
-    are bright: too far from the patterns for a few convolutions to see both, so that only what looks at the whole map
-    can weigh the channels. Without, all channels hold the label's pattern.
-    """
-    px, channels = _MADE_PX, 3
-    images = _NOISE[cued] * torch.randn(count, channels, px, px, generator=source)
-    kinds = torch.randint(0, _MADE_CLASSES, (count, channels), generator=source)
-    chosen = torch.randint(0, channels, (count,), generator=source)
-    every = torch.arange(count)
-    labels = kinds[every, chosen]
-    if not cued:
-        kinds = labels[:, None].repeat(1, channels)
-    patterns = _patterns()
-    for _ in range(_COPIES):
-        rows = torch.randint(px // 2, px - 2, (count, channels), generator=source)
-        columns = torch.randint(0, px - 2, (count, channels), generator=source)
-        for dy, dx in itertools.product(range(3), repeat=2):
-            images[every[:, None], torch.arange(channels), rows + dy, columns + dx] += patterns[kinds][:, :, dy, dx]
-    if cued:
-        images[every, chosen, :_CUE_ROWS] += _CUE
-    return Split(images, labels)
-
-
-_COPIES, _CUE, _CUE_ROWS = 3, 2.0, 3
-_NOISE = {True: 0.7, False: 2.0}  # without a cue the task is easy, and a set that everyone solves tells nothing
-
-
-def _patterns() -> Tensor:
-    """A plus, a cross, a ring and bars: (4, 3, 3), each of mean 0 and the same energy."""
-    shapes = torch.tensor([
-        [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[1, 0, 1], [0, 1, 0], [1, 0, 1]],
-        [[1, 1, 1], [1, 0, 1], [1, 1, 1]], [[1, 1, 1], [0, 0, 0], [1, 1, 1]],
-    ], dtype=torch.float32)
-    centred = shapes - shapes.mean((1, 2), keepdim=True)
-    return 2.0 * centred / centred.square().mean((1, 2), keepdim=True).sqrt()
+    return load
 
 
 # --- torchvision's, where the user has them ---------------------------------------------------------------------------
@@ -220,8 +173,17 @@ def _folder_split(root: Path) -> tuple[Split, list[str]]:
 
 for _source in (
     DataSource("digits", "1,797 handwritten digits of scikit-learn, 8 x 8 px, 10 classes", _digits),
-    DataSource("channel-cue", "made: which channel matters changes from image to image (SE must help)", _channel_cue),
-    DataSource("channel-free", "made: all channels matter alike (SE must not help)", _channel_free),
+    DataSource(
+        "channel-cue", "made: which channel matters changes from image to image (SE must help)",
+        _made("channel-cue", channel_cue),
+    ),
+    DataSource(
+        "channel-free", "made: all channels matter alike (SE must not help)", _made("channel-free", channel_free)
+    ),
+    DataSource(
+        "three-cues", "made: a corner at the top left, a texture, an edge, or none of them",
+        _made("three-cues", three_cues),
+    ),
     DataSource("cifar10", "CIFAR-10, 32 x 32 px, from a folder of yours", _torchvision("CIFAR10", "cifar10", True)),
     DataSource(
         "cifar100", "CIFAR-100, 32 x 32 px, from a folder of yours", _torchvision("CIFAR100", "cifar100", True)

@@ -10,19 +10,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secost.cli import options
+from secost.cli import options, training
 from secost.cli.progress import listening, note
 
 if TYPE_CHECKING:
     from secost.reporting.plain_pages import PlainPage
 
-study = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: scaling.")
+study = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: occlusion, scaling.")
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="A family that scales, or net.py:factory(depth, width).")]
 Phi = Annotated[str, typer.Option("--phi", help="Coefficients, such as 0..7 or 0,0.5,1.")]
 Alpha = Annotated[float, typer.Option("--alpha", help="Depth grows by alpha^phi.")]
 Beta = Annotated[float, typer.Option("--beta", help="Width grows by beta^phi.")]
 Gamma = Annotated[float, typer.Option("--gamma", help="Resolution grows by gamma^phi.")]
+
+Shallow = Annotated[str, typer.Argument(metavar="MODEL", help="Any network with gates, its own or attached.")]
+Image = Annotated[str | None, typer.Option("--image", help="An image file, in place of a data set.")]
+Dataset = Annotated[str | None, typer.Option("--dataset", help="A data set's name or folder [three-cues].")]
+Weights = Annotated[str | None, typer.Option("--weights", help="Your weights, .safetensors or a state dict (.pt).")]
+OneAttention = Annotated[str | None, typer.Option("--attention", help="Attention to attach [the network's own].")]
+Reduction = Annotated[int | None, typer.Option("-r", "--reduction", help="Its reduction ratio.")]
+Pixels = Annotated[int, typer.Option("--resolution", help="Height and width of --image in pixels.")]
+Occluder = Annotated[int | None, typer.Option("--occluder", help="Side of the occluder in pixels [a seventh].")]
+Stride = Annotated[int | None, typer.Option("--stride", help="Pixels from place to place [half the occluder].")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Trainings, where weights lack.")]
+Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training set.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="At its highest.")]
 
 
 @study.callback()
@@ -47,6 +60,28 @@ def scaling(
             model, phis, alpha=alpha, beta=beta, gamma=gamma, attentions=options.words(attention) if attention else (),
             reductions=options.integers("reductions", reductions or "4,16"), latency=latency is not False,
             seconds=seconds or 20.0, seed=seed or 0, out=output, listener=listener,
+        )
+    return _show(found.page(result), format, output)
+
+
+@study.command("occlusion")
+def occlusion(
+    model: Shallow = "small:shallow", image: Image = None, dataset: Dataset = None, data: training.Data = None,
+    weights: Weights = None, attention: OneAttention = None, reduction: Reduction = None,
+    placement: options.Placement = None, resolution: Pixels = 224, occluder: Occluder = None, stride: Stride = None,
+    seeds: Seeds = 5, epochs: Epochs = 8, learning_rate: LearningRate = 0.05, jobs: training.Jobs = 1,
+    format: options.Format = "table", output: options.Output = None, quiet: options.Quiet = False,
+) -> int:
+    """Which part of an image opens or closes each gate: an occluder slides over it. Trains where weights lack."""
+    options.check_format(format)
+    from secost.studies import occlusion as found
+
+    with listening(2 * seeds + 2, quiet) as listener:
+        result = found.occlusion(
+            model, image=image, dataset=dataset, data=data or "", weights=weights, attention=attention,
+            reduction=reduction, placement=placement or "auto", resolution=resolution, occluder=occluder,
+            stride=stride, seeds=seeds, epochs=epochs, learning_rate=learning_rate, jobs=jobs, out=output,
+            listener=listener,
         )
     return _show(found.page(result), format, output)
 

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError, SecostError, one_line
 from secost.meters.conditions import Batch, Request
+from secost.networks.images import normalisation, read_image
 from secost.networks.sources import _factory
 
 RANDOM = "random-calibration"
 MOST_IMAGES = 128
 _RANDOM_IMAGES = 16
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
-# ImageNet's, as torchvision's and most of timm's weights were trained with (RGB, of values 0 to 1).
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_calibration(text: str, inputs: Batch, net: nn.Module | None = None) -> tuple[Batch, ...] | None:
@@ -77,33 +76,8 @@ def _images(folder: Path, inputs: Batch, net: nn.Module | None) -> list[Tensor]:
     step = max(1.0, len(paths) / MOST_IMAGES)
     chosen = [paths[int(place * step)] for place in range(min(len(paths), MOST_IMAGES))]
     _, channels, height, width = inputs[0].shape
-    mean, std = _normalisation(net, channels)
-    return [(_image(path, channels, height, width) - mean) / std for path in chosen]
-
-
-def _image(path: Path, channels: int, height: int, width: int) -> Tensor:
-    """One image as (1, C, H, W), values 0 to 1."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as file:
-            colours = file.convert("RGB" if channels == 3 else "L")
-            image = ImageOps.fit(colours, (width, height), Image.Resampling.BICUBIC)
-    except Exception as error:  # a damaged file: the decoders raise many things
-        raise BadSpecError(f"calibration image {str(path)!r} can't be read: {one_line(error)}") from None
-    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).to(torch.float32) / 255
-    return values.reshape(1, height, width, channels).permute(0, 3, 1, 2).contiguous()
-
-
-def _normalisation(net: nn.Module | None, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation a channel, (1, C, 1, 1): timm's for its network, else ImageNet's."""
-    known = getattr(net, "pretrained_cfg", None)
-    found = []
-    for name, usual in (("mean", _MEAN), ("std", _STD)):
-        values = known.get(name) if isinstance(known, dict) else None
-        values = torch.tensor([float(value) for value in (values if values is not None else usual)])
-        found.append((values if len(values) == channels else values.mean().repeat(channels)).reshape(1, -1, 1, 1))
-    return found[0], found[1]
+    mean, std = normalisation(net, channels)
+    return [(read_image(path, channels, height, width) - mean) / std for path in chosen]
 
 
 def _samples(text: str, inputs: Batch) -> list[Batch]:

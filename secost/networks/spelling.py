@@ -77,7 +77,7 @@ def _outputs(net: nn.Module, places: Iterable[Placed], inputs: Sequence[Any]) ->
 @contextmanager
 def _awake(net: nn.Module) -> Iterator[None]:
     """Parameters that start at zero, or nearly so, at another value for a while: the norm that ends a branch, a layer
-    scale. Behind them nothing that a spelling spoils in the branch would be seen in the output."""
+    scale. Behind them nothing that happens in the branch would be seen."""
     floats = [parameter for parameter in net.parameters() if parameter.is_floating_point() and parameter.numel()]
     asleep = [parameter for parameter in floats if float(parameter.detach().abs().max()) < _ASLEEP]
     before = [parameter.detach().clone() for parameter in asleep]

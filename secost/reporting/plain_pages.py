@@ -32,7 +32,8 @@ _ENDINGS = {"table": "txt", "json": "json", "csv": "csv", "md": "md"}
 class PlainPage:
     """A headline, sections, and the same as rows (for CSV) and as a document (for JSON). `kind` names files.
 
-    `draw` makes the figures, where the page has some; they come only where a file of them is asked for.
+    `draw` makes the figures and `attached` other files by name, where the page has some; both are made only for a
+    folder.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class PlainPage:
     rows: tuple[Mapping[str, Any], ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[], Sequence[Drawing]] | None = None
+    attached: Callable[[], Mapping[str, bytes]] | None = None
 
 
 def render_page(page: PlainPage, format: str, width: int = 120, color: bool = False) -> str:
@@ -66,6 +68,7 @@ def write_pages(page: PlainPage, folder: Path) -> list[Path]:
         f"\n![{for_markdown(drawing.alt)}]({drawing.name}.png)\n" for drawing in drawings)).encode()
     files[f"{page.kind}.html"] = _html(page, drawings).encode()
     files |= {f"{drawing.name}.png": drawing.png for drawing in drawings}
+    files |= page.attached() if page.attached else {}
     return write_files(folder, files)
 
 

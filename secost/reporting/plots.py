@@ -105,12 +105,18 @@ def draw(groups: Sequence[Group], items: Sequence[Weighed] = ()) -> list[Drawing
     return [*_benefits(items, looks), *_over_groups(groups, looks), *found]
 
 
-def panels(name: str, title: str, alt: str, painters: Sequence[Callable[[Axes], None]], note: str = "") -> Drawing:
-    """A figure of a study: one axes for each painter, in the style of all, and one legend for those with labels."""
+def panels(
+    name: str, title: str, alt: str, painters: Sequence[Callable[[Axes], None]], note: str = "", most: int = 2,
+    width: float = 3.6, height: float = 2.9,
+) -> Drawing:
+    """A figure of a study: one axes for each painter, `most` a row, in the style of all, and one legend for all labels.
+
+    `width` and `height` of an axes are in inches.
+    """
     with rc_context(_STYLE):
         figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         FigureCanvasAgg(figure)
-        axes = grid(figure, len(painters), 3.6, 2.9, extra=1.4, most=2)
+        axes = grid(figure, len(painters), width, height, extra=1.4, most=most)
         for axis, paint in zip(axes, painters, strict=True):
             paint(axis)
         handles: dict[str, Any] = {}

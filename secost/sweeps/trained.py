@@ -57,11 +57,12 @@ def at_resolution(spec: Spec, data: Data) -> Spec:
 
 def train_in_store(
     spec: Spec, store: RunStore, data: Data, listener: Listener | None = None, retry_failed: bool = False,
-    jobs: int = 1,
+    jobs: int = 1, keep_weights: bool = False,
 ) -> list[Record]:
     """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
 
     `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time).
+    With `keep_weights` their checkpoints stay, for `trained_net`.
     Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
     """
     listener = listener or Listener()
@@ -75,8 +76,21 @@ def train_in_store(
             for text in notes:
                 listener.on_note(text)
             listener.on_record(store.add(record))
-            _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
+            if not keep_weights:
+                _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
     return store.records()
+
+
+def trained_net(trial: Trial, spec: Spec, data: Data, folder: Path) -> nn.Module:
+    """The network that a training of a run ended with, in eval mode; `folder` is the run's.
+
+    Its weights are the checkpoint's, where the run kept them; a training whose checkpoint is gone is done again.
+    """
+    assert trial.training is not None
+    with _trainable(trial.setting.threads):
+        net = build(trial, spec, data)
+        train(net, data, trial.training, _checkpoint(folder / CHECKPOINTS, trial.key), device=trial.setting.device)
+    return net.eval()
 
 
 def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
