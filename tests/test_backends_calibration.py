@@ -128,7 +128,7 @@ def test_a_folder_that_is_none_or_has_no_image_is_one_line(tmp_path: Path) -> No
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "half.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(BadSpecError, match=r"calibration image '.*half.jpg' can't be read"):
+    with pytest.raises(BadSpecError, match=r"image '.*half.jpg' can't be read"):
         load_calibration(str(tmp_path), X)
 
 

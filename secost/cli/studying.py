@@ -16,7 +16,7 @@ from secost.cli.progress import listening, note
 if TYPE_CHECKING:
     from secost.reporting.plain_pages import PlainPage
 
-study = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: occlusion, scaling.")
+study = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: occlusion, quantization, scaling.")
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="A family that scales, or net.py:factory(depth, width).")]
 Phi = Annotated[str, typer.Option("--phi", help="Coefficients, such as 0..7 or 0,0.5,1.")]
@@ -36,6 +36,15 @@ Stride = Annotated[int | None, typer.Option("--stride", help="Pixels from place 
 Seeds = Annotated[int, typer.Option("--seeds", help="Trainings, where weights lack.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training set.")]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="At its highest.")]
+
+Mobile = Annotated[str, typer.Argument(metavar="MODEL", help="Any network that has sites at the placements.")]
+Bits = Annotated[str, typer.Option("--bits", help="Bits of weights and maps, 2 to 16.")]
+Placements = Annotated[str, typer.Option("--placement", help="Placements to compare, the first two as a pair.")]
+GivenAttention = Annotated[str, typer.Option("--attention", help="The attention.")]
+GivenReduction = Annotated[int, typer.Option("-r", "--reduction", help="Its reduction ratio.")]
+Digits = Annotated[str, typer.Option("--dataset", help="A data set's name or folder.")]
+QatEpochs = Annotated[int, typer.Option("--qat-epochs", help="Epochs of training at each precision; 0 for none.")]
+Backends = Annotated[str, typer.Option("--backend", help="Backends whose real int8 is run; an empty text for none.")]
 
 
 @study.callback()
@@ -82,6 +91,29 @@ def occlusion(
             reduction=reduction, placement=placement or "auto", resolution=resolution, occluder=occluder,
             stride=stride, seeds=seeds, epochs=epochs, learning_rate=learning_rate, jobs=jobs, out=output,
             listener=listener,
+        )
+    return _show(found.page(result), format, output)
+
+
+@study.command("quantization")
+def quantization(
+    model: Mobile = "small:mobile", bits: Bits = "8,6,4", placement: Placements = "depthwise-pre,depthwise",
+    attention: GivenAttention = "se", reduction: GivenReduction = 4, dataset: Digits = "digits",
+    data: training.Data = None, seeds: Seeds = 5, epochs: Epochs = 20, qat_epochs: QatEpochs = 2,
+    learning_rate: LearningRate = 0.05, backend: Backends = "onnxruntime,openvino", latency: options.Latency = None,
+    seconds: options.Seconds = None, jobs: training.Jobs = 1, format: options.Format = "table",
+    output: options.Output = None, quiet: options.Quiet = False,
+) -> int:
+    """Which placement of attention stands low precision better: simulated bits, and real int8 beside them."""
+    options.check_format(format)
+    from secost.studies import quantization as found
+
+    with listening(4 * seeds + 8, quiet) as listener:
+        result = found.quantization(
+            model, bits=options.integers("bits", bits), placements=options.words(placement), attention=attention,
+            reduction=reduction, dataset=dataset, data=data or "", seeds=seeds, epochs=epochs, qat_epochs=qat_epochs,
+            learning_rate=learning_rate, backends=options.words(backend), latency=latency is not False,
+            seconds=seconds or 10.0, jobs=jobs, out=output, listener=listener,
         )
     return _show(found.page(result), format, output)
 

@@ -14,13 +14,15 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from secost.errors import RunError, SecostError, one_line
 
 _CHUNK = 1 << 16
+Result = TypeVar("Result")
 
 
 class ChildError(SecostError):
@@ -30,6 +32,19 @@ class ChildError(SecostError):
 def can_fork() -> bool:
     """Whether children can be forked here. macOS has fork, but its system libraries do not survive it."""
     return hasattr(os, "fork") and sys.platform.startswith("linux")
+
+
+def as_they_end(works: Sequence[Callable[[], Result]], jobs: int) -> Iterator[Result]:
+    """What each work returns, as it ends, `jobs` of them at a time, each in a thread that may fork a child for it."""
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        waiting: set[Future[Result]] = {pool.submit(work) for work in works}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def in_child(work: Callable[[], Any], timeout_s: float) -> Any:

@@ -1,4 +1,4 @@
-"""Two old workhorses in small, for images of 8 to 64 px, from timm's ResNet and torchvision's VGG; and a shallow net.
+"""Workhorses in small, for images of 8 to 64 px: timm's ResNet, torchvision's VGG and MobileNetV2; and a shallow net.
 
 Their stems keep the resolution, as is usual for small images; widths are 16 to 128, so that a seed trains in seconds.
 """
@@ -15,6 +15,7 @@ from secost.networks.sources import import_timm, import_torchvision
 
 _WIDTHS = (16, 32, 64, 128)
 _SHALLOW_WIDTH = 32
+_MOBILE, _EXPANSION = ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2), (32, 32, 1)), 4  # (into, out, stride)
 _VGG: tuple[int | str, ...] = (16, 16, "M", 32, 32, "M", 64, 64, "M", 128, 128)
 
 
@@ -39,6 +40,19 @@ def small_vgg(classes: int = 10) -> nn.Module:
     )
 
 
+def small_mobile(classes: int = 10) -> nn.Module:
+    """torchvision's inverted residual blocks (MobileNetV2's), five of them over three resolutions, widths 16 to 32."""
+    block: Any = import_torchvision().models.mobilenetv2.InvertedResidual
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False), nn.BatchNorm2d(_WIDTHS[0]), nn.ReLU6(),
+    ]
+    for into, out, stride in _MOBILE:
+        layers.append(block(into, out, stride, _EXPANSION))
+    last = _MOBILE[-1][1]
+    layers += [nn.Conv2d(last, _WIDTHS[-1], 1, bias=False), nn.BatchNorm2d(_WIDTHS[-1]), nn.ReLU6()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_WIDTHS[-1], classes))
+
+
 def small_shallow(classes: int = 10) -> nn.Module:
     """Three 3x3 convolutions of 32 channels, a mean and a linear layer: each output sees 7 x 7 px, and no more.
 
@@ -51,7 +65,7 @@ def small_shallow(classes: int = 10) -> nn.Module:
 
 
 SMALL: dict[str, Callable[[int], nn.Module]] = {
-    "resnet": small_resnet, "vgg": small_vgg, "shallow": small_shallow,
+    "resnet": small_resnet, "vgg": small_vgg, "mobile": small_mobile, "shallow": small_shallow,
 }
 
 

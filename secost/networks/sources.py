@@ -366,8 +366,8 @@ for _source in (
     Source("timm", "a bare name, or timm:name", _load_timm, _list_timm, _timm_with_classes),
     Source("torchvision", "torchvision:name", _load_torchvision, _list_torchvision, _torchvision_with_classes),
     Source(
-        "small", "small:resnet, small:vgg, small:shallow: for images of 8 to 64 px", _load_small, _list_small,
-        _small_with_classes,
+        "small", "small:resnet, small:vgg, small:mobile, small:shallow: for images of 8 to 64 px", _load_small,
+        _list_small, _small_with_classes,
     ),
     Source(
         "scaled", "scaled:name@DEPTHxWIDTH, or scaled:net.py:factory@DEPTHxWIDTH", _load_scaled, _list_scaled,

@@ -7,9 +7,9 @@ finished is in its store, what it was at is in the folder `checkpoints` beside i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from secost.benefit.datasets import Data, load_data
 from secost.benefit.training import Trained, check_classes, draw_seed, train
 from secost.errors import BadSpecError, SecostError, one_line
 from secost.meters.conditions import measuring
-from secost.meters.processes import can_fork, in_child
+from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import load
 from secost.networks.surgery import attach, seeded, strip
-from secost.records import Record
+from secost.records import DONE, Record
 from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
 from secost.sweeps.runner import Listener, failed, plan, run_in_store
 from secost.sweeps.store import RunStore
@@ -62,7 +62,8 @@ def train_in_store(
     """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
 
     `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time).
-    With `keep_weights` their checkpoints stay, for `trained_net`.
+    A network without attention is trained once for all placements. With `keep_weights` checkpoints stay, for
+    `trained_net`.
     Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
     """
     listener = listener or Listener()
@@ -70,6 +71,10 @@ def train_in_store(
     done = store.done_keys(retry_failed=retry_failed)
     for comparison in plan(spec):
         left = [trial for trial in spec.trainings(comparison) if trial.key not in done]
+        for record in _trained_elsewhere(left, spec, store):
+            listener.on_record(store.add(record))
+            done.add(record.key)
+        left = [trial for trial in left if trial.key not in done]
         if left:
             listener.on_comparison(Comparison(comparison.setting, tuple(left)), len(left))
         for record, notes in _all_trained(left, spec, data, store.directory / CHECKPOINTS, jobs):
@@ -81,13 +86,33 @@ def train_in_store(
     return store.records()
 
 
+def _trained_elsewhere(left: Sequence[Trial], spec: Spec, store: RunStore) -> list[Record]:
+    """Records of trainings that another placement has already: without attention, a network is the same at each."""
+    wanted = {_without_place(trial): trial for trial in left if trial.attention == BASELINE}
+    if not wanted:
+        return []
+    records = {record.key: record for record in store.records() if record.status == DONE}
+    found: dict[str, Record] = {}
+    for trial in (trial for comparison in plan(spec) for trial in spec.trainings(comparison)):
+        twin = wanted.get(_without_place(trial)) if trial.attention == BASELINE else None
+        if twin is not None and trial.key in records and twin.key not in found:
+            record = records[trial.key]
+            found[twin.key] = replace(Record.of_trial(twin), top1=record.top1, environment=record.environment,
+                                      samples={**(record.samples or {}), "same_as": record.key})
+    return list(found.values())
+
+
+def _without_place(trial: Trial) -> Trial:
+    return replace(trial, setting=replace(trial.setting, placement="", integration="", stages=None))
+
+
 def trained_net(trial: Trial, spec: Spec, data: Data, folder: Path) -> nn.Module:
     """The network that a training of a run ended with, in eval mode; `folder` is the run's.
 
     Its weights are the checkpoint's, where the run kept them; a training whose checkpoint is gone is done again.
     """
     assert trial.training is not None
-    with _trainable(trial.setting.threads):
+    with trainable(trial.setting.threads):
         net = build(trial, spec, data)
         train(net, data, trial.training, _checkpoint(folder / CHECKPOINTS, trial.key), device=trial.setting.device)
     return net.eval()
@@ -116,17 +141,8 @@ def _all_trained(
 ) -> Iterator[tuple[Record, list[str]]]:
     """The record of each training as it ends, with what the user should hear."""
     forked = can_fork() and all(trial.setting.device == "cpu" for trial in left)
-    with ThreadPoolExecutor(max(1, jobs) if forked else 1) as pool:
-        waiting: set[Future[tuple[Record, list[str]]]] = {
-            pool.submit(_trained, trial, spec, data, folder, forked) for trial in left
-        }
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
-        finally:
-            for future in waiting:
-                future.cancel()
+    works = [partial(_trained, trial, spec, data, folder, forked) for trial in left]
+    return as_they_end(works, jobs if forked else 1)
 
 
 def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -> tuple[Record, list[str]]:
@@ -148,7 +164,7 @@ def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -
 def _in_this_process(trial: Trial, spec: Spec, data: Data, path: Path) -> Trained:
     assert trial.training is not None
     setting = trial.setting
-    with _trainable(setting.threads):
+    with trainable(setting.threads):
         net = build(trial, spec, data)
         return train(net, data, trial.training, path, device=setting.device, memory_format=setting.memory_format)
 
@@ -166,7 +182,7 @@ def _checkpoint(folder: Path, key: str) -> Path:
 
 
 @contextlib.contextmanager
-def _trainable(threads: int) -> Iterator[None]:
+def trainable(threads: int) -> Iterator[None]:
     """The threads and the allocator of a measurement, with gradients."""
     with measuring(threads), torch.inference_mode(False), torch.enable_grad():
         yield
