@@ -98,8 +98,8 @@ def train(
     out: str | Path, dataset: str = "digits", seeds: int = 5, epochs: int = 20, batch_size: int = 64,
     learning_rate: float = 0.05, augment: bool = True, deterministic: bool = False, amp: bool = False, data: str = "",
     placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
-    device: str = "cpu", latency: bool = True, seconds: float = 20.0, jobs: int = 1, retry_failed: bool = False,
-    listener: Listener | None = None,
+    device: str = "cpu", latency: bool = True, seconds: float = 20.0, jobs: int | None = None,
+    retry_failed: bool = False, listener: Listener | None = None,
 ) -> list[Record]:
     """What attention costs and what it gains: every variant trained from the same seeds on one data set.
 
@@ -119,8 +119,8 @@ def train(
 
 
 def train_spec(
-    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False, jobs: int = 1,
-    keep_weights: bool = False,
+    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False,
+    jobs: int | None = None, keep_weights: bool = False,
 ) -> tuple[list[Record], Spec]:
     """`train` for a spec that is made already; gives the spec too, at the resolution of the data set.
 

@@ -78,7 +78,7 @@ def occlusion(
     model: Shallow = "small:shallow", image: Image = None, dataset: Dataset = None, data: training.Data = None,
     weights: Weights = None, attention: OneAttention = None, reduction: Reduction = None,
     placement: options.Placement = None, resolution: Pixels = 224, occluder: Occluder = None, stride: Stride = None,
-    seeds: Seeds = 5, epochs: Epochs = 8, learning_rate: LearningRate = 0.05, jobs: training.Jobs = 1,
+    seeds: Seeds = 5, epochs: Epochs = 8, learning_rate: LearningRate = 0.05, jobs: training.Jobs = None,
     format: options.Format = "table", output: options.Output = None, quiet: options.Quiet = False,
 ) -> int:
     """Which part of an image opens or closes each gate: an occluder slides over it. Trains where weights lack."""
@@ -101,7 +101,7 @@ def quantization(
     attention: GivenAttention = "se", reduction: GivenReduction = 4, dataset: Digits = "digits",
     data: training.Data = None, seeds: Seeds = 5, epochs: Epochs = 20, qat_epochs: QatEpochs = 2,
     learning_rate: LearningRate = 0.05, backend: Backends = "onnxruntime,openvino", latency: options.Latency = None,
-    seconds: options.Seconds = None, jobs: training.Jobs = 1, format: options.Format = "table",
+    seconds: options.Seconds = None, jobs: training.Jobs = None, format: options.Format = "table",
     output: options.Output = None, quiet: options.Quiet = False,
 ) -> int:
     """Which placement of attention stands low precision better: simulated bits, and real int8 beside them."""

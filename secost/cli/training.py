@@ -20,7 +20,7 @@ LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="At 
 Augment = Annotated[bool | None, typer.Option("--augment/--no-augment", help="Shift images, and mirror photographs.")]
 Deterministic = Annotated[bool | None, typer.Option("--deterministic", help="Only algorithms equal to the bit.")]
 Amp = Annotated[bool | None, typer.Option("--amp", help="Train in bfloat16 where torch allows it.")]
-Jobs = Annotated[int, typer.Option("--jobs", help="Trainings at a time, each on one thread (CPU only).")]
+Jobs = Annotated[int | None, typer.Option("--jobs", help="Trainings at a time on the CPU [2, where it can].")]
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
     reductions: options.Reductions = None, attention: options.Attention = None, placement: options.Placement = None,
     integration: options.Integration = None, stages: options.Stages = None, dataset: Dataset = None, data: Data = None,
     seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, learning_rate: LearningRate = None,
-    augment: Augment = None, deterministic: Deterministic = None, amp: Amp = None, jobs: Jobs = 1,
+    augment: Augment = None, deterministic: Deterministic = None, amp: Amp = None, jobs: Jobs = None,
     device: options.Device = None, memory_format: options.MemoryFormat = None, latency: options.Latency = None,
     seconds: options.Seconds = None, allow_download: options.Download = False, format: options.Format = "table",
     output: options.Output = None, quiet: options.Quiet = False, retry_failed: options.RetryFailed = False,
@@ -44,11 +44,8 @@ def train(
         "learning_rate": learning_rate, "augment": augment, "deterministic": deterministic, "amp": amp,
     }
     training = {name: value for name, value in given.items() if value is not None}
-    from secost.errors import BadSpecError
     from secost.spec import Spec
 
-    if jobs < 1:
-        raise BadSpecError(f"--jobs {jobs} is not possible: give 1 or more")
     spec = Spec.from_dict({"models": model, "allow_download": allow_download, "train": training, **values})
     folder = output or str(Path("runs") / "train")
     from secost import api

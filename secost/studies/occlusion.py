@@ -132,7 +132,7 @@ def occlusion(
     model: str = DEFAULT_MODEL, *, image: str | Path | None = None, dataset: str | None = None, data: str = "",
     weights: str | Path | None = None, attention: str | None = None, reduction: int | None = None,
     placement: str = "auto", resolution: int = 224, occluder: int | None = None, stride: int | None = None,
-    seeds: int = 5, epochs: int = DEFAULT_EPOCHS, learning_rate: float = 0.05, jobs: int = 1,
+    seeds: int = 5, epochs: int = DEFAULT_EPOCHS, learning_rate: float = 0.05, jobs: int | None = None,
     out: str | Path | None = None, listener: Listener | None = None,
 ) -> Occlusion:
     """Slide an occluder over an image, or over images of a data set, and read every gate at every place.
@@ -226,7 +226,7 @@ def _keep_costs(wanted: _Wanted, resolution: int, out: str | Path | None, listen
 
 
 def _trained(
-    wanted: _Wanted, data: Data, training: dict[str, Any], folder: Path, jobs: int, listener: Listener | None,
+    wanted: _Wanted, data: Data, training: dict[str, Any], folder: Path, jobs: int | None, listener: Listener | None,
 ) -> tuple[list[tuple[nn.Module | None, nn.Module]], Interval]:
     """(untrained, trained) networks, a pair a seed, out of an ordinary run of `secost train`, and their accuracy."""
     from secost import api

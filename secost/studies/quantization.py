@@ -112,7 +112,7 @@ def quantization(
     placements: Sequence[str] = DEFAULT_PLACEMENTS, attention: str = "se", reduction: int = DEFAULT_REDUCTION,
     dataset: str = DEFAULT_DATASET, data: str = "", seeds: int = 5, epochs: int = DEFAULT_EPOCHS, qat_epochs: int = 2,
     learning_rate: float = 0.05, backends: Sequence[str] = REAL_BACKENDS, latency: bool = True, seconds: float = 10.0,
-    jobs: int = 1, out: str | Path | None = None, listener: Listener | None = None,
+    jobs: int | None = None, out: str | Path | None = None, listener: Listener | None = None,
 ) -> Quantization:
     """Train `model` with attention at every placement and without, round all of it to `bits`, and measure the loss.
 
@@ -173,12 +173,12 @@ def _trials(spec: Spec) -> list[Trial]:
     return found
 
 
-def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backends: Sequence[str], jobs: int,
+def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backends: Sequence[str], jobs: int | None,
                listener: Listener | None) -> None:
     from secost import api
     from secost.meters.processes import as_they_end, can_fork, in_child
     from secost.reporting.files import write_files
-    from secost.sweeps.trained import trainable, trained_net
+    from secost.sweeps.trained import checked_jobs, trainable, trained_net
 
     records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True)
     trials = _trials(spec)
@@ -200,7 +200,7 @@ def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backen
         write_files(path.parent, {path.name: json.dumps(found).encode()})
         return found
 
-    for found in as_they_end([partial(one, trial) for trial in trials], jobs if can_fork() else 1):
+    for found in as_they_end([partial(one, trial) for trial in trials], checked_jobs(jobs) if can_fork() else 1):
         study.full.append(Full(**found["full"]))
         study.rounded += [Rounded(**row) for row in found["rounded"]]
         if listener is not None:

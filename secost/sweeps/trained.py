@@ -20,6 +20,7 @@ from secost.benefit.datasets import Data, load_data
 from secost.benefit.training import Trained, check_classes, draw_seed, train
 from secost.errors import BadSpecError, SecostError, one_line
 from secost.meters.conditions import measuring
+from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import load
 from secost.networks.surgery import attach, seeded, strip
@@ -29,6 +30,7 @@ from secost.sweeps.runner import Listener, failed, plan, run_in_store
 from secost.sweeps.store import RunStore
 
 CHECKPOINTS = "checkpoints"
+_MEASURED_JOBS = 2
 _PATIENCE_S = 7 * 86_400.0
 
 
@@ -57,16 +59,17 @@ def at_resolution(spec: Spec, data: Data) -> Spec:
 
 def train_in_store(
     spec: Spec, store: RunStore, data: Data, listener: Listener | None = None, retry_failed: bool = False,
-    jobs: int = 1, keep_weights: bool = False,
+    jobs: int | None = None, keep_weights: bool = False,
 ) -> list[Record]:
     """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
 
-    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time).
+    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
+    see `checked_jobs`.
     A network without attention is trained once for all placements. With `keep_weights` checkpoints stay, for
     `trained_net`.
     Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
     """
-    listener = listener or Listener()
+    listener, jobs = listener or Listener(), checked_jobs(jobs)
     run_in_store(spec, store, listener, retry_failed, strict=True, classes=data.classes)
     done = store.done_keys(retry_failed=retry_failed)
     for comparison in plan(spec):
@@ -84,6 +87,16 @@ def train_in_store(
             if not keep_weights:
                 _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
     return store.records()
+
+
+def checked_jobs(jobs: int | None) -> int:
+    """How many trainings at a time: two where there are two processors, unless the user says.
+
+    Two at a time took 1 / 1.82 of the time on two processors (tests/benchmarks/training.py); more was not measured.
+    """
+    if jobs is not None and jobs < 1:
+        raise BadSpecError(f"--jobs {jobs} is not possible: give 1 or more")
+    return jobs or min(_MEASURED_JOBS, len(usable_processors() or [0]))
 
 
 def _trained_elsewhere(left: Sequence[Trial], spec: Spec, store: RunStore) -> list[Record]:
