@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from secost.networks.surgery import attach, set_reduction, sites, strip
     from secost.records import Record
     from secost.spec import Spec
+    from secost.studies.occlusion import occlusion
+    from secost.studies.quantization import quantization
+    from secost.studies.scaling import scaling
 
 __version__ = "0.1.0"
 __all__ = [
-    "Record", "SecostError", "Site", "Spec", "attach", "load", "profile", "register_attention", "report",
-    "set_reduction", "sites", "strip", "sweep", "train",
+    "Record", "SecostError", "Site", "Spec", "attach", "load", "occlusion", "profile", "quantization",
+    "register_attention", "report", "scaling", "set_reduction", "sites", "strip", "sweep", "train",
 ]
 
 _HOMES = {
     "Record": "secost.records", "SecostError": "secost.errors", "Site": "secost.networks.sites", "Spec": "secost.spec",
     "attach": "secost.networks.surgery", "load": "secost.networks.sources", "profile": "secost.api",
     "register_attention": "secost.networks.attention", "report": "secost.api",
-    "set_reduction": "secost.networks.surgery", "sites": "secost.networks.surgery",
+    "occlusion": "secost.studies.occlusion", "quantization": "secost.studies.quantization",
+    "scaling": "secost.studies.scaling", "set_reduction": "secost.networks.surgery", "sites": "secost.networks.surgery",
     "strip": "secost.networks.surgery", "sweep": "secost.api", "train": "secost.api",
 }
 

@@ -57,10 +57,11 @@ def profile_spec(
     listener: Listener | None = None,
 ) -> list[Record]:
     """`profile` for a spec that is made already: a wrong request raises, where `sweep` keeps a failed record."""
-    from secost.sweeps.runner import check_models, run_in_memory, run_in_store
+    from secost.sweeps.runner import Listener, check_models, run_in_memory, run_in_store, with_fitting_reductions
 
     if net is None:
         check_models(spec)
+    spec = with_fitting_reductions(spec, listener or Listener(), net, example)
     if out is None:
         return run_in_memory(spec, listener, net, example)
     from secost.meters.environment import describe

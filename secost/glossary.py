@@ -115,7 +115,8 @@ PLACEMENTS = {
 # What `secost doctor` looks at: what it is, or what goes wrong where it is not as it should be; and what to do then.
 CHECKS = {
     "load": (
-        "other programs want the processors, so passes wait, lose their caches and run slower",
+        "in the last minute programs, secost's own runs among them, wanted the processors: if they still do, passes "
+        "wait, lose their caches and run slower",
         "stop other work, or measure when the machine is idle",
     ),
     "other work": (

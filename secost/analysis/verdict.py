@@ -80,8 +80,9 @@ def _weigh(items: Sequence[Weighed]) -> tuple[Answer, str, str]:
     worth = [item for item in items if item.answer == WORTH]
     if worth:
         best = max(worth, key=lambda item: item.gain.points)
+        limit = "--max-params 5%" if best.record.latency_overhead is None else "--max-latency 2%"
         return ("worth it", f"{best.record.label} gains {gain_words(best.gain)} ({source}) {_price(best.record)}",
-                "find the cheapest choice within your limits: `secost budget RUN --max-latency 2%`")
+                f"find the cheapest choice within your limits: `secost budget RUN {limit}`")
     known = [item.gain.high for item in items if item.gain.high is not None]
     if len(known) < len(items):
         return ("can't tell", f"not every gain has an interval ({source}), so they may be luck",

@@ -120,11 +120,10 @@ def _torchvision(kind: str, name: str, flips: bool) -> Callable[[Path | None], D
         for train in (True, False):
             try:
                 found = getattr(datasets, kind)(str(root), train=train, download=False)
-            except Exception as error:
+            except Exception:  # no files, or others than torchvision's
                 raise BadSpecError(
-                    f"dataset {name!r} is not in {str(root)!r} and is not fetched unasked ({one_line(error, 80)}): put "
-                    f"torchvision's {kind} there, as torchvision.datasets.{kind}({str(root)!r}, download=True) does, "
-                    "or name its folder with --data"
+                    f"dataset {name!r} is not in {str(root)!r}, and nothing is fetched unasked: name its folder with "
+                    f"--data, or put it there with torchvision.datasets.{kind}({str(root)!r}, download=True)"
                 ) from None
             images = torch.as_tensor(found.data).to(torch.float32).div(255)
             images = images.unsqueeze(1).repeat(1, 3, 1, 1) if images.ndim == 3 else images.permute(0, 3, 1, 2)

@@ -67,6 +67,11 @@ def budget(
     groups = [group for group in group_records(records) if group.variants]
     if not groups:
         raise BadSpecError(f"{run!r} holds no finished variant to choose from: profile a network with --attention")
+    whole = [group for group in groups if any(record.stages is None for record in group.variants)]
+    for group in groups:
+        if whole and group not in whole:
+            note(f"{group.label}: left out, as the records of all stages price every subset of them")
+    groups = whole or groups
     gains, lost = gains_from(benefit, accuracy, records)
     found = [(group, decide(choices(group, per_stage, gains), limits, bool(gains))) for group in groups]
     for line in lost:

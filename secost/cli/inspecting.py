@@ -82,6 +82,8 @@ def list_models(
         source = SOURCES.get(name)
         prefix = "" if name == "timm" else f"{name}:"
         rows += [{"model": f"{prefix}{model}", "source": name} for model in source.names() if fnmatch(model, pattern)]
+    if not rows:
+        note(f"no network's name matches {pattern!r}: write '*resnet*' for all that hold it")
     _put(f"{len(rows)} networks", rows, format, output)
     return 0
 

@@ -46,6 +46,9 @@ def paint_axis(figure: Figure, info: AxisFigure, looks: Looks) -> list[Late]:
         style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4.5, "linewidth": 1.3}
         left.plot(across, [point.percent for point in line.overheads], **style, label=fitted(line.label))
         error_bars(left, across, line.overheads, look)
+        unsure = [(x, point.percent) for x, point in zip(across, line.overheads, strict=True) if point.low is None]
+        left.plot([x for x, _ in unsure], [y for _, y in unsure], linestyle="none", marker=look.marker, markersize=4.5,
+                  color=look.color, markerfacecolor="white")  # hollow: no interval, so not to be read as exact
         _speed_line(right, line.across, line.speeds, style)
     _speed_line(right, info.values, info.base, {"color": _BASE.color, "marker": "o", "markersize": 4.5,
                                                "linewidth": 1.3, "linestyle": "--"})

@@ -11,6 +11,7 @@ from secost.reporting.brush import Late, fitted
 from secost.reporting.labels import Box, leader_end, place
 
 _LABEL_WIDTH = 24
+_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # so that no line strikes a label out
 
 
 def labeller(
@@ -25,7 +26,7 @@ def labeller(
         figure = axis.get_figure(root=True)
         assert figure is not None  # an axes that was just drawn is in a figure
         at = [pixels(axis, *spot) for spot in places]
-        texts = [axis.annotate(fitted(name, _LABEL_WIDTH), spot, fontsize=8)
+        texts = [axis.annotate(fitted(name, _LABEL_WIDTH), spot, fontsize=8, zorder=5, bbox=_HALO)
                  for name, spot in zip(names, places, strict=True)]
         renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
         sizes = [(box.width + 2, box.height + 2) for box in (text.get_window_extent(renderer) for text in texts)]

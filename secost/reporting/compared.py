@@ -371,7 +371,8 @@ def _allowed(comparison: RunComparison) -> list[str]:
     if not timed or not spread:
         return []
     return ["Latency is the time of two runs at two times: its interval allows for a standard deviation of "
-            f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels."]
+            f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.",
+            "Times are medians of the processes' medians, where a run's own report has the median of all rounds."]
 
 
 def _chance(comparison: RunComparison) -> list[str]:

@@ -9,12 +9,13 @@ from typing import Any
 from secost.analysis.benefits import gain_words
 from secost.analysis.numbers import NA, quantity
 from secost.benefit.gains import Gain
-from secost.benefit.published import PublishedGain, Reference, own_count, references
+from secost.benefit.published import OwnCount, PublishedGain, Reference, Row, own_count, references
 from secost.reporting.plain_pages import PlainPage
 from secost.reporting.sections import Section, TextTable
 
 _HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", "GMACs printed", "secost counts",
           "Source")
+_COUNTED_PX = 224
 
 
 def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) -> PlainPage:
@@ -22,10 +23,13 @@ def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) 
     names = list(attention) or list(dict.fromkeys(pair.row.attention for pair in gains))
     summary = [found for name in names
                for found in references(name, [pair for pair in gains if pair.row.attention == name])]
+    sources = list(dict.fromkeys(pair.row.citation for pair in gains))
     sections = [
         Section("gains", "Published gains", _gain_words(gains), (TextTable(
-            "Top-1 accuracy (%), each pair from one table and one recipe", _HEADS, tuple(map(_row, gains)), left=5,
-        ),)),
+            "Top-1 accuracy (%), each pair from one table and one recipe", _HEADS,
+            tuple(_row(pair, sources.index(pair.row.citation) + 1) for pair in gains), left=5,
+        ), TextTable("Sources", ("No.", "Source"), tuple((str(place), text) for place, text in enumerate(sources, 1)),
+                     left=2))),
         Section("reference", "For a network that nobody published", _reference_words(summary), (TextTable(
             "Gain over same-recipe pairs on ImageNet, in points of top-1",
             ("Attention", "Networks", "pairs", "median", "lowest", "highest", "below 0"),
@@ -83,14 +87,19 @@ def _reference_words(found: Sequence[Reference]) -> tuple[str, ...]:
     )
 
 
-def _row(pair: PublishedGain) -> tuple[str, ...]:
+def _row(pair: PublishedGain, source: int) -> tuple[str, ...]:
     base, row = pair.base, pair.row
-    counts = [own_count(item) for item in (base, row)]
+    counts = [_counted_there(item) for item in (base, row)]
     printed = " to ".join(f"{item.gmacs:g}" for item in (base, row) if item.gmacs is not None) or NA
     counted = " to ".join(quantity(count.macs) for count in counts if count is not None) or NA
     doubt = "" if row.verified and base.verified else " ?"
     return (row.model, row.attention, _whole(row.reduction), row.dataset, _whole(row.resolution), f"{base.top1:g}",
-            f"{row.top1:g}", f"{pair.points:+.2f}{doubt}", printed, counted, row.citation)
+            f"{row.top1:g}", f"{pair.points:+.2f}{doubt}", printed, counted, str(source))
+
+
+def _counted_there(row: Row) -> OwnCount | None:
+    """secost's own count, which is at 224 px: beside a figure of another resolution it would mislead."""
+    return own_count(row) if row.resolution in (None, _COUNTED_PX) else None
 
 
 def _reference_row(found: Reference) -> tuple[str, ...]:
@@ -100,7 +109,7 @@ def _reference_row(found: Reference) -> tuple[str, ...]:
 
 def _plain(pair: PublishedGain) -> dict[str, Any]:
     base, row = pair.base, pair.row
-    counts = [own_count(item) for item in (base, row)]
+    counts = [_counted_there(item) for item in (base, row)]
     return {
         "model": row.model, "network": row.network or None, "family": row.family, "attention": row.attention,
         "reduction": row.reduction, "placement": row.placement or None, "dataset": row.dataset,

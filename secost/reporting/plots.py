@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from secost.analysis.axes import axis_families, runtime_families
+from secost.analysis.axes import Family, axis_families, runtime_families
 from secost.analysis.benefits import Weighed
 from secost.analysis.groups import Group
 from secost.analysis.numbers import joined
@@ -153,7 +153,7 @@ def _over_groups(groups: Sequence[Group], looks: Looks) -> list[Drawing]:
     tables = [table for group in groups for table in spelling_tables(group)]
     wanted: list[tuple[str, Info, Paint]] = [
         *(("backends", across_numbers.backend_figure(family), paint_backends) for family in runtime_families(groups)),
-        *(("over-axis", across_numbers.axis_figure(family), paint_axis) for family in axis_families(groups)),
+        *(("over-axis", across_numbers.axis_figure(family), paint_axis) for family in _each_axis_first(groups)),
         *(("spelling", bars, paint_spelling) for table in tables
           if (bars := across_numbers.spelling_figure(table)) is not None),
     ]
@@ -167,6 +167,14 @@ def _over_groups(groups: Sequence[Group], looks: Looks) -> list[Drawing]:
             last = index == _MOST_ACROSS and len(listed) > _MOST_ACROSS
             found.append(_drawn(f"{name}-{taken + 1}" if taken else name, info, paint, looks, note if last else ()))
     return found
+
+
+def _each_axis_first(groups: Sequence[Group]) -> list[Family]:
+    """Families over batch, resolution and threads, one of each before the second of any: only a few are drawn."""
+    by_axis: dict[str, list[Family]] = {}
+    for family in axis_families(groups):
+        by_axis.setdefault(family.axis, []).append(family)
+    return [family for row in itertools.zip_longest(*by_axis.values()) for family in row if family is not None]
 
 
 def _drawn(name: str, info: Info, paint: Paint, looks: Looks, note: tuple[str, ...]) -> Drawing:

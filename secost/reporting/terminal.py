@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
@@ -19,6 +20,7 @@ from secost.reporting.sections import Section, TextTable, sections
 
 WIDTH = 120
 _WIDE, _MEDIUM = 108, 80
+_UNBOUNDED, _NAME_WIDTH = 10_000, 10
 
 
 def render_table(report: Report) -> dict[str, bytes]:
@@ -83,10 +85,17 @@ def _comparison(group: Group, width: int) -> RenderableType:
     rows = content.rows(group)
     if width < _MEDIUM:
         return Stack(_line(group.label, "bold"), *(_block(row) for row in rows))
-    if width < _WIDE:
-        notes = [_item(f"{row.label}: {row.note}", "yellow") for row in rows if row.note]
-        return Stack(_table(group.label, [replace(row, note="") for row in rows], stacked=True), *notes)
-    return _table(group.label, rows, stacked=False)
+    if width >= _WIDE and _fits(table := _table(group.label, rows, stacked=False), width):
+        return table
+    notes = [_item(f"{row.label}: {row.note}", "yellow") for row in rows if row.note]
+    bare = [replace(row, note="") for row in rows]
+    table = _table(group.label, bare, stacked=False)
+    return Stack(table if _fits(table, width) else _table(group.label, bare, stacked=True), *notes)
+
+
+def _fits(table: Table, width: int) -> bool:
+    """Whether a table needs no line break: one inside a figure, before its unit, makes it hard to read."""
+    return Console(width=_UNBOUNDED).measure(table).maximum <= width
 
 
 def _table(title: str, rows: list[content.Row], stacked: bool) -> Table:
@@ -127,16 +136,34 @@ def section_parts(section: Section, width: int) -> list[RenderableType]:
     """One part of a page for a console of this width."""
     parts: list[RenderableType] = [_line(section.title, "bold"), *map(_item, section.paragraphs)]
     for found in () if section.brief else section.tables:
-        parts += [Text(), _text_table(found) if width >= _WIDE else _text_blocks(found)]
+        parts += [Text(), _text_table(found, width) if width >= _WIDE else _text_blocks(found)]
     return parts
 
 
-def _text_table(found: TextTable) -> Table:
+def _text_table(found: TextTable, width: int) -> RenderableType:
+    """On one line a row where that fits, else with intervals on lines of their own, else as blocks."""
+    table = _plain_table(found, found.rows)
+    if _fits(table, width):
+        return table
+    broken = [tuple(text if place < found.left else text.replace(" [", "\n[") for place, text in enumerate(row))
+              for row in found.rows]
+    numbers = [max((len(line) for row in broken for line in row[place].split("\n")), default=0) + 2
+               for place in range(found.left, len(found.heads))]
+    if sum(numbers) + _NAME_WIDTH * found.left > width:
+        return _text_blocks(found)
+    return _plain_table(found, broken, whole=True)
+
+
+def _plain_table(found: TextTable, rows: Sequence[Sequence[str]], whole: bool = False) -> Table:
+    """`whole` keeps the lines of numbers whole, so that names break in their place."""
     table = Table(title=_line(found.caption), title_justify="left", box=None, header_style="bold", pad_edge=False)
     for index, head in enumerate(found.heads):
-        table.add_column(head, justify="left" if index < found.left else "right", overflow="fold")
-    for row in found.rows:
-        table.add_row(*map(_line, row))
+        number = index >= found.left
+        least = max((len(line) for row in rows for line in row[index].split("\n")), default=0) if number else None
+        table.add_column(head, justify="right" if number else "left", overflow="fold",
+                         min_width=least if whole else None)
+    for row in rows:
+        table.add_row(*(Text("\n").join(map(_line, text.split("\n"))) for text in row))
     return table
 
 

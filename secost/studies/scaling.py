@@ -35,7 +35,7 @@ PUBLISHED = (
 )
 _ALONE_UP_TO = 8.0  # times the MACs: beyond, depth alone is hundreds of blocks
 _STEP_PX, _CORRECTIONS = 4, 2
-_FEWEST_ROUNDS = 3  # for which a size must have the time, or it is only counted
+_FEWEST_ROUNDS = 12  # for which a size must have the time, or it is only counted: fewer give no interval of use
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Measure:
 
     def _fits(self, size: Size, seconds: float) -> bool:
         """Whether a few rounds of all variants fit into the time; a note says so where they don't."""
-        passes = 2 + len(self.attentions) * len(self.reductions)
+        passes = 2 + sum(1 if name == NATIVE else len(self.reductions) for name in self.attentions)
         round_s = _pass_s(_name(self.study.model, size), size.resolution) * passes
         if round_s * _FEWEST_ROUNDS <= seconds:
             return True
@@ -464,6 +464,6 @@ def _painter(study: Scaling, name: str, word: str) -> Callable[[Any], None]:
                           marker={"depth": "x", "width": "+", "resolution": "1"}[size.way], alpha=0.8)
         axis.set_title(f"{word}, added in %", loc="left")
         axis.set_xlabel("phi")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
 
     return paint

@@ -38,7 +38,7 @@ from secost.networks.sources import Example, check_name, load
 from secost.networks.surgery import Switch, attached_paths, check_reduction, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
-from secost.spec import BASELINE, NATIVE, Comparison, Setting, Spec, Trial
+from secost.spec import BASELINE, DEFAULT_REDUCTIONS, NATIVE, Comparison, Setting, Spec, Trial
 from secost.spelling import check_spellings
 from secost.sweeps.measured import add_floors, add_latency
 from secost.sweeps.store import RunStore, environment_id
@@ -87,6 +87,30 @@ def check_models(spec: Spec) -> None:
     """Raise for a model name that can't be right, before any trial starts."""
     for model in spec.models:
         check_name(model)
+
+
+def with_fitting_reductions(
+    spec: Spec, listener: Listener, net: nn.Module | None = None, example: Example | None = None,
+) -> Spec:
+    """The spec of one network without those usual reductions that its narrowest site is too narrow for.
+
+    Only where the user named none: what was asked for is never changed, but refused where it does not fit.
+    """
+    if spec.reductions != DEFAULT_REDUCTIONS or len(spec.models) != 1:
+        return spec
+    try:
+        net = net if net is not None else load(spec.models[0], spec.allow_download)
+        graph = cached_trace(net, inputs_for(net, spec.resolution[0], example))
+        grid = itertools.product(spec.placement, spec.integration, spec.stages)
+        widths = [site.channels for where in grid for site in find_sites(graph, *where, attached_paths(net))]
+    except Exception:  # whatever is wrong with the request is told where it is carried out
+        return spec
+    kept = tuple(r for r in spec.reductions if r <= min(widths, default=0))
+    if not kept or kept == spec.reductions:
+        return spec
+    lost = ", ".join(str(r) for r in spec.reductions if r not in kept)
+    listener.on_note(f"a site of {spec.models[0]} has {min(widths)} channels: of the usual reductions, {lost} left out")
+    return spec.with_changes(reductions=list(kept))
 
 
 def run_in_memory(

@@ -92,6 +92,7 @@ class RunStore:
         self.directory = directory
         self.path = directory / DATABASE
         self.environment_id: str | None = None
+        self._environment: dict[str, Any] = {}
         self._connection = connection
         self._lock = lock
         self._writable = lock is not None
@@ -116,7 +117,8 @@ class RunStore:
             connection = _open_checked(path, "rw", undo)
             store = cls(directory, connection, lock)
             store._check_spec(spec)
-            store._enter_environment(environment)
+            store._environment = dict(environment)
+            store.environment_id = environment_id(environment)
             undo.pop_all()
         return store
 
@@ -180,6 +182,8 @@ class RunStore:
         """
         if record.key not in self._positions:
             raise RunError(f"record {record.key!r} is not in the plan of the run: set_plan comes before the records")
+        if record.environment in (None, self.environment_id):
+            self._enter_environment()
         position = self._positions[record.key]
         body = _encode(replace(record, environment=record.environment or self.environment_id).to_dict(), record.key)
         row = (position, record.key, body, _checksum("record", str(position), record.key, body))
@@ -261,13 +265,13 @@ class RunStore:
                 "restore the value"
             )
 
-    def _enter_environment(self, environment: Mapping[str, Any]) -> None:
-        self.environment_id = environment_id(environment)
-        name = _ENVIRONMENT + self.environment_id
-        if name not in self._documents:
-            with self._transaction():
-                self._put_document(name, dict(environment))
-            self._load_documents()
+    def _enter_environment(self) -> None:
+        """Keeps this process's environment with the first record of it: who adds none leaves no trace."""
+        if self.environment_id is None or _ENVIRONMENT + self.environment_id in self._documents:
+            return
+        with self._transaction():
+            self._put_document(_ENVIRONMENT + self.environment_id, self._environment)
+        self._load_documents()
 
     def _put_document(self, name: str, value: Any) -> None:
         body = _encode(value, name)
