@@ -228,3 +228,14 @@ def test_a_run_without_a_whole_variant_is_refused(capsys: pytest.CaptureFixture[
     secost.profile("small:vgg", ["se"], [4], resolution=32, latency=False, stages=[3], out=tmp_path / "run")
     assert main(["budget", str(tmp_path / "run")]) == 2
     assert "without --stages" in capsys.readouterr().err
+
+
+def test_a_run_with_single_stages_beside_the_whole_is_priced_from_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secost.sweep(secost.Spec.from_dict({"models": "resnet18", "attention": "se", "reductions": [4], "latency": False,
+                                        "stages": [[4], "all"], "resolution": RESOLUTION}), tmp_path / "run")
+    assert main(["budget", str(tmp_path / "run"), "--max-params", "5%"]) == 0
+    out, err = capsys.readouterr()
+    assert "stages 4: left out, as the records of all stages price every subset" in err
+    assert "resnet18" in out

@@ -340,3 +340,17 @@ def test_a_network_that_misses_inputs_is_pointed_to_example(capsys: pytest.Captu
 def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys)
     assert code == 2 and err.count("\n") > 10 and "profile" in err
+
+
+def test_usual_reductions_that_do_not_fit_are_left_out_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "profile", "mobilenetv3_small_100", "--resolution", "64", "--no-latency",
+                         "--format", "json")
+    assert code == 0
+    tried = {record["reduction"] for record in json.loads(out)["records"]} - {None}
+    assert tried == {2, 4, 8, 16}
+    assert "a site of mobilenetv3_small_100 has 16 channels: of the usual reductions, 32 left out" in err
+
+
+def test_reductions_that_were_asked_for_are_never_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    words = one_error(capsys, "profile", "mobilenetv3_small_100", "--resolution", "64", "-r", "2,32", "--no-latency")
+    assert "reduction 32 is larger than the channels" in words

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import secost
+from secost.errors import BadSpecError
 from secost.networks.fake_quant import (
     GROUPS,
     MIN_MAX,
@@ -58,8 +59,8 @@ def test_a_folded_network_is_the_same_function_without_norms(model: str, placeme
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_map_takes_as_many_values_as_its_bits_have(bits: int) -> None:
-    state = State(bits, MIN_MAX, frozenset(("before",)))
-    fake = FakeMap(state, "before")
+    state = State(bits, MIN_MAX, frozenset(("rest",)))
+    fake = FakeMap(state, "rest")
     x = torch.linspace(-1, 3, 10_001)
     state.observing = True
     fake(x)
@@ -73,14 +74,14 @@ def test_a_map_takes_as_many_values_as_its_bits_have(bits: int) -> None:
 def test_a_weight_is_rounded_for_each_output_channel() -> None:
     scales = torch.tensor([[0.01], [0.1], [1.0], [10.0]])
     weight = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)) * scales
-    rounded = FakeWeight(State(4, MIN_MAX, frozenset(("before",))), "before")(weight)
+    rounded = FakeWeight(State(4, MIN_MAX, frozenset(("rest",))), "rest")(weight)
     steps = weight.abs().amax(1, keepdim=True) / 7
     torch.testing.assert_close(rounded, (weight / steps).round() * steps, rtol=1e-5, atol=1e-6)
 
 
 def test_percentiles_leave_out_what_is_far_away() -> None:
-    state = State(8, PERCENTILE, frozenset(("before",)), observing=True)
-    fake = FakeMap(state, "before")
+    state = State(8, PERCENTILE, frozenset(("rest",)), observing=True)
+    fake = FakeMap(state, "rest")
     x = torch.cat([torch.rand(100_000, generator=torch.Generator().manual_seed(0)), torch.tensor([1000.0])])
     fake(x)
     assert fake.ends[MIN_MAX][1] == 1000.0
@@ -138,3 +139,50 @@ def test_gradients_pass_and_a_copy_takes_over_the_ranges() -> None:
     twin.at(4)(images()).sum().backward()
     moved = [parameter for parameter in kept.parameters() if parameter.grad is not None and bool(parameter.grad.any())]
     assert len(moved) > 20
+
+
+class WrittenInPlace(nn.Module):
+    """A norm that reads what an activation wrote over the convolution's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.norm = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.act(self.conv(x)))
+        return out
+
+
+class ReadTwice(nn.Module):
+    """A convolution that a norm reads, and a sum as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        out: Tensor = self.norm(y) + y
+        return out
+
+
+def test_a_norm_behind_an_activation_is_left_alone() -> None:
+    net = lived(WrittenInPlace())
+    with torch.inference_mode():
+        before = net(images())
+        after = fold_norms(net, images())(images())
+    torch.testing.assert_close(after, before)
+    assert isinstance(net.norm, nn.BatchNorm2d)
+
+
+def test_a_norm_that_cannot_be_folded_is_refused() -> None:
+    with pytest.raises(BadSpecError, match="can't be folded into its convolutions"):
+        fold_norms(lived(ReadTwice()), images())
+
+
+def test_percentiles_are_the_mean_over_batches() -> None:
+    state = State(8, PERCENTILE, frozenset(), observing=True)
+    fake = FakeMap(state, "rest")
+    for height in (1.0, 2.0, 6.0):
+        fake(torch.full((1000,), height))
+    assert fake.ends[PERCENTILE] == (0.0, pytest.approx(3.0))

@@ -109,3 +109,27 @@ def test_nothing_is_left_on_the_network() -> None:
         after = net(x)
     assert len(seen) == count
     assert torch.equal(before, during) and torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["simam", "bam", "se"])
+def test_gates_are_still_seen_where_the_map_was_rounded(name: str) -> None:
+    from secost.networks.fake_quant import FakeQuantised, fold_norms
+
+    net, x = attached(name), images()
+    fold_norms(net, x)
+    paths = gate_paths(net, (x[:1],))
+    fake = FakeQuantised(net)
+    fake.calibrate([x])
+    counts = []
+    for bits in (None, 8):
+        with torch.inference_mode(), watch_gates(net, paths) as seen:
+            fake.at(bits)(x)
+        counts.append([gate.kind for gate in seen])
+    assert counts[0] == counts[1] and len(counts[0]) == len(paths)
+
+
+def test_a_map_of_one_position_has_its_gate_read() -> None:
+    net = SqueezeExcite(8, 2).eval()
+    with torch.inference_mode(), watch_gates(nn.Sequential(net), ["0"]) as seen:
+        net(torch.randn(2, 8, 1, 1))
+    assert [gate.kind for gate in seen] == ["channel"] and seen[0].values.shape == (2, 8)

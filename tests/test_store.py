@@ -239,6 +239,15 @@ def test_a_trial_is_stored_once(tmp_path: Path) -> None:
     assert [item.params for item in read_run(tmp_path)[1]] == [record(key).params for key in keys(6)]
 
 
+def test_who_adds_no_record_leaves_no_environment(tmp_path: Path) -> None:
+    with RunStore.create_or_resume(tmp_path, SPEC, {"cpu": "a"}) as store:
+        store.set_plan(keys(1))
+        store.add(record(keys(1)[0]))
+    with RunStore.create_or_resume(tmp_path, SPEC, {"cpu": "b"}) as store:
+        assert store.done_keys() == set(keys(1))
+    assert list(read_run(tmp_path)[2].values()) == [{"cpu": "a"}]
+
+
 def test_another_plan_is_refused_once_there_are_records(tmp_path: Path) -> None:
     with RunStore.create_or_resume(tmp_path, SPEC, ENVIRONMENT) as store:
         store.set_plan(keys(3))

@@ -183,6 +183,7 @@ def test_weights_that_do_not_fit_are_told_by_key(
     (("small:vgg",), "no attention whose gates could be read: attach some with --attention se"),
     (("--image", "nowhere.png"), "can't be read"),
     (("--stride", "0"), "--stride 0"),
+    (("--attention", "none"), "--attention none is none to attach"),
     (("--dataset", "nothing"), "unknown dataset"),
     (("--image", "a.png", "--dataset", "digits"), "give one of the two"),
 ])
@@ -221,3 +222,9 @@ def test_covering_the_corner_closes_the_gates_that_read_it() -> None:
     assert last.difference.high is not None and last.difference.high < 0
     first, late = found.sites[0].specificity, found.sites[-1].specificity
     assert first is not None and late is not None and late.estimate > first.estimate
+
+
+def test_an_occluder_too_large_for_the_corner_gives_no_test_and_says_so(tmp_path: Path) -> None:
+    found = occlusion(seeds=1, epochs=1, occluder=12, out=tmp_path / "run")
+    assert found.cues == [] and "no test of that" in found.notes[0]
+    json.dumps(study.page(found).document, allow_nan=False)

@@ -31,7 +31,7 @@ def made(db: dict[str, float], top1: dict[str, float]) -> Quantization:
             found.full.append(Full(name, seed, 99.0 + luck))
             for bits in found.bits:
                 for ranges in study.RANGES:
-                    sources = {} if name == "none" else {"before": 20.0 + luck, "gate": 40.0, "product": 30.0}
+                    sources = {} if name == "none" else {"rest": 20.0 + luck, "gate": 40.0, "product": 30.0}
                     found.rounded.append(Rounded(name, seed, bits, ranges, top1.get(name, 98.0) + luck,
                                                  db.get(name, 20.0) + luck, {"block": 25.0}, sources, 0.01))
     return found
@@ -39,9 +39,9 @@ def made(db: dict[str, float], top1: dict[str, float]) -> Quantization:
 
 def test_a_placement_that_is_better_in_every_seed_is_found() -> None:
     told = findings(made({"depthwise": 23.0}, {}))
-    assert "differ by +0.00 [0.00, 0.00] points (3 seeds): no difference" in told[0]
-    assert "depthwise stands it better (at 8 and 4 bits" in told[1]
-    assert "outside the attention 20.0" in told[2]
+    assert "differ by +0.00 [0.00, 0.00] points (3 seeds): not told apart" in told[0]
+    assert "depthwise stands it better (2 of 4 intervals leave out 0, at 8 and 4 bits" in told[1]
+    assert "the rest of the network 20.0" in told[2]
 
 
 def test_equal_placements_are_not_told_apart() -> None:
@@ -60,7 +60,7 @@ def test_decibels_are_those_of_the_definition() -> None:
 @pytest.mark.parametrize(("given", "told"), [
     ({"bits": [1]}, "--bits 1 is not possible: give 2 to 16"), ({"bits": [8, 17]}, "--bits 17"),
     ({"bits": []}, "--bits"), ({"placements": []}, "--placement"), ({"qat_epochs": -1}, "--qat-epochs -1"),
-    ({"jobs": 0}, "--jobs 0"),
+    ({"jobs": 0}, "--jobs 0"), ({"attention": "none"}, "--attention none"), ({"attention": "native"}, "native"),
 ])
 def test_what_cannot_be_done_is_refused_before_any_work(given: dict[str, object], told: str, tmp_path: Path) -> None:
     with pytest.raises(BadSpecError, match=told):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 NA = "N/A"
+_MICROSECOND_MS = 1e-3
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SMALLEST_PERCENT = 1e-5
 
@@ -67,11 +68,19 @@ def quantity(value: float | None, unit: str = "", signed: bool = False) -> str:
 
 
 def milliseconds(value: float | None, signed: bool = False) -> str:
-    """A time with three significant digits: `31.2 ms`."""
+    """A time with three significant digits: `31.2 ms`; below a microsecond in nanoseconds, as `136 ns`."""
     if value is None:
         return NA
     sign = "-" if value < 0 else "+" if signed and value > 0 else ""
+    if 0 < abs(value) < _MICROSECOND_MS:
+        return f"{sign}{_significant(abs(value) * 1e6, 3)} ns"
     return f"{sign}{_significant(abs(value), 3)} ms"
+
+
+def with_ends(value: float, low: float | None, high: float | None, digits: int, signed: bool = True) -> str:
+    """`+0.17 [-0.16, 0.50]`, or the value alone where there is no interval."""
+    shown = f"{value:+z.{digits}f}" if signed else f"{value:z.{digits}f}"
+    return shown if low is None or high is None else f"{shown} [{low:z.{digits}f}, {high:z.{digits}f}]"
 
 
 def joined(words: list[str], last: str = "and") -> str:

@@ -87,24 +87,22 @@ def published_rows(groups: Sequence[Group]) -> list[Published]:
 
 def published_words(groups: Sequence[Group]) -> list[str]:
     """One sentence a network and attention: the range of what was published for it."""
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], dict[Published, None]] = {}
     for record in _comparable(groups):
-        rows = published_for(record)
-        if rows:
-            found.setdefault((record.model, record.attention), _words(record, rows))
-    return list(found.values())
+        found.setdefault((record.model, record.attention), {}).update(dict.fromkeys(published_for(record)))
+    return [_words(*names, list(rows)) for names, rows in found.items() if rows]
 
 
 def _comparable(groups: Sequence[Group]) -> list[Record]:
     return [record for group in groups for record in group.representatives() if record.stages is None]
 
 
-def _words(record: Record, rows: Sequence[Published]) -> str:
+def _words(model: str, attention: str, rows: Sequence[Published]) -> str:
     values = sorted(row.latency_overhead for row in rows)
     low, high = percent(values[0]), percent(values[-1])
     shown = low if len(rows) == 1 else f"from {low} to {high}"
     kinds = f"{len(rows)} published figures say" if len(rows) > 1 else "one published figure says"
-    return (f"{record.model} with {record.attention}: {kinds} {shown} time. They are of other machines, batches and "
+    return (f"{model} with {attention}: {kinds} {shown} time. They are of other machines, batches and "
             "libraries, and they have no intervals: they show a range, and test nothing.")
 
 

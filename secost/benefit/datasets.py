@@ -141,12 +141,18 @@ def _image_folder(root: Path) -> Data:
     splits, classes = [], []
     for part in ("train", test):
         found, names = _folder_split(root / part)
-        splits.append(found)
+        splits.append(_shuffled(found))
         classes.append(names)
     if classes[0] != classes[1]:
         odd = sorted(set(classes[0]) ^ set(classes[1]))
         raise BadSpecError(f"dataset {str(root)!r}: train and {test} have different classes ({', '.join(odd[:5])})")
     return _normalised(root.name, splits[0], splits[1], flips=True)
+
+
+def _shuffled(split: Split) -> Split:
+    """In a fixed order of all classes: folders come one class after another, and some use the first images only."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    return Split(split.images[order], split.labels[order])
 
 
 def _folder_split(root: Path) -> tuple[Split, list[str]]:

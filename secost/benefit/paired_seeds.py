@@ -25,6 +25,11 @@ def paired_difference(pairs: Sequence[tuple[float, float]], confidence: float = 
     return _around(mean(differences), half / math.sqrt(len(differences)))
 
 
+def mean_of(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """The mean over seeds with Student's interval; the ends are None for a single one. Raises ValueError for none."""
+    return paired_difference([(0.0, value) for value in values], confidence)
+
+
 def unpaired_difference(pairs: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> Interval:
     """The same difference as if the two lists were independent (Welch): what pairing is measured against."""
     first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

@@ -68,7 +68,7 @@ def scaling(
         result = found.scaling(
             model, phis, alpha=alpha, beta=beta, gamma=gamma, attentions=options.words(attention) if attention else (),
             reductions=options.integers("reductions", reductions or "4,16"), latency=latency is not False,
-            seconds=seconds or 20.0, seed=seed or 0, out=output, listener=listener,
+            seconds=20.0 if seconds is None else seconds, seed=seed or 0, out=output, listener=listener,
         )
     return _show(found.page(result), format, output)
 
@@ -113,7 +113,7 @@ def quantization(
             model, bits=options.integers("bits", bits), placements=options.words(placement), attention=attention,
             reduction=reduction, dataset=dataset, data=data or "", seeds=seeds, epochs=epochs, qat_epochs=qat_epochs,
             learning_rate=learning_rate, backends=options.words(backend), latency=latency is not False,
-            seconds=seconds or 10.0, jobs=jobs, out=output, listener=listener,
+            seconds=10.0 if seconds is None else seconds, jobs=jobs, out=output, listener=listener,
         )
     return _show(found.page(result), format, output)
 

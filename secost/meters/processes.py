@@ -23,6 +23,9 @@ from secost.errors import RunError, SecostError, one_line
 
 _CHUNK = 1 << 16
 Result = TypeVar("Result")
+_POLL_S = 0.2
+_forking = threading.Lock()  # a child that inherits another's pipe would keep it open
+_pool = threading.local()
 
 
 class ChildError(SecostError):
@@ -35,13 +38,20 @@ def can_fork() -> bool:
 
 
 def as_they_end(works: Sequence[Callable[[], Result]], jobs: int) -> Iterator[Result]:
-    """What each work returns, as it ends, `jobs` of them at a time, each in a thread that may fork a child for it."""
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
+    """What each work returns, as it ends, `jobs` of them at a time, each in a thread that may fork a child for it.
+
+    Where the caller is stopped, the children are ended.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(max(1, jobs), initializer=lambda: setattr(_pool, "stop", stop)) as pool:
         waiting: set[Future[Result]] = {pool.submit(work) for work in works}
         try:
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in finished)
+        except BaseException:
+            stop.set()
+            raise
         finally:
             for future in waiting:
                 future.cancel()
@@ -57,6 +67,10 @@ def in_child(work: Callable[[], Any], timeout_s: float) -> Any:
     found: list[tuple[int, int]] = []
 
     def fork() -> None:
+        with _forking:
+            _fork()
+
+    def _fork() -> None:
         reader, writer = os.pipe()
         try:
             with warnings.catch_warnings():
@@ -105,8 +119,14 @@ def _work_and_leave(work: Callable[[], Any], writer: int) -> NoReturn:
 def _read_all(reader: int, deadline: float) -> str | None:
     """Everything until the child closes its end; None where the deadline comes first."""
     chunks: list[bytes] = []
+    stop: threading.Event | None = getattr(_pool, "stop", None)
     while True:
-        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        left_s = max(0.0, deadline - time.monotonic())
+        ready, _, _ = select.select([reader], [], [], left_s if stop is None else min(left_s, _POLL_S))
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
+        if not ready and time.monotonic() < deadline:
+            continue
         if not ready:
             return None
         chunk = os.read(reader, _CHUNK)

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from secost.errors import BadSpecError
 from secost.networks.attention import GatedAttention
 from secost.networks.surgery import set_module
 
 __all__ = ["BITS", "GROUPS", "RANGES", "FakeQuantised", "fold_norms"]
 
 BITS = (2, 16)
-BEFORE, GATE, PRODUCT = GROUPS = ("before", "gate", "product")
+REST, GATE, PRODUCT = GROUPS = ("rest", "gate", "product")
 MIN_MAX, PERCENTILE = RANGES = ("min-max", "percentile")
+_SAME = 1e-3
 _TAIL = 1e-4  # of values beyond the range at each end, with percentiles
 _MOST_VALUES = 200_000
 _WITH_NORM = ("drop", "act")
@@ -47,6 +49,7 @@ class FakeMap(nn.Module):
         super().__init__()
         self.state, self.group = state, group
         self.ends: dict[str, tuple[float, float]] = {}
+        self.seen = 0
 
     def forward(self, x: Tensor) -> Tensor:
         if self.state.observing:
@@ -62,14 +65,15 @@ class FakeMap(nn.Module):
         """Ends of all calibration batches: the outermost values, and the mean over batches of the percentiles."""
         values = x.detach().flatten().float()
         if len(values) > _MOST_VALUES:
-            values = values[:: -(-len(values) // _MOST_VALUES)]
+            values = values[:: -(-len(values) // _MOST_VALUES) | 1]  # an odd step falls into no column of a map
         tails = torch.quantile(values, torch.tensor([_TAIL, 1 - _TAIL])).tolist()
         low, high = float(x.min()), float(x.max())
         old = self.ends.get(MIN_MAX, (0.0, 0.0))
         self.ends[MIN_MAX] = (min(old[0], low), max(old[1], high))
-        before = self.ends.get(PERCENTILE)
+        before, self.seen = self.ends.get(PERCENTILE, (0.0, 0.0)), self.seen + 1
         ends = (min(0.0, tails[0]), max(0.0, tails[1]))
-        self.ends[PERCENTILE] = ends if before is None else ((before[0] + ends[0]) / 2, (before[1] + ends[1]) / 2)
+        self.ends[PERCENTILE] = (before[0] + (ends[0] - before[0]) / self.seen,
+                                 before[1] + (ends[1] - before[1]) / self.seen)
 
 
 class FakeWeight(nn.Module):
@@ -91,7 +95,7 @@ class FakeWeight(nn.Module):
 class FakeQuantised:
     """A network whose layers and gates can be rounded, in eval mode; norms must be folded already.
 
-    Three groups round apart: `before`, all outside attention (the map that the gate reads among it); `gate`, the layers
+    Three groups round apart: `rest`, all outside attention (the map that the gate reads among it); `gate`, the layers
     of the gate and its values; `product`, the map times the gate. Gates are rounded where secost attached attention
     that has one (`GatedAttention`). `like`, another of the same network, gives its ranges.
     """
@@ -103,7 +107,7 @@ class FakeQuantised:
         for name, module in list(net.named_modules()):
             if isinstance(module, _LAYERS):
                 inside = any(name.startswith(f"{path}.") for path in gated)
-                self._round_layer(module, GATE if inside else BEFORE)
+                self._round_layer(module, GATE if inside else REST)
         for module in gated.values():
             self._round_gate(module)
         if like is not None:
@@ -134,7 +138,7 @@ class FakeQuantised:
         parametrize.register_parametrization(module, "weight", FakeWeight(self.state, group), unsafe=True)
 
     def _round_gate(self, module: GatedAttention) -> None:
-        read, gate, product = (self._map(group) for group in (BEFORE, GATE, PRODUCT))
+        read, gate, product = (self._map(group) for group in (REST, GATE, PRODUCT))
 
         def forward(x: Tensor) -> Tensor:
             x = read(x)
@@ -147,8 +151,12 @@ class FakeQuantised:
 def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
     """Fold each batch norm into the convolution whose output it reads, in place.
 
+    Raises BadSpecError where that changes the network's output: something else reads a convolution as well.
+
     `images` (N, C, H, W) are run once to see what reads what. Hooks and children of a folded norm stay in its place.
     """
+    with torch.inference_mode():
+        before = net(images[:1])
     pairs = _norms_after(net, images)
     for path, (conv, norm) in pairs.items():
         weight, bias = fuse_conv_bn_weights(
@@ -160,6 +168,11 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
                       "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "_modules"):
             setattr(folded, table, getattr(norm, table))
         set_module(net, path, folded.eval())
+    with torch.inference_mode():
+        after = net(images[:1])
+    if not torch.allclose(after, before, rtol=_SAME, atol=_SAME * float(before.abs().max())):
+        raise BadSpecError(f"the norms of {type(net).__name__} can't be folded into its convolutions, as its output "
+                           "changes: give a network in which only the norm reads its convolution")
     return net
 
 
@@ -178,17 +191,18 @@ def _foldable(norm: nn.Module) -> bool:
 
 
 def _norms_after(net: nn.Module, images: Tensor) -> dict[str, tuple[Any, Any]]:
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    made: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}
     found: dict[str, tuple[Any, Any]] = {}
     handles = []
 
     def after(module: nn.Conv2d, args: Any, output: Tensor) -> None:
-        made[id(output)] = (module, output)  # the tensor is kept, so that no other gets its id
+        made[id(output)] = (module, output, output._version)  # kept, so that no other tensor gets its id
 
     def before(path: str) -> Any:
         def hook(module: nn.BatchNorm2d, args: Any) -> None:
             entry = made.get(id(args[0]))
-            if entry is not None and module.running_mean is not None:
+            written = entry is not None and entry[1]._version != entry[2]  # in place, by an activation or a sum
+            if entry is not None and not written and module.running_mean is not None:
                 found[path] = (entry[0], module)
 
         return hook
@@ -198,7 +212,7 @@ def _norms_after(net: nn.Module, images: Tensor) -> dict[str, tuple[Any, Any]]:
             handles.append(module.register_forward_hook(after))
         elif _foldable(module):
             handles.append(module.register_forward_pre_hook(before(name), prepend=True))
-    with torch.inference_mode():
+    with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode don't count writes
         net(images[:1])
     for handle in handles:
         handle.remove()

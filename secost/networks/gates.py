@@ -50,6 +50,8 @@ class _Open:
 
     path: str
     map: Tensor
+    squeezed: Tensor
+    maps: list[Tensor]  # the map, and what it became since: scaled, or rounded
     found: list[tuple[str, Tensor]] = field(default_factory=list)
     context: Tensor | None = None
 
@@ -73,7 +75,7 @@ def watch_gates(net: nn.Module, paths: Sequence[str]) -> Iterator[list[Gate]]:
     with contextlib.ExitStack() as stack:
         for path in paths:
             module = net.get_submodule(path)
-            stack.callback(module.register_forward_pre_hook(_opened(mode, path)).remove)
+            stack.callback(module.register_forward_pre_hook(_opened(mode, path), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(_closed(mode, seen)).remove)
         stack.enter_context(mode)
         yield seen
@@ -90,28 +92,30 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         if self.running and len(args) >= 2 and (func in _PRODUCTS or func in _SUMS):
             _note(self.running[-1], func in _PRODUCTS, args[0], args[1], out)
+        elif self.running and "fake_quantize" in func.name() and any(args[0] is map_ for map_ in self.running[-1].maps):
+            self.running[-1].maps.append(out[0] if isinstance(out, tuple) else out)
         return out
 
 
 def _note(call: _Open, product: bool, first: Any, second: Any, out: Any) -> None:
     if not isinstance(first, Tensor) or not isinstance(second, Tensor) or out.shape != call.map.shape:
         return
-    other = _other(call.map, first, second)
+    other = _other(call.maps, first, second)
     if other is None or other.ndim != call.map.ndim:
         return
     if product:
         call.found.append((_kind(other, call.map), other.detach()))
+        call.maps.append(out)
     elif other.shape == (*call.map.shape[:2], 1, 1):
         call.context = other.detach()
 
 
-def _other(map_: Tensor, first: Tensor, second: Tensor) -> Tensor | None:
-    """The operand that is not the map: the smaller one, and of two alike the one that the module was not given."""
+def _other(maps: Sequence[Tensor], first: Tensor, second: Tensor) -> Tensor | None:
+    """The operand that is not the map: the smaller one, and of two alike the one that does not come from the map."""
     if first.shape != second.shape:
         return first if first.numel() < second.numel() else second
-    if first is map_ or second is map_:
-        return second if first is map_ else first
-    return None
+    is_map = [any(item is map_ for map_ in maps) for item in (first, second)]
+    return None if is_map[0] == is_map[1] else second if is_map[0] else first
 
 
 def _kind(gate: Tensor, map_: Tensor) -> str:
@@ -126,8 +130,11 @@ def _kind(gate: Tensor, map_: Tensor) -> str:
 
 
 def _opened(mode: _Recorder, path: str) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-        mode.running.append(_Open(path, args[0]))
+    def hook(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        given = [item for item in (*args, *keywords.values()) if isinstance(item, Tensor) and item.ndim == 4]
+        map_ = given[0] if given else torch.zeros(0, 0, 0, 0)
+        # Read now: the module may scale its map in place.
+        mode.running.append(_Open(path, map_, map_.detach().flatten(2).mean(2), [map_]))
 
     return hook
 
@@ -135,11 +142,11 @@ def _opened(mode: _Recorder, path: str) -> Any:
 def _closed(mode: _Recorder, seen: list[Gate]) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = mode.running.pop()
-        squeezed = call.map.detach().flatten(2).mean(2)
         found = call.found
         if not found and call.context is not None:
             found = [(CONTEXT, call.context)]
-        seen.extend(Gate(_site(call.path), kind, _units(kind, gate, len(call.map)), squeezed) for kind, gate in found)
+        seen.extend(Gate(_site(call.path), kind, _units(kind, gate, len(call.map)), call.squeezed)
+                    for kind, gate in found)
 
     return hook
 

@@ -21,6 +21,8 @@ def read_image(path: Path, channels: int, height: int, width: int, convert: bool
     """
     from PIL import Image, ImageOps
 
+    if channels not in (1, 3):
+        raise BadSpecError(f"an image file has 1 or 3 channels, and the network takes {channels}: give another network")
     try:
         with Image.open(path) as file:
             bands = len(file.getbands()) if file.mode != "P" else 3

@@ -22,8 +22,9 @@ def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
     torch.compile are dropped. Raises BadSpecError for a file that can't be read, or whose keys or shapes are others:
     the first few are named.
     """
-    weights = _state_dict(Path(path))
-    expected = net.state_dict()
+    weights, expected = _state_dict(Path(path)), net.state_dict()
+    if weights.keys() != expected.keys():
+        weights = {_plain(key): value for key, value in weights.items()}
     problems = _differences(weights, expected)
     if problems:
         raise BadSpecError(f"weights {str(path)!r} don't fit {type(net).__name__}: {'; '.join(problems)}")
@@ -63,12 +64,12 @@ def _state_dict(path: Path) -> Mapping[str, Tensor]:
             found = found[name]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise BadSpecError(f"weights {str(path)!r} hold no state dict: save net.state_dict() or a safetensors file")
-    return {_plain(str(key)): value for key, value in found.items()}
+    return {str(key): value for key, value in found.items()}
 
 
 def _plain(key: str) -> str:
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
+    while key.startswith(_PREFIXES):
+        key = key.partition(".")[2]
     return key
 
 

@@ -127,7 +127,7 @@ def caution_lines(report: Report) -> list[CautionLine]:
     for group in report.groups:
         for record in group.records:
             for caution in record.cautions:
-                name = record.label if len(report.groups) == 1 else f"{group.label} {record.label}"
+                name = record.label if len(report.groups) == 1 else f"{record.label} of {group.label}"
                 found.setdefault(caution, []).append(name)
     return [_caution(code, names) for code, names in found.items()]
 
@@ -220,7 +220,7 @@ def _caution(caution: str, names: list[str]) -> CautionLine:
     code = caution.split(":")[0].strip()
     meaning, next_step = CAUTIONS.get(code, ("a caution that this version of secost does not know", "see its source"))
     shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-    return CautionLine(caution, meaning, next_step, ", ".join(shown))
+    return CautionLine(caution, meaning, next_step, "; ".join(shown))
 
 
 def _fact(value: Any) -> str:

@@ -192,12 +192,15 @@ def front_figure(groups: Sequence[Group]) -> FrontFigure | None:
 
 
 def stage_figure(group: Group) -> StageFigure | None:
-    """What is added in each stage by each attention's representative; None where it was not counted by stage."""
+    """What is added in each stage by each attention's representative; None where it was not counted by stage, and for
+    a single stage, which is the whole."""
     records = [record for record in group.representatives() if record.by_stage]
     if not records:
         return None
     shown = records[:MOST_STAGE_VARIANTS]
     stages = tuple(sorted({row["stage"] for record in shown for row in record.by_stage}))
+    if len(stages) < 2:
+        return None
     panels = tuple(
         StagePanel(currency, tuple(_by_stage(record, STAGE_FIELDS[currency.name], stages) for record in shown))
         for currency in (PARAMS, MACS, MEMORY)

@@ -107,7 +107,7 @@ def _cost_table(group: Group) -> str:
     rows = content.rows(group)
     noted = any(row.note for row in rows)
     heads = [_head("attention", "Attention"), _head("reduction", "r")]
-    heads += [_head(cell.currency.field, cell.currency.title) for cell in rows[0].cells]
+    heads += [_head(cell.currency.field, cell.currency.title, number=True) for cell in rows[0].cells]
     heads += [_head("cautions", "Notes")] if noted else []
     body = "\n".join(_cost_row(row, noted) for row in rows)
     return _table(f"Cost of attention, below each total what is added: {group.label}", heads, body, sortable=True)
@@ -141,10 +141,11 @@ def _number(text: str, value: float | None) -> str:
     return f"<td data-value{key}>{clean(text)}</td>"
 
 
-def _head(field: str, title: str) -> str:
+def _head(field: str, title: str, number: bool = False) -> str:
     meaning = FIELDS.get(field)
     shown = f'<abbr title="{clean(meaning)}">{clean(title)}</abbr>' if meaning else clean(title)
-    return f'<th scope="col">{shown}</th>'
+    kind = ' class="number"' if number else ""
+    return f'<th scope="col"{kind}>{shown}</th>'
 
 
 def _table(caption: str, heads: Sequence[str], body: str, sortable: bool = False) -> str:
@@ -165,7 +166,7 @@ def section_html(part: Section) -> str:
 
 
 def _text_table(found: TextTable) -> str:
-    heads = [_head("", head) for head in found.heads]
+    heads = [_head("", head, number=place >= found.left) for place, head in enumerate(found.heads)]
     body = "\n".join(_text_row(row, found.left) for row in found.rows)
     return _table(found.caption, heads, body)
 

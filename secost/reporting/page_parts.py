@@ -14,11 +14,15 @@ h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--line); }
 p, li, dd, figcaption { max-width: 62rem; overflow-wrap: anywhere; }
 .answer { font-size: 1.1rem; font-weight: 600; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
+.scroll { overflow-x: auto; margin: 1rem 0; background: linear-gradient(to right, var(--back), transparent) 0 0,
+  linear-gradient(to left, var(--back), transparent) 100% 0, linear-gradient(to right, var(--line), transparent) 0 0,
+  linear-gradient(to left, var(--line), transparent) 100% 0; background-repeat: no-repeat;
+  background-size: 3rem 100%, 3rem 100%, .6rem 100%, .6rem 100%; background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-size: .9rem; }
 caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { background: var(--soft); vertical-align: bottom; }
+thead th.number { text-align: right; }
 td[data-value] { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td small { display: block; font-size: .85em; opacity: .85; }
 tr.baseline { background: var(--soft); }

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from secost.analysis.numbers import with_ends
 from secost.benefit.datasets import Data, load_data
 from secost.benefit.made import CORNER_PX
-from secost.benefit.paired_seeds import paired_difference
+from secost.benefit.paired_seeds import mean_of, paired_difference
 from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
 from secost.networks.images import normalisation, read_image
 from secost.networks.sources import load
-from secost.networks.surgery import attach, seeded
+from secost.networks.surgery import attach, seeded, strip
 from secost.networks.tracing import image_input
 from secost.networks.weights import load_weights, wake_norms
 from secost.spec import BASELINE, NATIVE, Spec
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from secost.sweeps.runner import Listener
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8
-_BATCH, _IMAGES = 128, 64
+_BATCH, _BATCH_PX, _IMAGES = 128, 64, 64  # so many images of so many pixels at once
 _SEVENTH, _HALF = 7, 2
 _BINS, _SHUT, _OPEN = 16, 0.05, 0.95
 _READERS = 8  # one channel in so many counts as a reader of a cue
@@ -91,11 +92,11 @@ class CueTest:
 
     @property
     def trained(self) -> Interval:
-        return _mean([trained for _, trained in self.pairs])
+        return mean_of([trained for _, trained in self.pairs])
 
     @property
     def untrained(self) -> Interval:
-        return _mean([untrained for untrained, _ in self.pairs])
+        return mean_of([untrained for untrained, _ in self.pairs])
 
     @property
     def difference(self) -> Interval:
@@ -144,6 +145,8 @@ def occlusion(
     """
     if image is not None and dataset is not None:
         raise BadSpecError("an image and a data set were given: give one of the two")
+    if attention in (BASELINE, NATIVE):
+        raise BadSpecError(f"--attention {attention} is none to attach: leave it out for the network's own")
     if attention is None and model == DEFAULT_MODEL:
         attention = "se"
     if attention is not None and reduction is None:
@@ -155,7 +158,7 @@ def occlusion(
         return study
     found = load_data(dataset or DEFAULT_DATASET, data)
     if weights is not None:
-        net = _net(wanted, found.resolution, found.classes)
+        net = _with_any_classes(wanted, found)
         study = _study(wanted, found, [(None, net)], occluder, stride)
         _keep_costs(wanted, found.resolution, out, listener)
         return study
@@ -195,10 +198,18 @@ def _net(wanted: _Wanted, resolution: int, classes: int | None = None) -> nn.Mod
     net = load(wanted.model, classes=classes)
     if wanted.attention is not None:
         with seeded(0):
-            attach(net, wanted.attention, wanted.reduction, wanted.placement, resolution=resolution)
+            attach(strip(net, resolution), wanted.attention, wanted.reduction, wanted.placement, resolution=resolution)
     if wanted.weights is None:
         return wake_norms(net).eval()
     return load_weights(net, wanted.weights).eval()
+
+
+def _with_any_classes(wanted: _Wanted, data: Data) -> nn.Module:
+    """The network with as many scores as the data has classes, or else as its maker gives it: gates need none."""
+    try:
+        return _net(wanted, data.resolution, data.classes)
+    except BadSpecError:
+        return _net(wanted, data.resolution)
 
 
 def _of_image(wanted: _Wanted, path: Path, resolution: int, occluder: int | None, stride: int | None) -> Occlusion:
@@ -233,11 +244,11 @@ def _trained(
     from secost.sweeps.runner import plan
     from secost.sweeps.trained import build, trained_net
 
-    example = load(wanted.model, classes=data.classes)
     if wanted.attention is None:
-        _paths(example, wanted, data.test.images[:1])
+        _paths(load(wanted.model, classes=data.classes), wanted, data.test.images[:1])
     spec = wanted.spec(latency=False, train=training)
-    records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True)
+    records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True,
+                                   retry_failed=True)
     trials = [trial for comparison in plan(spec) for trial in spec.trainings(comparison)
               if trial.attention != BASELINE]
     by_key = {record.key: record for record in records}
@@ -245,9 +256,9 @@ def _trained(
     if failed is not None:
         raise BadSpecError(f"training {wanted.model} failed: {failed.error}")
     nets: list[tuple[nn.Module | None, nn.Module]] = [
-        (build(trial, spec, data).eval(), trained_net(trial, spec, data, folder)) for trial in trials
+        (wake_norms(build(trial, spec, data)).eval(), trained_net(trial, spec, data, folder)) for trial in trials
     ]
-    return nets, _mean([by_key[trial.key].top1 or 0.0 for trial in trials])
+    return nets, mean_of([by_key[trial.key].top1 or 0.0 for trial in trials])
 
 
 def _study(wanted: _Wanted, data: Data, nets: Sequence[tuple[nn.Module | None, nn.Module]], occluder: int | None,
@@ -261,10 +272,13 @@ def _study(wanted: _Wanted, data: Data, nets: Sequence[tuple[nn.Module | None, n
     study = Occlusion(wanted.model, wanted.label, subject, *grid, _as_shown(shown[0]))
     paths = _paths(nets[0][1], wanted, images[:1])
     read = [tuple(None if net is None else _read(net, paths, images[:half]) for net in pair) for pair in nets]
-    study.sites = _sites([(before, after) for before, after in read if after is not None], labels[:half])
+    seen = labels[:half] if 1 < len(torch.unique(labels[:half])) < half else None
+    study.sites = _sites([(before, after) for before, after in read if after is not None], seen)
     study.shifts = _shifts(nets[0][1], paths, shown, study)
-    if known:
+    if known and all(bool(part.any()) for part in _near_and_far(study)):
         study.cues = _cue_tests(nets, paths, read, labels[:half], shown, study)
+    elif known:
+        study.notes.append("No place of the occluder is in the corner alone, or none is outside it: no test of that.")
     return study
 
 
@@ -304,31 +318,35 @@ def _read(net: nn.Module, paths: Sequence[str], images: Tensor) -> list[Gate]:
             with watch_gates(net, paths) as seen:
                 net(images[begin : begin + _BATCH])
             batches.append(list(seen))
-    return [
-        Gate(parts[0].path, parts[0].kind, torch.cat([part.values for part in parts]),
-             torch.cat([part.squeezed for part in parts]))
-        for parts in zip(*batches, strict=True)
-    ]
-
-
-def _shifts(net: nn.Module, paths: Sequence[str], images: Tensor, study: Occlusion) -> list[Shifts]:
-    base = _read(net, paths, images)
-    count, places = len(images), study.places
-    occluded = torch.cat(list(_occluded(images, places, study.occluder_px)))
-    found = []
-    for before, after in zip(base, _read(net, paths, occluded), strict=True):
-        moved = after.values.reshape(len(places), count, -1) - before.values
-        by_unit = moved.mean(1).T.reshape(-1, len(study.rows), len(study.columns))
-        found.append(Shifts(before.name, before.kind, by_unit))
+    found: list[Gate] = []
+    for parts in zip(*batches, strict=True):
+        path = parts[0].path
+        runs = sum(gate.path.split(" #")[0] == path and gate.kind == parts[0].kind for gate in found)
+        found.append(Gate(f"{path} #{runs + 1}" if runs else path, parts[0].kind,
+                          torch.cat([part.values for part in parts]), torch.cat([part.squeezed for part in parts])))
     return found
 
 
-def _occluded(images: Tensor, places: Sequence[tuple[int, int]], size: int) -> Iterator[Tensor]:
+def _shifts(net: nn.Module, paths: Sequence[str], images: Tensor, study: Occlusion) -> list[Shifts]:
+    base, places = _read(net, paths, images), study.places
+    at_once = max(1, _BATCH * _BATCH_PX**2 // (len(images) * images.shape[-1] ** 2))
+    moved: list[list[Tensor]] = [[] for _ in base]
+    for begin in range(0, len(places), at_once):
+        some = places[begin : begin + at_once]
+        covered = torch.cat([_covered(images, place, study.occluder_px) for place in some])
+        for found, before, after in zip(moved, base, _read(net, paths, covered), strict=True):
+            found.append((after.values.reshape(len(some), len(images), -1) - before.values).mean(1))
+    return [
+        Shifts(gate.name, gate.kind, torch.cat(parts).T.reshape(-1, len(study.rows), len(study.columns)))
+        for gate, parts in zip(base, moved, strict=True)
+    ]
+
+
+def _covered(images: Tensor, place: tuple[int, int], size: int) -> Tensor:
     """The images with the mean of normalised images, 0, in the occluder's place."""
-    for row, column in places:
-        covered = images.clone()
-        covered[:, :, row : row + size, column : column + size] = 0
-        yield covered
+    covered, (row, column) = images.clone(), place
+    covered[:, :, row : row + size, column : column + size] = 0
+    return covered
 
 
 def _sites(read: Sequence[tuple[list[Gate] | None, list[Gate]]], labels: Tensor | None) -> list[SiteGates]:
@@ -338,12 +356,12 @@ def _sites(read: Sequence[tuple[list[Gate] | None, list[Gate]]], labels: Tensor 
         before = [gates[index].values for gates, _ in read if gates is not None]
         bounded = first.kind != CONTEXT and all(bool((v >= 0).all() and (v <= 1).all()) for v in after)
         found.append(SiteGates(
-            first.name, first.kind, first.values.shape[1], _mean([float(v.mean()) for v in after]),
-            _mean([float(v.std(0, correction=0).mean()) for v in after]) if len(after[0]) > 1 else None,
-            _mean([_entropy_bits(v) for v in after]) if bounded else None,
-            _mean([float(((v < _SHUT) | (v > _OPEN)).float().mean()) for v in after]) if bounded else None,
-            None if labels is None else _mean([_specificity(v, labels) for v in after]),
-            None if labels is None or not before else _mean([_specificity(v, labels) for v in before]),
+            first.name, first.kind, first.values.shape[1], mean_of([float(v.mean()) for v in after]),
+            mean_of([float(v.std(0, correction=0).mean()) for v in after]) if len(after[0]) > 1 else None,
+            mean_of([_entropy_bits(v) for v in after]) if bounded else None,
+            mean_of([float(((v < _SHUT) | (v > _OPEN)).float().mean()) for v in after]) if bounded else None,
+            None if labels is None else mean_of([_specificity(v, labels) for v in after]),
+            None if labels is None or not before else mean_of([_specificity(v, labels) for v in before]),
         ))
     return found
 
@@ -400,20 +418,20 @@ def _readers(squeezed: Tensor, labels: Tensor) -> tuple[Tensor, float]:
     return best.indices, float(best.values.mean())
 
 
+def _near_and_far(study: Occlusion) -> tuple[Tensor, Tensor]:
+    """At which places the occluder's middle is in the corner, and at which it leaves the corner untouched."""
+    middle = study.occluder_px / 2
+    near = torch.tensor([max(row, column) + middle <= CORNER_PX for row, column in study.places])
+    return near, torch.tensor([max(row, column) >= CORNER_PX for row, column in study.places])
+
+
 def _fall(shift: Shifts, readers: Tensor, study: Occlusion) -> float:
     """Mean shift of the readers with the occluder's middle in the corner, less that with the corner untouched."""
-    if shift.values.shape[0] <= int(readers.max()):
-        return 0.0  # a gate for positions has no channels
-    middle, places = study.occluder_px / 2, study.places
-    near = torch.tensor([max(row, column) + middle <= CORNER_PX for row, column in places])
-    far = torch.tensor([max(row, column) >= CORNER_PX for row, column in places])
+    if shift.kind not in (CHANNEL, ELEMENT):
+        return 0.0  # it has no channels, and no test
+    near, far = _near_and_far(study)
     moved = shift.values[readers].flatten(1).mean(0)
     return float(moved[near].mean() - moved[far].mean())
-
-
-def _mean(values: Sequence[float]) -> Interval:
-    """The mean over seeds with Student's interval; without one for a single seed."""
-    return paired_difference([(0.0, value) for value in values])
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
@@ -433,12 +451,12 @@ def _moved(study: Occlusion) -> list[str]:
     test = study.cues[-1]
     found = (f"Covering the corner moves the gates of the channels that read it by {_interval(test.trained, 4)} more "
              f"than covering another place does (site {test.name}, {len(test.pairs)} seeds)")
-    difference = test.difference
-    if difference.high is not None and difference.high < 0:
+    difference, trained = test.difference, test.trained
+    if difference.high is not None and difference.high < 0 and trained.high is not None and trained.high < 0:
         return [f"{found}, which is {_interval(difference, 4)} more than in the same networks untrained: the gate "
                 "closes when what its channels look for is hidden."]
-    return [f"{found}; against the same networks untrained that is {_interval(difference, 4)}, so the two can't be "
-            "told apart."]
+    return [f"{found}; against the same networks untrained that is {_interval(difference, 4)}: that gates close when "
+            "what they look for is hidden is not shown."]
 
 
 def _by_depth(study: Occlusion) -> list[str]:
@@ -487,9 +505,7 @@ def _strongest(study: Occlusion, count: int) -> list[tuple[str, int, int, float]
 
 
 def _interval(value: Interval, digits: int) -> str:
-    if value.low is None or value.high is None:
-        return f"{value.estimate:+z.{digits}f}"
-    return f"{value.estimate:+z.{digits}f} [{value.low:z.{digits}f}, {value.high:z.{digits}f}]"
+    return with_ends(value.estimate, value.low, value.high, digits)
 
 
 def _share(value: Interval) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,16 +23,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from secost.analysis.numbers import joined, percent_measured
-from secost.benefit.datasets import Data, load_data
-from secost.benefit.paired_seeds import paired_difference
+from secost.analysis.numbers import joined, percent_interval, with_ends
+from secost.benefit.datasets import Data, Split, load_data
+from secost.benefit.paired_seeds import mean_of, paired_difference
 from secost.benefit.training import accuracy, train
-from secost.errors import BadSpecError, MissingExtraError
+from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
+from secost.networks import fake_quant
+from secost.networks.attention import GatedAttention
 from secost.networks.fake_quant import BITS, GROUPS, PERCENTILE, RANGES, FakeQuantised, fold_norms
 from secost.networks.gates import gate_paths, watch_gates
 from secost.networks.surgery import sites
 from secost.records import DONE, Record
-from secost.spec import BASELINE, Spec, Training, Trial
+from secost.spec import BASELINE, NATIVE, Spec, Training, Trial
 from secost.statistics import Interval
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_EPOCHS, DEFAULT_REDUCTION = "small:mobile", "digits", 20, 4
 DEFAULT_BITS, DEFAULT_PLACEMENTS = (8, 6, 4), ("depthwise-pre", "depthwise")
 REAL_BACKENDS = ("onnxruntime", "openvino")
-_CALIBRATION, _BATCH = 512, 128
+_CALIBRATION, _BATCH, _MOST_TEST = 512, 128, 1000
 _QAT_RATE_SHARE = 0.1  # of the learning rate of full precision
 _RESULTS, _INT8_RUN = "quantised", "int8"
 _PATIENCE_S = 86_400.0
@@ -120,14 +123,17 @@ def quantization(
     results stay in that folder, and the same call goes on. Raises BadSpecError for bits outside 2 to 16, NoSiteError
     for a placement that the network has no sites for.
     """
+    placements = tuple(dict.fromkeys(placements))
     _check(bits, placements, qat_epochs)
+    if attention in (BASELINE, NATIVE):
+        raise BadSpecError(f"--attention {attention} can't be put at a placement: name one of secost list attention")
     source = load_data(dataset, data)
     training = {"dataset": dataset, "seeds": seeds, "epochs": epochs, "data": data, "learning_rate": learning_rate,
                 "augment": False}
     spec = Spec.from_dict({"models": model, "attention": [attention], "placement": list(placements),
                            "reductions": [reduction], "latency": False, "train": training})
     label = next(trial.label for trial in _trials(spec) if trial.attention != BASELINE)
-    study = Quantization(model, label, source.name, tuple(placements), tuple(sorted(set(bits), reverse=True)), epochs,
+    study = Quantization(model, label, source.name, placements, tuple(sorted(set(bits), reverse=True)), epochs,
                          qat_epochs)
     with ExitStack() as stack:
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
@@ -180,27 +186,33 @@ def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backen
     from secost.reporting.files import write_files
     from secost.sweeps.trained import checked_jobs, trainable, trained_net
 
-    records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True)
+    records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True,
+                                   retry_failed=True)
     trials = _trials(spec)
     failed = next((r for trial in trials for r in records if r.key == trial.key and r.top1 is None), None)
     if failed is not None:
         raise BadSpecError(f"training {failed.label} of {study.model} failed: {failed.error}")
     blocks = _blocks(trained_net(trials[0], spec, data, folder), spec, data)
+    if len(data.test) > _MOST_TEST:
+        study.notes.append(f"Of {len(data.test):,} test images the first {_MOST_TEST:,} were taken.")
+    data = replace(data, test=Split(data.test.images[:_MOST_TEST], data.test.labels[:_MOST_TEST]))
 
-    def one(trial: Trial) -> dict[str, Any]:
-        path = folder / _RESULTS / f"{trial.key}-{_settings(study, backends)}.json"
-        if (kept := _read(path)) is not None:
-            return kept
+    def path_of(trial: Trial) -> Path:
+        return folder / _RESULTS / f"{trial.key}-{_settings(study, backends)}.json"
+
+    def one(trial: Trial) -> tuple[Trial, dict[str, Any]]:
+        if (kept := _read(path_of(trial))) is not None:
+            return trial, kept
 
         def work() -> dict[str, Any]:
             with trainable(1):
                 return _measured(trained_net(trial, spec, data, folder), trial, data, study, backends, blocks)
 
-        found: dict[str, Any] = in_child(work, _PATIENCE_S) if can_fork() else work()
-        write_files(path.parent, {path.name: json.dumps(found).encode()})
-        return found
+        return trial, in_child(work, _PATIENCE_S) if can_fork() else work()
 
-    for found in as_they_end([partial(one, trial) for trial in trials], checked_jobs(jobs) if can_fork() else 1):
+    for trial, found in as_they_end([partial(one, trial) for trial in trials], checked_jobs(jobs) if can_fork() else 1):
+        write_files(folder / _RESULTS, {path_of(trial).name: json.dumps(found).encode()})
+        study.notes += [note for note in found["notes"] if note not in study.notes]
         study.full.append(Full(**found["full"]))
         study.rounded += [Rounded(**row) for row in found["rounded"]]
         if listener is not None:
@@ -215,9 +227,17 @@ def _measured(net: nn.Module, trial: Trial, data: Data, study: Quantization, bac
               blocks: Sequence[str]) -> dict[str, Any]:
     """`full` and `rounded` of one network, as plain values."""
     assert trial.training is not None
-    name, training = _name(trial), trial.training
-    full = Full(name, training.seed, accuracy(net, data.test),
-                {backend: _int8_top1(net, backend, data) for backend in backends})
+    name, training, notes = _name(trial), trial.training, []
+    full = Full(name, training.seed, accuracy(net, data.test))
+    for backend in backends:
+        try:
+            full.int8_top1[backend] = _int8_top1(copy.deepcopy(net), backend, data)
+        except (SecostError, RuntimeError) as error:  # one backend that can't take it leaves the others
+            notes.append(f"int8 of {backend} failed on {name}: {one_line(error)}")
+    parts = any(isinstance(module, GatedAttention) for module in net.modules())
+    if not parts and trial.attention != BASELINE:
+        notes.append(f"{trial.label} has no single gate that could be rounded apart, so where its noise comes from is "
+                     "not told, and its own values are not rounded.")
     net = fold_norms(net, data.test.images[:1]).eval()
     # Gates are read where attention is; a folded copy stays untouched for the training at each precision.
     kept, simulated = copy.deepcopy(net), FakeQuantised(net)
@@ -233,13 +253,13 @@ def _measured(net: nn.Module, trial: Trial, data: Data, study: Quantization, bac
                 trained = _trained_at(copy.deepcopy(kept), simulated, bits, training, data, study.qat_epochs)
             top1 = 100.0 * float((noisy.output.argmax(1) == data.test.labels).float().mean())
             sources = {group: _decibels(signal.output, probe.output(simulated.at(bits, ranges, (group,))))
-                       for group in GROUPS} if trial.attention != BASELINE else {}
+                       for group in GROUPS} if parts else {}
             rows.append(Rounded(
                 name, training.seed, bits, ranges, top1, _decibels(signal.output, noisy.output),
                 {path: _decibels(signal.blocks[path], noisy.blocks[path]) for path in signal.blocks}, sources,
                 _gate_error(signal.gates, noisy.gates), trained,
             ))
-    return {"full": asdict(full), "rounded": [asdict(row) for row in rows]}
+    return {"full": asdict(full), "rounded": [asdict(row) for row in rows], "notes": notes}
 
 
 def _trained_at(net: nn.Module, calibrated: FakeQuantised, bits: int, training: Training, data: Data,
@@ -335,7 +355,9 @@ def _int8_latency(spec: Spec, data: Data, backends: Sequence[str], seconds: floa
 
 
 def _settings(study: Quantization, backends: Sequence[str]) -> str:
-    text = json.dumps([study.bits, study.qat_epochs, list(backends)])
+    """What a kept result depends on beside its training: the settings, and the code that rounds."""
+    code = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (fake_quant, sys.modules[__name__])]
+    text = json.dumps([study.bits, study.qat_epochs, list(backends), code])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -343,7 +365,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """What an earlier run kept of one network; None where that is not whole."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found if {"full", "rounded"} <= found.keys() else None
+        return found if {"full", "rounded", "notes"} <= found.keys() else None
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -354,10 +376,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 def findings(study: Quantization) -> list[str]:
     """Three sentences: full precision, low precision, and where the noise comes from."""
     return [*_at_full(study), *_at_low(study), *_from_where(study), *_really(study)]
-
-
-def _mean(values: Sequence[float]) -> Interval:
-    return paired_difference([(0.0, value) for value in values])
 
 
 def _difference(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -377,8 +395,10 @@ def _at_full(study: Quantization) -> list[str]:
     seeds = len(study.full_top1(first))
     words = (f"In full precision {study.attention} at {second} and at {first} differ by {_interval(found, 2)} points "
              f"({seeds} seeds)")
+    if found.low is None:
+        return [f"{words}: one seed tells nothing."]
     return [f"{words}: the placements are not alike to begin with." if _told_apart(found) else
-            f"{words}: no difference, as is to be expected."]
+            f"{words}: not told apart, as is to be expected."]
 
 
 def _at_low(study: Quantization) -> list[str]:
@@ -391,16 +411,16 @@ def _at_low(study: Quantization) -> list[str]:
         ratio = _difference([row.output_db for row in a], [row.output_db for row in b])
         points = _difference([row.top1 for row in a], [row.top1 for row in b])
         words.append(f"{bits} bits {_interval(ratio, 1)} dB and {_interval(points, 1)} points")
-        if _told_apart(ratio) or _told_apart(points):
-            apart.append((bits, ratio if _told_apart(ratio) else points))
+        apart += [(bits, found) for found in (ratio, points) if _told_apart(found)]
     told = f"{second} less {first}, rounded after training with percentile ranges: {'; '.join(words)}"
     if not apart:
         return [f"{told}: neither placement stands low precision better, as far as these seeds can tell."]
     better = {second if found.estimate > 0 else first for _, found in apart}
-    where = joined([str(bits) for bits, _ in apart])
+    where = joined([str(bits) for bits in dict.fromkeys(bits for bits, _ in apart)])
+    looked = f"{len(apart)} of {2 * len(study.bits)} intervals leave out 0, at {where} bits"
     if len(better) > 1:
-        return [f"{told}: which one is better depends on the bits."]
-    return [f"{told}: {better.pop()} stands it better (at {where} bits the interval leaves out 0)."]
+        return [f"{told}: {looked}, and they do not agree which one is better."]
+    return [f"{told}: {better.pop()} stands it better ({looked})."]
 
 
 def _from_where(study: Quantization) -> list[str]:
@@ -410,16 +430,16 @@ def _from_where(study: Quantization) -> list[str]:
         rows = study.at(placement, bits, PERCENTILE)
         if not rows or not rows[0].sources_db:
             continue
-        by_group = {group: _mean([row.sources_db[group] for row in rows]) for group in GROUPS}
+        by_group = {group: mean_of([row.sources_db[group] for row in rows]) for group in GROUPS}
         parts = [f"{_WHERE[group]} {_interval(value, 1, False)} dB" for group, value in by_group.items()]
         words.append(f"{placement}: {', '.join(parts)}")
     if not words:
         return []
-    return [f"Signal to noise at {bits} bits with one part rounded alone (the lowest is where the noise comes from): "
-            f"{'; '.join(words)}."]
+    return [f"Signal to noise at {bits} bits with one part rounded alone (the lowest makes most of the noise; the "
+            f"layer that reads the product rounds it too, as part of the rest): {'; '.join(words)}."]
 
 
-_WHERE = {"before": "outside the attention", "gate": "the gate", "product": "the product"}
+_WHERE = {"rest": "the rest of the network", "gate": "the gate", "product": "the product"}
 
 
 def _really(study: Quantization) -> list[str]:
@@ -436,10 +456,7 @@ def _really(study: Quantization) -> list[str]:
 
 
 def _interval(value: Interval, digits: int, signed: bool = True) -> str:
-    shown = f"{value.estimate:+z.{digits}f}" if signed else f"{value.estimate:z.{digits}f}"
-    if value.low is None or value.high is None:
-        return shown
-    return f"{shown} [{value.low:z.{digits}f}, {value.high:z.{digits}f}]"
+    return with_ends(value.estimate, value.low, value.high, digits, signed)
 
 
 def page(study: Quantization) -> PlainPage:
@@ -467,17 +484,17 @@ def page(study: Quantization) -> PlainPage:
 def _accuracy_table(study: Quantization) -> Any:
     from secost.reporting.sections import TextTable
 
-    rows = [("32", "none", *(_interval(_mean(study.full_top1(name)), 2, False) for name in study.variants),
+    rows = [("32", "none", *(_interval(mean_of(study.full_top1(name)), 2, False) for name in study.variants),
              *_last_difference([study.full_top1(name) for name in study.placements]))]
     for bits in study.bits:
         for ranges in RANGES:
             cells = [[row.top1 for row in study.at(name, bits, ranges)] for name in study.variants]
-            rows.append((str(bits), ranges, *(_interval(_mean(cell), 2, False) for cell in cells),
+            rows.append((str(bits), ranges, *(_interval(mean_of(cell), 2, False) for cell in cells),
                          *_last_difference(cells[1:])))
         cells = [[row.trained_top1 for row in study.at(name, bits, PERCENTILE) if row.trained_top1 is not None]
                  for name in study.variants]
         if all(cells):
-            rows.append((str(bits), "trained at it", *(_interval(_mean(cell), 2, False) for cell in cells),
+            rows.append((str(bits), "trained at it", *(_interval(mean_of(cell), 2, False) for cell in cells),
                          *_last_difference(cells[1:])))
     heads = ("bits", "ranges", *study.variants, *_difference_head(study))
     return TextTable("Top-1 accuracy (%), the mean over seeds with its interval", heads, tuple(rows), left=2)
@@ -500,11 +517,11 @@ def _noise_table(study: Quantization) -> Any:
             for name in study.variants:
                 cell = study.at(name, bits, ranges)
                 gates = [row.gate_error for row in cell if row.gate_error is not None]
-                sources = [_interval(_mean([row.sources_db[group] for row in cell]), 1, False)
+                sources = [_interval(mean_of([row.sources_db[group] for row in cell]), 1, False)
                            if cell and cell[0].sources_db else "N/A" for group in GROUPS]
-                rows.append((str(bits), ranges, name, _interval(_mean([row.output_db for row in cell]), 1, False),
-                             *sources, f"{_mean(gates).estimate:.4f}" if gates else "N/A"))
-    heads = ("bits", "ranges", "placement", "output (dB)", "only outside rounded", "only the gate", "only the product",
+                rows.append((str(bits), ranges, name, _interval(mean_of([row.output_db for row in cell]), 1, False),
+                             *sources, f"{mean_of(gates).estimate:.4f}" if gates else "N/A"))
+    heads = ("bits", "ranges", "placement", "output (dB)", "only the rest rounded", "only the gate", "only the product",
              "gate error")
     return TextTable("At the network's output; with one part rounded alone; error of the gates' values", heads,
                      tuple(rows), left=3)
@@ -516,7 +533,7 @@ def _block_table(study: Quantization) -> Any:
     bits = study.bits[len(study.bits) // 2]
     cells = {name: study.at(name, bits, PERCENTILE) for name in study.variants}
     paths = list(next(iter(cells.values()))[0].blocks_db)
-    rows = tuple((path, *(_interval(_mean([row.blocks_db[path] for row in cells[name]]), 1, False)
+    rows = tuple((path, *(_interval(mean_of([row.blocks_db[path] for row in cells[name]]), 1, False)
                           for name in study.variants)) for path in paths)
     return TextTable(f"At each block's output, {bits} bits, percentile ranges (dB)", ("block", *study.variants), rows)
 
@@ -529,7 +546,7 @@ def _int8_table(study: Quantization) -> Any:
         for placement in study.variants:
             kept = [row for row in study.full if row.placement == placement]
             change = _difference([row.top1 for row in kept], [row.int8_top1[backend] for row in kept])
-            rows.append((backend, placement, _interval(_mean([row.int8_top1[backend] for row in kept]), 2, False),
+            rows.append((backend, placement, _interval(mean_of([row.int8_top1[backend] for row in kept]), 2, False),
                          _interval(change, 2), *_measured_time(study, backend, placement)))
     heads = ("backend", "placement", "top-1 (%)", "change from full precision", "time", "time overhead")
     return TextTable("int8 as deployed, fitted to training images; time at batch 1", heads, tuple(rows), left=2)
@@ -539,7 +556,7 @@ def _measured_time(study: Quantization, backend: str, placement: str) -> tuple[s
     for record in study.latency:
         found = BASELINE if record.attention == BASELINE else record.placement
         if record.status == DONE and record.backend == backend and found == placement and record.latency_ms is not None:
-            overhead = percent_measured(record.latency_overhead, record.latency_overhead_low,
+            overhead = percent_interval(record.latency_overhead, record.latency_overhead_low,
                                         record.latency_overhead_high) if placement != BASELINE else ""
             return f"{record.latency_ms:.3f} ms", overhead
     return "N/A", "N/A"
@@ -590,7 +607,7 @@ def _paint_by_bits(study: Quantization, title: str, value: Callable[[Rounded], f
             for place, bits in enumerate(study.bits):
                 values = [known for row in study.at(name, bits, PERCENTILE) if (known := value(row)) is not None]
                 if values:
-                    points.append((place + width * (index - 1), _mean(values)))
+                    points.append((place + width * (index - 1), mean_of(values)))
             axis.plot([x for x, _ in points], [found.estimate for _, found in points], color=look.color,
                       marker=look.marker, markersize=4, label=name)
             for x, found in points:
@@ -614,11 +631,11 @@ def _paint_sources(study: Quantization) -> Callable[[Any], None]:
             for place, group in enumerate(GROUPS):
                 if not rows:
                     continue
-                found, x = _mean([row.sources_db[group] for row in rows]), place + 0.15 * (index - 1.5)
+                found, x = mean_of([row.sources_db[group] for row in rows]), place + 0.15 * (index - 1.5)
                 axis.plot([x], [found.estimate], color=look.color, marker=look.marker, markersize=5, linestyle="none")
                 if found.low is not None and found.high is not None:
                     axis.vlines(x, found.low, found.high, color=look.color, linewidth=1)
         axis.set_title(f"dB at {bits} bits, one part rounded", loc="left")
-        axis.set_xticks(range(len(GROUPS)), ["outside", "the gate", "the product"])
+        axis.set_xticks(range(len(GROUPS)), ["the rest", "the gate", "the product"])
 
     return paint

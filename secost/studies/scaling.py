@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from secost.analysis.numbers import joined, percent, percent_measured
+from secost.analysis.numbers import NA, joined, percent, percent_interval
 from secost.errors import BadSpecError
 from secost.records import DONE, Record
 from secost.spec import BASELINE, NATIVE, Spec
@@ -35,6 +35,7 @@ PUBLISHED = (
 )
 _ALONE_UP_TO = 8.0  # times the MACs: beyond, depth alone is hundreds of blocks
 _STEP_PX, _CORRECTIONS = 4, 2
+_GROWTH = (1.7, 2.3)
 _FEWEST_ROUNDS = 12  # for which a size must have the time, or it is only counted: fewer give no interval of use
 
 
@@ -88,7 +89,11 @@ def scaling(
     """
     _check(phis, alpha, beta, gamma)
     study = Scaling(model, alpha, beta, gamma)
-    sizes = [_compound(study, phi) for phi in sorted(set(phis))]
+    published = all(phi in range(len(PUBLISHED)) for phi in phis)  # one rule for all sizes of a study
+    sizes = [_compound(study, phi, published) for phi in sorted(set(phis))]
+    if not _GROWTH[0] <= study.growth <= _GROWTH[1]:
+        study.notes.append(f"alpha x beta^2 x gamma^2 is {study.growth:.2f}, not about 2 as the paper asks: phi is no "
+                           "doubling of MACs here.")
     measure = _Measure(study, tuple(attentions) or _attentions(model), tuple(reductions), seed, out, listener)
     base = _cost(model, Size(COMPOUND, 0.0, 1.0, 1.0, BASE_PX))
     _check_memory(base, sizes)
@@ -127,12 +132,21 @@ class _Measure:
     def __call__(self, size: Size, latency: bool, seconds: float) -> list[Record]:
         from secost import api
 
-        fits = latency and self._fits(size, seconds)
+        fits = latency and self._timed(size, seconds)
         spec = Spec(
             (_name(self.study.model, size),), attention=self.attentions, reductions=self.reductions,
             resolution=(size.resolution,), latency=fits, seconds=seconds, seed=self.seed,
         )
         return api.profile_spec(spec, out=Path(self.out) / size.name if self.out else None, listener=self.listener)
+
+    def _timed(self, size: Size, seconds: float) -> bool:
+        """Whether the latency of a size is to be measured: as a run decided that is there already, or if it fits."""
+        from secost.sweeps.store import DATABASE, read_run
+
+        folder = Path(self.out) / size.name if self.out else None
+        if folder is not None and (folder / DATABASE).exists():
+            return read_run(folder)[0].latency
+        return self._fits(size, seconds)
 
     def _fits(self, size: Size, seconds: float) -> bool:
         """Whether a few rounds of all variants fit into the time; a note says so where they don't."""
@@ -147,16 +161,16 @@ class _Measure:
 
 def _pass_s(model: str, resolution: int) -> float:
     """The seconds of one forward pass on one thread, after one that is not counted."""
-    import torch
-
     from secost.meters.conditions import measuring
     from secost.networks.sources import load
+    from secost.networks.tracing import image_input
 
-    net, image = load(model), torch.zeros(1, 3, resolution, resolution)
-    with measuring(1):
-        net(image)
+    net = load(model)
+    inputs = image_input(net, resolution)
+    with measuring(1, flush_denormals=True):
+        net(*inputs)
         begin = perf_counter()
-        net(image)
+        net(*inputs)
         return perf_counter() - begin
 
 
@@ -186,9 +200,9 @@ def _name(model: str, size: Size) -> str:
     return scaled_name(model, size.depth, size.width)
 
 
-def _compound(study: Scaling, phi: float) -> Size:
+def _compound(study: Scaling, phi: float, published: bool) -> Size:
     usual = (study.alpha, study.beta, study.gamma) == (ALPHA, BETA, GAMMA)
-    if study.model == DEFAULT_MODEL and usual and phi in range(len(PUBLISHED)):
+    if study.model == DEFAULT_MODEL and usual and published:
         return Size(COMPOUND, phi, *PUBLISHED[int(phi)], published=True)
     return Size(COMPOUND, phi, study.alpha**phi, study.beta**phi, _pixels(BASE_PX * study.gamma**phi))
 
@@ -258,6 +272,7 @@ _SHARES: tuple[tuple[str, str], ...] = (
     ("params_overhead", "parameters"), ("macs_overhead", "MACs"), ("memory_overhead", "memory traffic"),
     ("latency_overhead", "time"),
 )
+LATENCY = "latency_overhead"
 
 
 def findings(study: Scaling) -> list[str]:
@@ -279,7 +294,7 @@ def _over_phi(known: Sequence[tuple[Size, Record]]) -> list[str]:
     if len(known) == 1:
         return [f"At phi {first.phi:g} {label} adds {_shares(small)}."]
     parts = [f"from {_share(small, name)} to {_share(large, name)} in {word}" for name, word in _SHARES
-             if getattr(small, name) is not None and getattr(large, name) is not None]
+             if _known(small, name) and _known(large, name)]
     return [f"From phi {first.phi:g} to {last.phi:g}, what {label} adds goes {joined(parts)}."]
 
 
@@ -313,17 +328,24 @@ def _advice(known: Sequence[tuple[Size, Record]]) -> list[str]:
                 "small one, it may pay on a larger one."]
     if low > before_high:
         return [f"Attention gets relatively dearer in time as the network grows ({ends}): weigh it again at each size."]
-    return [f"Attention's share of time can't be told apart between sizes ({ends}): decide once, for the family."]
+    return [f"Attention's share of time can't be told apart between sizes ({ends}): longer runs might (--seconds)."]
 
 
 def _shares(record: Record) -> str:
-    return joined([f"{_share(record, name)} {word}" for name, word in _SHARES if getattr(record, name) is not None])
+    return joined([f"{_share(record, name)} {word}" for name, word in _SHARES if _known(record, name)])
+
+
+def _known(record: Record, name: str) -> bool:
+    """Whether a figure is there; a time without an interval says nothing."""
+    return getattr(record, name) is not None and (name != LATENCY or record.latency_overhead_low is not None)
 
 
 def _share(record: Record, name: str) -> str:
-    if name != "latency_overhead":
+    if not _known(record, name):
+        return NA
+    if name != LATENCY:
         return percent(getattr(record, name))
-    return percent_measured(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
+    return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
 
 
 def page(study: Scaling) -> PlainPage:
@@ -365,8 +387,9 @@ def _printed_words(study: Scaling) -> list[str]:
              if (row := _printed(size)) is not None and (own := _own(records)) is not None]
     if not known:
         return []
-    words = ["Coefficients are the published, rounded ones of B0 to B7 (the paper's code), which for the same number "
-             "are smaller than alpha^phi, beta^phi and gamma^phi from B4 on."]
+    words = ["Coefficients are the published ones of B0 to B7, rounded by hand in the paper's code: from B1 on they "
+             "are smaller than alpha^phi, beta^phi and gamma^phi (B3 1.4, 1.2, 300 px for 1.73, 1.33, 341 px). With a "
+             "fraction among the phi, or other coefficients, all sizes follow the formula."]
     others = [f"phi {size.phi:g} ({own.macs / 1e9:.2f}, printed {row.gmacs:g})" for size, row, own in known
               if own.macs is not None and row.gmacs is not None and not _as_printed(own.macs / 1e9, row.gmacs)]
     if others:
@@ -437,7 +460,7 @@ def _drawings(study: Scaling) -> list[Any]:
     from secost.reporting.plots import panels
 
     curves: list[Callable[[Any], None]] = [_painter(study, name, word) for name, word in _SHARES
-                                           if any(getattr(r, name) is not None for _, r in _variants(study))]
+                                           if any(_known(r, name) for _, r in _variants(study))]
     return [panels("scaling", f"What attention adds as {study.model} grows",
                    "Overhead of attention against phi, a panel a currency. Networks of equal MACs that grew by one "
                    "dimension alone: x by depth, + by width, a three-pointed star by resolution.", curves)]
@@ -449,7 +472,7 @@ def _painter(study: Scaling, name: str, word: str) -> Callable[[Any], None]:
 
         for label in dict.fromkeys(record.label for _, record in _variants(study)):
             points = [(size, record) for size, record in _variants(study)
-                      if record.label == label and getattr(record, name) is not None]
+                      if record.label == label and _known(record, name)]
             curve = [(size.phi, record) for size, record in points if size.way == COMPOUND]
             look = numbered_look(list(dict.fromkeys(r.label for _, r in _variants(study))).index(label))
             axis.plot([phi for phi, _ in curve], [100 * getattr(r, name) for _, r in curve], color=look.color,

@@ -99,6 +99,8 @@ def with_fitting_reductions(
     if spec.reductions != DEFAULT_REDUCTIONS or len(spec.models) != 1:
         return spec
     try:
+        if not any(ATTENTION.get(name).has_reduction for name in spec.attention if name not in (BASELINE, NATIVE)):
+            return spec
         net = net if net is not None else load(spec.models[0], spec.allow_download)
         graph = cached_trace(net, inputs_for(net, spec.resolution[0], example))
         grid = itertools.product(spec.placement, spec.integration, spec.stages)

@@ -157,7 +157,8 @@ class Stopwatch:
 
     def _turn(self, turn: Turn) -> Rounds:
         begin = perf_counter()
-        with measuring(self.setting.threads, self.spec.allocator):  # the child's thread is new: nothing is set for it
+        # The child's thread is new: nothing is set for it.
+        with measuring(self.setting.threads, self.spec.allocator, flush_denormals=True):
             subjects, warm, gaps = self._opened(turn.seed)
             marks: list[Snapshot] = []
             rounds = measure_turn(
@@ -187,7 +188,7 @@ class Stopwatch:
             subject = self._subject(label) if self.in_place else None
 
             def once(label: str = label, subject: Subject | None = subject) -> None:
-                with measuring(self.setting.threads, self.spec.allocator):
+                with measuring(self.setting.threads, self.spec.allocator, flush_denormals=True):
                     opened = subject or self._subject(label)
                     opened.prepare()
                     opened.run()
