@@ -220,7 +220,8 @@ def _caution(caution: str, names: list[str]) -> CautionLine:
     code = caution.split(":")[0].strip()
     meaning, next_step = CAUTIONS.get(code, ("a caution that this version of secost does not know", "see its source"))
     shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-    return CautionLine(caution, meaning, next_step, "; ".join(shown))
+    mark = "; " if any("," in name for name in shown) else ", "
+    return CautionLine(caution, meaning, next_step, mark.join(shown))
 
 
 def _fact(value: Any) -> str:
