@@ -142,6 +142,7 @@ def test_a_run_is_written_and_taken_up_again(tmp_path: Path, capsys: pytest.Capt
 def test_one_seed_has_no_interval_and_a_figure(tmp_path: Path) -> None:
     found = occlusion(seeds=1, epochs=1, out=tmp_path / "run")
     assert found.cues[-1].trained.low is None
+    assert [item.cue for item in found.detectors] == ["corner", "texture", "edge"] * 3
     assert len(study.findings(found)) == 3
 
 

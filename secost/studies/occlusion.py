@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from secost.analysis.numbers import with_ends
 from secost.benefit.datasets import Data, load_data
-from secost.benefit.made import CORNER_PX
+from secost.benefit.made import CORNER_PX, CUES
 from secost.benefit.paired_seeds import mean_of, paired_difference
 from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
@@ -103,6 +103,16 @@ class CueTest:
         return paired_difference(self.pairs)
 
 
+@dataclass(frozen=True)
+class Detectors:
+    """The channels of one site that read one cue, found by measurement (first seed), and their correlation with it."""
+
+    name: str
+    cue: str
+    channels: tuple[int, ...]
+    correlation: float
+
+
 @dataclass
 class Occlusion:
     """What the study found.
@@ -121,6 +131,7 @@ class Occlusion:
     sites: list[SiteGates] = field(default_factory=list)
     shifts: list[Shifts] = field(default_factory=list)
     cues: list[CueTest] = field(default_factory=list)
+    detectors: list[Detectors] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     top1: Interval | None = None
 
@@ -275,6 +286,8 @@ def _study(wanted: _Wanted, data: Data, nets: Sequence[tuple[nn.Module | None, n
     seen = labels[:half] if 1 < len(torch.unique(labels[:half])) < half else None
     study.sites = _sites([(before, after) for before, after in read if after is not None], seen)
     study.shifts = _shifts(nets[0][1], paths, shown, study)
+    if known:
+        study.detectors = _detectors(read[0][1] or [], labels[:half])
     if known and all(bool(part.any()) for part in _near_and_far(study)):
         study.cues = _cue_tests(nets, paths, read, labels[:half], shown, study)
     elif known:
@@ -408,9 +421,18 @@ def _cue_tests(
     ]
 
 
-def _readers(squeezed: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-    """The channels whose mean over the map goes most with the corner's presence, and their correlation with it."""
-    present = (labels == 0).float()
+def _detectors(gates: Sequence[Gate], labels: Tensor) -> list[Detectors]:
+    found = []
+    for gate in gates:
+        for cue, name in enumerate(CUES):
+            channels, correlation = _readers(gate.squeezed, labels, cue)
+            found.append(Detectors(gate.name, name, tuple(channels.tolist()), correlation))
+    return found
+
+
+def _readers(squeezed: Tensor, labels: Tensor, cue: int = 0) -> tuple[Tensor, float]:
+    """The channels whose mean over the map goes most with a cue's presence, and their correlation with it."""
+    present = (labels == cue).float()
     ours, theirs = squeezed - squeezed.mean(0), (present - present.mean())[:, None]
     scale = (ours.square().mean(0) * theirs.square().mean()).sqrt()
     correlation = torch.where(scale > 1e-9, (ours * theirs).mean(0) / scale.clamp_min(1e-12), torch.zeros(()))
@@ -536,6 +558,8 @@ def page(study: Occlusion) -> PlainPage:
                  "presence, found on other images than those that are covered. The fall is their gates' shift with the "
                  "occluder's middle in the corner, less that with the corner untouched: below 0, the gates close.")
         sections.insert(2, Section("corner", "The corner, where the answer is known", (words,), (_cue_table(study),)))
+    if study.detectors:
+        sections.append(Section("detectors", "Which channel reads which cue", (), (_detector_table(study),)))
     return PlainPage(
         "study-occlusion", f"What the gates of {study.model} look at", told[0], tuple(sections), tuple(_rows(study)),
         _document(study, told), lambda: _drawings(study), lambda: {SHIFTS_FILE: _maps(study)},
@@ -571,6 +595,15 @@ def _cue_table(study: Occlusion) -> Any:
     return TextTable("How much further the readers' gates move with the corner covered", heads, rows, left=2)
 
 
+def _detector_table(study: Occlusion) -> Any:
+    from secost.reporting.sections import TextTable
+
+    rows = tuple((item.name, item.cue, ", ".join(map(str, item.channels)), f"{item.correlation:.2f}")
+                 for item in study.detectors)
+    return TextTable("One channel in eight, by the correlation of its mean over the map with the cue (first seed)",
+                     ("gate", "cue", "channels", "correlation"), rows, left=3)
+
+
 def _moved_table(study: Occlusion) -> Any:
     from secost.reporting.sections import TextTable
 
@@ -601,6 +634,7 @@ def _document(study: Occlusion, told: Sequence[str]) -> dict[str, Any]:
         "corner": [{"gate": test.name, "readers": list(test.readers), "correlation": test.correlation,
                     "trained": asdict(test.trained), "untrained": asdict(test.untrained),
                     "difference": asdict(test.difference)} for test in study.cues],
+        "detectors": [asdict(item) for item in study.detectors],
         "strongest": [{"gate": name, "unit": unit, "shift": value, "row": study.places[place][0],
                        "column": study.places[place][1]} for name, unit, place, value in _strongest(study, _STRONGEST)],
     }

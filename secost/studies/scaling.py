@@ -36,6 +36,7 @@ PUBLISHED = (
 _ALONE_UP_TO = 8.0  # times the MACs: beyond, depth alone is hundreds of blocks
 _STEP_PX, _CORRECTIONS = 4, 2
 _GROWTH = (1.7, 2.3)
+_ALONE_MARKS = {"depth": "x", "width": "+", "resolution": "1"}
 _FEWEST_ROUNDS = 12  # for which a size must have the time, or it is only counted: fewer give no interval of use
 
 
@@ -484,7 +485,10 @@ def _painter(study: Scaling, name: str, word: str) -> Callable[[Any], None]:
             alone = [(size, record) for size, record in points if size.way != COMPOUND]
             for size, record in alone:
                 axis.plot([size.phi], [100 * getattr(record, name)], color=look.color, linestyle="none", markersize=5,
-                          marker={"depth": "x", "width": "+", "resolution": "1"}[size.way], alpha=0.8)
+                          marker=_ALONE_MARKS[size.way], alpha=0.8)
+        for way, mark in _ALONE_MARKS.items():
+            if study.of(way) and name != LATENCY:
+                axis.plot([], [], color="#555555", linestyle="none", marker=mark, markersize=5, label=f"{way} alone")
         axis.set_title(f"{word}, added in %", loc="left")
         axis.set_xlabel("phi")
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
