@@ -64,7 +64,7 @@ def scaling(
     from secost.studies import scaling as found
 
     phis = found.parse_phis(phi)
-    with listening(4 * len(phis), quiet) as listener:
+    with listening(4 * (len(phis) + 3 * min(len(phis), 3)), quiet) as listener:  # and three of one dimension alone
         result = found.scaling(
             model, phis, alpha=alpha, beta=beta, gamma=gamma, attentions=options.words(attention) if attention else (),
             reductions=options.integers("reductions", reductions or "4,16"), latency=latency is not False,

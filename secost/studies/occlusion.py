@@ -663,7 +663,7 @@ def _drawings(study: Occlusion) -> list[Any]:
                             "For each gate in the order in which it runs: what the image's class explains of its "
                             "variance, its deviation over images, its entropy and its saturation.", _curves(study)))
     if study.cues:
-        found.append(panels("corner", "Covering the corner closes the gates that read it",
+        found.append(panels("corner", "Gates that read the corner, with it covered",
                             "The fall of the readers' gates with the corner covered, a point a seed, trained and "
                             "untrained; below 0 the gates close more than with another place covered.",
                             [_paint_cues(study)], width=5.0))
@@ -739,7 +739,8 @@ def _paint_curves(title: str, curves: Sequence[tuple[str, Sequence[Interval | No
                       marker=look.marker, markersize=4, label=label if named else None)
             for place, value in known:
                 if value.low is not None and value.high is not None:
-                    axis.vlines(place, scale * value.low, scale * value.high, color=look.color, linewidth=1)
+                    low = max(0.0, value.low)  # none of these figures can be below
+                    axis.vlines(place, scale * low, scale * value.high, color=look.color, linewidth=1)
         axis.set_title(title, loc="left")
         axis.set_xlabel("gate, in the order in which it runs")
         axis.xaxis.get_major_locator().set_params(integer=True)

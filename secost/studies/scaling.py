@@ -35,7 +35,7 @@ PUBLISHED = (
 )
 _ALONE_UP_TO = 8.0  # times the MACs: beyond, depth alone is hundreds of blocks
 _STEP_PX, _CORRECTIONS = 4, 2
-_GROWTH = (1.7, 2.3)
+_GROWTH, _LARGEST_PHI = (1.7, 2.3), 100
 _ALONE_MARKS = {"depth": "x", "width": "+", "resolution": "1"}
 _FEWEST_ROUNDS = 12  # for which a size must have the time, or it is only counted: fewer give no interval of use
 
@@ -98,15 +98,19 @@ def scaling(
     measure = _Measure(study, tuple(attentions) or _attentions(model), tuple(reductions), seed, out, listener)
     base = _cost(model, Size(COMPOUND, 0.0, 1.0, 1.0, BASE_PX))
     _check_memory(base, sizes)
+    targets = {size.phi: _cost(model, size).macs for size in sizes}
+    reached = [phi for phi, macs in targets.items() if phi and macs <= _ALONE_UP_TO * base.macs]
     for size in sizes:
         _note_failures(study, size, records := measure(size, latency, seconds))
         study.sizes.append((size, records))
-        target = _cost(model, size).macs
-        if size.phi == 0 or target > _ALONE_UP_TO * base.macs:
-            continue
-        for way in ALONE:
+        for way in ALONE if size.phi in reached else ():
+            target = targets[size.phi]
             alone = _at_equal_macs(model, Size(way, size.phi, 1.0, 1.0, BASE_PX), target / base.macs, target)
-            study.sizes.append((alone, measure(alone, False, seconds)))
+            timed = latency and size.phi == max(reached)  # one size shows how the way matters, at a third of the time
+            study.sizes.append((alone, measure(alone, timed, seconds)))
+    if reached and max(targets) > max(reached):
+        study.notes.append(f"One dimension alone stands beside phi up to {max(reached):g}: at more than "
+                           f"{_ALONE_UP_TO:g} times the MACs, depth alone is hundreds of blocks.")
     return study
 
 
@@ -114,7 +118,8 @@ def parse_phis(text: str) -> list[float]:
     """`0..7` (whole steps) or `0,0.5,1`. Raises BadSpecError for anything else."""
     try:
         first, dots, last = text.partition("..")
-        found = [float(n) for n in range(int(first), int(last) + 1)] if dots else [float(n) for n in text.split(",")]
+        whole = range(int(first), min(int(last), _LARGEST_PHI) + 1) if dots else ()
+        found = [float(n) for n in whole] if dots else [float(n) for n in text.split(",")]
     except ValueError:
         found = []
     if not found:
@@ -236,10 +241,11 @@ def _check(phis: Sequence[float], alpha: float, beta: float, gamma: float) -> No
     for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         if not 1.0 <= value <= 4.0:
             raise BadSpecError(f"--{name} {value:g} is not possible: a network grows by a factor of 1 to 4")
-    bad = [phi for phi in phis if not 0 <= phi <= 100]
-    if bad or not phis:
-        raise BadSpecError(f"phi {bad[0] if bad else 'of nothing':g} is not possible: give values from 0 to 100"
-                           if bad else "no phi was given: write --phi 0..7")
+    if not phis:
+        raise BadSpecError("no phi was given: write --phi 0..7")
+    bad = [phi for phi in phis if not 0 <= phi < _LARGEST_PHI]
+    if bad:
+        raise BadSpecError(f"phi {bad[0]:g} is not possible: give values from 0 to {_LARGEST_PHI - 1}")
 
 
 def _check_memory(base: Cost, sizes: Sequence[Size]) -> None:
@@ -308,8 +314,7 @@ def _by_way(study: Scaling) -> list[str]:
     for way in (COMPOUND, *ALONE):
         record = next((_first_variant(records) for size, records in study.of(way) if size.phi == phi), None)
         if record is not None:
-            words.append(f"{way if way == COMPOUND else f'{way} alone'} {percent(record.memory_overhead)} memory "
-                         f"traffic and {percent(record.params_overhead)} parameters")
+            words.append(f"{way if way == COMPOUND else f'{way} alone'} {_shares(record)}")
     return [f"At the MACs of phi {phi:g}, by the way in which the network grew, it adds: {'; '.join(words)}."]
 
 
