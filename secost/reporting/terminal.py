@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -147,8 +148,8 @@ def _text_table(found: TextTable, width: int) -> RenderableType:
         return table
     broken = [tuple(text if place < found.left else text.replace(" [", "\n[") for place, text in enumerate(row))
               for row in found.rows]
-    numbers = [max((len(line) for row in broken for line in row[place].split("\n")), default=0) + 2
-               for place in range(found.left, len(found.heads))]
+    numbers = [max([*(len(line) for row in broken for line in row[place].split("\n")),
+                    *map(len, found.heads[place].split())]) + 2 for place in range(found.left, len(found.heads))]
     if sum(numbers) + _NAME_WIDTH * found.left > width:
         return _text_blocks(found)
     return _plain_table(found, broken, whole=True)
@@ -159,9 +160,10 @@ def _plain_table(found: TextTable, rows: Sequence[Sequence[str]], whole: bool = 
     table = Table(title=_line(found.caption), title_justify="left", box=None, header_style="bold", pad_edge=False)
     for index, head in enumerate(found.heads):
         number = index >= found.left
-        least = max((len(line) for row in rows for line in row[index].split("\n")), default=0) if number else None
-        table.add_column(head, justify="right" if number else "left", overflow="fold",
-                         min_width=least if whole else None)
+        if whole and number:
+            widest = max((len(line) for row in rows for line in row[index].split("\n")), default=0)
+            head = textwrap.fill(head, max(1, widest, *map(len, head.split())))
+        table.add_column(head, justify="right" if number else "left", overflow="fold", no_wrap=whole and number)
     for row in rows:
         table.add_row(*(Text("\n").join(map(_line, text.split("\n"))) for text in row))
     return table
