@@ -332,7 +332,7 @@ def test_gc_agrees_with_timms_additive_form(timm_layers: Any) -> None:
     ours, x = _randomise(_build("gc")), torch.randn(2, 16, 7, 7)
     theirs = timm_layers.GlobalContext(16, fuse_add=True, fuse_scale=False, rd_channels=4).eval()
     layers = ((ours.conv, theirs.conv_attn), (ours.fc1, theirs.mlp_add.fc1),
-              (ours.norm, theirs.mlp_add.norm), (ours.fc2, theirs.mlp_add.fc2))  # fmt: skip
+              (ours.norm, theirs.mlp_add.norm), (ours.fc2, theirs.mlp_add.fc2))
     for mine, other in layers:
         _copy_in_order(mine, other)
     theirs.mlp_add.norm.eps = ours.norm.eps  # 1e-6 there, torch's 1e-5 here

@@ -67,7 +67,7 @@ def record(key: str, **changes: Any) -> Record:
         "stages": [3, 4], "sites": 9, "batch": 1, "resolution": 224, "backend": "eager", "precision": "fp32",
         "device": "cpu", "threads": 1, "params": 25_557_032 + rng.randrange(10**6), "latency_ms": rng.random() * 100,
         "cautions": ["the machine was busy"], "key": key, "samples": {"times_s": [rng.random() for _ in range(140)]},
-    }  # fmt: skip
+    }
     return Record(**(values | changes))
 
 
@@ -82,7 +82,7 @@ def full_record(key: str) -> Record:
         by_stage=[{"stage": 3, "macs": 1, "share": 0.25, "none": None}], by_site=[{"site": "layer3.0", "r": [1, 2.5]}],
         memory_format="channels-last", spelling="pool-conv", processes=12, images_per_s=98.5, convert_s=0.25,
         latency_floor_ms=0.125, dataset="digits", seed=3, epochs=20, top1=97.5,
-    )  # fmt: skip
+    )
 
 
 def make_run(directory: Path, count: int = 6) -> list[Record]:
@@ -158,7 +158,7 @@ def test_a_run_is_one_file(tmp_path: Path) -> None:
 def test_the_database_is_set_up_as_designed(tmp_path: Path) -> None:
     with RunStore.create_or_resume(tmp_path, SPEC, ENVIRONMENT) as store:
         pragmas = ("journal_mode", "synchronous", "busy_timeout", "trusted_schema", "cell_size_check",
-                   "application_id", "user_version", "page_size")  # fmt: skip
+                   "application_id", "user_version", "page_size")
         found = [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
     assert found == [b"delete", 3, 30_000, 0, 1, APPLICATION_ID, 1, 4096]
 
@@ -168,7 +168,7 @@ json_values = st.recursive(
     | st.text(st.characters(), max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 any_text = st.text(st.characters(exclude_categories=()), max_size=60)  # lone surrogates and controls too
 
 
@@ -191,7 +191,7 @@ def test_any_text_comes_back(
     [{"latency_ms": float("nan")}, {"samples": {"t": float("inf")}}, {"samples": {"t": object()}}, {"params": "1"},
      {"params": True}, {"params": 10**40}, {"cautions": [1]}, {"unsupported_ops": {"a": 1.5}}, {"model": None},
      {"environment": "unknown"}],
-)  # fmt: skip
+)
 def test_a_record_that_could_not_be_read_back_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with RunStore.create_or_resume(tmp_path, SPEC, ENVIRONMENT) as store:
         store.set_plan(keys(2))
@@ -302,7 +302,7 @@ def test_a_run_is_read_while_another_process_writes_it(tmp_path: Path) -> None:
     [({"reductions": [4, 8]}, "'reductions' was [4, 16] and is now [4, 8]"),
      ({"latency": False}, "'latency' was True and is now False"), ({"seed": 3}, "'seed' was 0 and is now 3"),
      ({"stages": "all"}, "'stages' was [[3, 4], None] and is now [None]")],
-)  # fmt: skip
+)
 def test_a_changed_spec_names_its_key_and_both_values(tmp_path: Path, change: dict[str, Any], told: str) -> None:
     make_run(tmp_path)
     message = refusal(tmp_path, SPEC.with_changes(**change))
@@ -413,7 +413,7 @@ def test_a_database_in_wal_mode_is_refused_before_sqlite_makes_files(tmp_path: P
      "UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', 'NOT NULL CHECK (randomblob(9) > 1)')",
      "UPDATE sqlite_schema SET sql = 'nonsense'", "DROP TABLE documents", "DELETE FROM documents",
      "UPDATE documents SET body = '{}'", "UPDATE records SET position = 77 WHERE position = 0"],
-)  # fmt: skip
+)
 def test_a_hostile_database_is_refused(tmp_path: Path, statement: str) -> None:
     make_run(tmp_path)
     alter(tmp_path, statement)
@@ -467,7 +467,7 @@ def test_a_journal_that_names_a_file_does_not_delete_it(tmp_path: Path) -> None:
     magic = bytes.fromhex("d9d505f920a163d7")
     pages = (0x40000000 // 4096 + 1).to_bytes(4, "big")
     header = (magic + bytes(4) + bytes(4) + (6).to_bytes(4, "big") + (512).to_bytes(4, "big")
-              + (4096).to_bytes(4, "big")).ljust(512, b"\0")  # fmt: skip
+              + (4096).to_bytes(4, "big")).ljust(512, b"\0")
     trap = header + pages + name + len(name).to_bytes(4, "big") + sums.to_bytes(4, "big") + magic
     (tmp_path / "run" / f"{DATABASE}-journal").write_bytes(trap)
     for read in (True, False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from secost.cli import options
 from secost.cli.progress import note
+from secost.cli.rendering import show_page
 
 if TYPE_CHECKING:
     from secost.analysis.budget import Limit
@@ -92,15 +92,10 @@ def _limits(given: dict[str, str | None]) -> list[Limit]:
 
 def _show(page: Any, format: str, output: str | None) -> int:
     """On stdout, or as a file of that format in the folder `output`."""
-    import os
-    import shutil
+    from secost.reporting.plain_pages import write_page
 
-    from secost.reporting.plain_pages import render_page, write_page
-
-    color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    text = render_page(page, format, shutil.get_terminal_size((120, 24)).columns, color)
     if output is None:
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        show_page(page, format)
     else:
         typer.echo(str(write_page(page, Path(output), format)))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -15,6 +15,7 @@ from secost.cli import options
 from secost.cli.progress import note
 
 if TYPE_CHECKING:
+    from secost.reporting.plain_pages import PlainPage
     from secost.reporting.report import Report
 
 
@@ -52,9 +53,21 @@ def show(pages: Report, format: str) -> None:
     """Print a report on stdout in one format, and nothing else there."""
     from secost.reporting.pages import render_text
 
+    _print(lambda width, color: render_text(pages, format, width, color))
+
+
+def show_page(page: PlainPage, format: str) -> None:
+    """Print a page on stdout in one format, and nothing else there."""
+    from secost.reporting.plain_pages import render_page
+
+    _print(lambda width, color: render_page(page, format, width, color))
+
+
+def _print(render: Callable[[int, bool], str]) -> None:
+    """What `render` makes for the terminal's width, in colour where a terminal reads it."""
     width = shutil.get_terminal_size((120, 24)).columns
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    text = render_text(pages, format, width, color)
+    text = render(width, color)
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +9,7 @@ import typer
 
 from secost.cli import options, training
 from secost.cli.progress import listening, note
+from secost.cli.rendering import show_page
 
 if TYPE_CHECKING:
     from secost.reporting.plain_pages import PlainPage
@@ -119,11 +117,10 @@ def quantization(
 
 
 def _show(page: PlainPage, format: str, output: str | None) -> int:
-    from secost.reporting.plain_pages import render_page, write_pages
+    from secost.reporting.plain_pages import write_pages
 
     if output:
         write_pages(page, Path(output))
         note(f"report in {output}")
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write(render_page(page, format, shutil.get_terminal_size((120, 24)).columns, color))
+    show_page(page, format)
     return 0
