@@ -64,9 +64,17 @@ class Record:
     seed: int | None = None
     epochs: int | None = None
     top1: float | None = None
+    estimate: str | None = None
+    estimated_top1: float | None = None
+    estimated_overhead: float | None = None
+    estimated_overhead_low: float | None = None
+    estimated_overhead_high: float | None = None
     # Beyond the flat contract: what a report draws, and what every derived figure can be had from again.
     key: str = ""
     environment: str | None = None
+    host: str | None = None  # another machine's name, where one worked; and the seconds since 1970 between which it did
+    began_s: float | None = None
+    ended_s: float | None = None
     memory_overhead: float | None = None
     kernels_overhead: float | None = None
     by_stage: list[dict[str, Any]] = field(default_factory=list)
@@ -77,6 +85,11 @@ class Record:
     def trained(self) -> bool:
         """Whether this is the accuracy of one training (from one seed), and not a cost."""
         return self.dataset is not None
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether this is what a variant costs: neither a training nor a search's estimate."""
+        return not self.trained and self.estimate is None
 
     @property
     def label(self) -> str:
@@ -105,7 +118,7 @@ class Record:
             precision=setting.precision, device=setting.device, threads=setting.threads,
             memory_format=setting.memory_format, spelling=trial.spelling, key=trial.key,
             dataset=training.dataset if training else None, seed=training.seed if training else None,
-            epochs=training.epochs if training else None,
+            epochs=training.epochs if training else None, estimate=trial.estimate,
         )
 
 

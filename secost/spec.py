@@ -120,7 +120,8 @@ class Trial:
     """One variant at one setting. `reduction` is None for an attention that has none.
 
     `spelling` is one way of several to write the same attention, None for secost's own. With `training` the variant is
-    trained once and its accuracy measured; without, its cost is.
+    trained once and its accuracy measured; without, its cost is. `estimate` names the sampler of a search that asked
+    for it: then accuracy and latency are estimated, and neither trained nor measured.
     """
 
     setting: Setting
@@ -129,13 +130,14 @@ class Trial:
     latency: bool = True
     spelling: str | None = None
     training: Training | None = None
+    estimate: str | None = None
 
     @property
     def key(self) -> str:
         """The first 16 hexadecimal digits of SHA-256 over the trial's canonical JSON."""
         values = asdict(self)
         # What came after the first release stands in the key only where it was asked for, so that old runs resume.
-        for name in ("spelling", "training"):
+        for name in ("spelling", "training", "estimate"):
             if values[name] is None:
                 del values[name]
         if self.setting.memory_format == Setting.memory_format:

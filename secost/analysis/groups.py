@@ -96,10 +96,11 @@ class Group:
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
-    """The comparisons among the records, in order of appearance. Records of trainings have no cost and are in none."""
+    """The comparisons among the records, in order of appearance; trainings and estimates, which cost nothing, are in
+    none."""
     found: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        if record.trained:
+        if not record.is_cost:
             continue
         found.setdefault(setting_key(record), []).append(record)
     varying = _varying_fields(list(found))

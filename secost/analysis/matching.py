@@ -8,7 +8,7 @@ from typing import Any
 from secost.analysis.groups import SETTING_FIELDS
 from secost.records import FAILED, Record
 
-TRIAL = (*SETTING_FIELDS, "attention", "reduction", "spelling", "dataset", "seed", "epochs")
+TRIAL = (*SETTING_FIELDS, "attention", "reduction", "spelling", "dataset", "seed", "epochs", "estimate")
 _RESOLVED = ("placement", "resolution")
 
 

@@ -25,10 +25,12 @@ from torch.overrides import TorchFunctionMode
 from secost.errors import CountError
 from secost.meters.macs import cached_fvcore_macs, fvcore_macs, fvcore_macs_by_module
 from secost.meters.operations import is_view, other_ops
+from secost.mix import for_sites, is_mix
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import attached_paths, build_placed, seeded
 from secost.networks.tracing import Graph, Node, trace
+from secost.spec import BASELINE
 
 __all__ = [
     "MAC_CONVENTION", "Cost", "SiteCost", "attention_cost", "by_site", "by_stage", "fvcore_macs", "graph_cost",
@@ -91,8 +93,12 @@ def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Co
 
 def attention_cost(net: nn.Module, sites: Sequence[Site], attention: str, reduction: int | None,
                    known: dict[Any, Cost], spelling: str | None = None) -> list[SiteCost]:
-    """What an attention, in one of its spellings, adds at each site. `known` keeps units traced already, for the
-    next call."""
+    """What an attention, in one of its spellings, adds at each site; of a mix, at each that has one. `known` keeps
+    units traced already, for the next call."""
+    if is_mix(attention):
+        choices = for_sites(attention, len(sites))
+        return [cost for site, (name, r) in zip(sites, choices, strict=True) if name != BASELINE
+                for cost in attention_cost(net, [site], name, r, known)]
     needed = {_key(site, size, attention, reduction, spelling): site for site in sites for size in site.maps}
     missing = {key: site for key, site in needed.items() if key not in known}
     if missing:

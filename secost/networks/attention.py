@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError
+from secost.mix import is_mix, parse_mix
 from secost.registry import Registry
 from secost.spec import BASELINE, NATIVE
 from secost.spelling import OWN, Spelling, get_spelling
@@ -88,6 +89,25 @@ def register_attention(
         raise BadSpecError(f"attention {name!r} means the network itself, without or as shipped: choose another name")
     kind = AttentionKind(name, _with_known_keywords(build), params, has_reduction, citation, summary)
     return ATTENTION.register(name, kind)
+
+
+def has_reduction(name: str) -> bool:
+    """Whether an attention has a reduction ratio; a mix has none of its own. Raises UnknownNameError for no name."""
+    check_attention(name)
+    return not is_mix(name) and ATTENTION.get(name).has_reduction
+
+
+def check_attention(name: str) -> None:
+    """Raise UnknownNameError for an attention that there is none of, BadSpecError for a mix that makes no sense."""
+    if not is_mix(name):
+        ATTENTION.get(name)
+        return
+    for part, reduction in parse_mix(name):
+        if part != BASELINE and ATTENTION.get(part).has_reduction != (reduction is not None):
+            wanted = "needs a reduction ratio, such as" if reduction is None else "has no reduction ratio: write"
+            raise BadSpecError(f"{part} in {name} {wanted} {part}{'/16' if reduction is None else ''}")
+        if part == BASELINE and reduction is not None:
+            raise BadSpecError(f"{BASELINE} in {name} has no reduction ratio: write {BASELINE}")
 
 
 def build_attention(

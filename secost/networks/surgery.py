@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from secost.errors import BadSpecError, NoSiteError, SecostError, one_line
-from secost.networks.attention import ATTENTION, Attention, build_attention
+from secost.mix import for_sites, is_mix
+from secost.networks.attention import ATTENTION, Attention, build_attention, check_attention, has_reduction
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
@@ -54,13 +55,14 @@ def attach(
     """Put attention into the network, in place, and return it.
 
     `at` names the sites yourself (from `sites`, filtered); otherwise placement, integration and stages choose them.
-    `spelling` is another way to write the same attention (`secost.spelling`), None is secost's own.
+    `spelling` is another way to write the same attention (`secost.spelling`), None is secost's own. A mix
+    (`mix:2xnone+se/4`, see `secost.mix`) names an attention for each of the sites.
     Where attention sits already, the network's own or ours, this is refused unless `replace`. Raises NoSiteError where
     there is no site, BadSpecError for a reduction below 1 or above the channels of a site (naming the sites).
     """
     if attention in (BASELINE, NATIVE):
         raise BadSpecError(f"{attention!r} is not an attention to attach: use strip(net) to take attention out")
-    ATTENTION.get(attention)  # an unknown name before the work
+    check_attention(attention)  # an unknown name before the work
     chosen = list(at) if at is not None else sites(net, placement, integration, stages, resolution, example)
     require_sites(chosen, net, placement)
     _check_places(net, chosen)
@@ -160,10 +162,14 @@ def build_placed(
 ) -> list[Placed]:
     """New attention modules for the sites, on the network's device and in its dtype and mode.
 
-    `spelling` names another way to write the attention (`secost.spelling`); None is secost's own.
+    `spelling` names another way to write the attention (`secost.spelling`); None is secost's own. Of a mix, the sites
+    that have none are left out.
     """
-    if ATTENTION.get(attention).has_reduction:
-        check_reduction(chosen, reduction)
+    check_fits(chosen, attention, reduction)
+    if is_mix(attention):
+        choices = for_sites(attention, len(chosen))
+        return [item for site, (name, r) in zip(chosen, choices, strict=True) if name != BASELINE
+                for item in build_placed(net, [site], name, r)]
     placed = []
     for site in chosen:
         with torch.inference_mode(False):  # weights made in inference mode could never be trained
@@ -196,6 +202,17 @@ def check_reduction(chosen: Sequence[Site], reduction: int | None) -> None:
             f"reduction {reduction} is larger than the channels at {named}{more}: "
             f"give at most {min(site.channels for site in narrow)}, or choose other stages"
         )
+
+
+def check_fits(chosen: Sequence[Site], attention: str, reduction: int | None) -> None:
+    """Raise BadSpecError for a ratio that does not fit a site, and for a mix that does not name each site."""
+    if not is_mix(attention):
+        if has_reduction(attention):
+            check_reduction(chosen, reduction)
+        return
+    for site, (name, r) in zip(chosen, for_sites(attention, len(chosen)), strict=True):
+        if name != BASELINE:
+            check_fits([site], name, r)
 
 
 def require_sites(chosen: Sequence[Site], net: nn.Module, placement: str) -> None:

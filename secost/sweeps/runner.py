@@ -30,12 +30,12 @@ from secost.meters.counts import (
     network_cost,
 )
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
-from secost.networks.attention import ATTENTION
+from secost.networks.attention import has_reduction
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import Example, check_name, load
-from secost.networks.surgery import Switch, attached_paths, check_reduction, native_paths, require_sites
+from secost.networks.surgery import Switch, attached_paths, check_fits, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
 from secost.spec import BASELINE, DEFAULT_REDUCTIONS, NATIVE, Comparison, Setting, Spec, Trial
@@ -61,7 +61,7 @@ class Listener:
 def plan(spec: Spec) -> list[Comparison]:
     """The comparisons of a spec. Raises UnknownNameError for a model, attention or backend that does not exist."""
     reducible = {
-        name: ATTENTION.get(name).has_reduction for name in spec.attention if name not in (BASELINE, NATIVE)
+        name: has_reduction(name) for name in spec.attention if name not in (BASELINE, NATIVE)
     }
     _check_threads(spec)
     runnable = _runnable(spec)
@@ -99,7 +99,7 @@ def with_fitting_reductions(
     if spec.reductions != DEFAULT_REDUCTIONS or len(spec.models) != 1:
         return spec
     try:
-        if not any(ATTENTION.get(name).has_reduction for name in spec.attention if name not in (BASELINE, NATIVE)):
+        if not any(has_reduction(name) for name in spec.attention if name not in (BASELINE, NATIVE)):
             return spec
         net = net if net is not None else load(spec.models[0], spec.allow_download)
         graph = cached_trace(net, inputs_for(net, spec.resolution[0], example))
@@ -233,8 +233,8 @@ class _Bench:
         sites = find_sites(self.graph, setting.placement, setting.integration, setting.stages, attached_paths(self.net))
         require_sites(sites, self.net, setting.placement)
         for trial in self.comparison.trials:
-            if trial.reduction is not None and self.strict:
-                check_reduction(sites, trial.reduction)
+            if self.strict and trial.attention not in (BASELINE, NATIVE):
+                check_fits(sites, trial.attention, trial.reduction)
         return sites
 
     def _counted(self, trial: Trial, base: Cost, sites: list[Site], known: dict[tuple[Any, ...], Cost]) -> Record:
@@ -250,7 +250,7 @@ class _Bench:
             added = sum((item.cost for item in costs), Cost())
             record.by_stage, record.by_site = by_stage(costs), by_site(costs)
             add_floors(record, self._floors(costs))
-            return _with_cost(record, base + added, added, len(sites))
+            return _with_cost(record, base + added, added, len(costs))
         except Exception as error:
             self.failures[trial.label] = error
             return failed(trial, error)

@@ -107,7 +107,7 @@ class Stopwatch:
         try:
             placed = self._placed(trial, sites)
             self.switch.select(trial.label)
-            variant = self._in_place(placed) if self.in_place else self._converted(sites if placed else ())
+            variant = self._in_place(placed) if self.in_place else self._converted([item.site for item in placed])
             if self.in_place or not self.apart:
                 self._try(variant)  # a variant that can't run fails here, and each child finds caches filled
             self.variants[trial.label] = variant
