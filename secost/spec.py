@@ -27,6 +27,7 @@ ALLOCATORS = ("steady", "default")
 BASELINE, NATIVE = "none", "native"
 DEFAULT_REDUCTIONS = (2, 4, 8, 16, 32)
 ALL_STAGES = "all"
+PER_SITE, PER_STAGE = "site", "stage"
 DEFAULT_SPELLING, ALL_SPELLINGS = "default", "all"
 
 Stages = tuple[int, ...] | None
@@ -116,6 +117,64 @@ class TrainSpec:
 
 
 @dataclass(frozen=True)
+class SearchSpec:
+    """A search over which attention sits where: its space, its budget and what it may spend.
+
+    `per` tells what changes together, a site or a stage. `trials` is how many networks the sampler may have judged;
+    `epochs` trains the one-shot network. `calibrate` whole networks correct the table of latencies, `check` others test
+    it. So many `finalists` are measured and trained alone. All points are judged where they are no more than
+    `exhaustive`. Limits are fractions of the network without attention, None where there is none.
+    """
+
+    per: str = PER_SITE
+    sampler: str = "nsga2"
+    trials: int = 200
+    population: int = 20
+    epochs: int = 60
+    calibrate: int = 12
+    check: int = 20
+    finalists: int = 4
+    exhaustive: int = 1500
+    max_latency: float | None = None
+    max_params: float | None = None
+    max_macs: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_choices("per", (self.per,), (PER_SITE, PER_STAGE))
+        for name in ("trials", "epochs", "finalists"):
+            if getattr(self, name) < 1:
+                raise BadSpecError(f"{name} {getattr(self, name)} is not possible: it must be 1 or more")
+        for name, least in (("population", 2), ("calibrate", 3), ("check", 0), ("exhaustive", 0)):
+            if getattr(self, name) < least:
+                raise BadSpecError(f"{name} {getattr(self, name)} is not possible: it must be {least} or more")
+        if not self.limits:
+            raise BadSpecError("a search needs a budget: give --max-latency 3%, --max-params 5% or --max-macs 1%")
+        for name, value in self.limits.items():
+            if not value >= 0:
+                raise BadSpecError(f"max_{name} {value} is not possible: it must be 0 or more")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that there are, by the name of what they limit."""
+        given = {"latency": self.max_latency, "params": self.max_params, "macs": self.max_macs}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> SearchSpec:
+        """From plain values. Raises BadSpecError for an unknown key, or a value of the wrong kind."""
+        if isinstance(values, SearchSpec):
+            return values
+        if not isinstance(values, Mapping):
+            raise BadSpecError(f"search = {values!r} is no table: write [search] and its keys below it")
+        kinds = {item.name: float if item.default is None else type(item.default) for item in fields(cls)}
+        for key in values:
+            if key not in kinds:
+                raise UnknownNameError("key in [search]", str(key), kinds)
+        given = {key: value for key, value in values.items() if value is not None}
+        return cls(**{key: _of_kind(f"search.{key}", kinds[key], value) for key, value in given.items()})
+
+
+@dataclass(frozen=True)
 class Trial:
     """One variant at one setting. `reduction` is None for an attention that has none.
 
@@ -192,6 +251,7 @@ class Spec:
     calibration: str = ""
     cuda_graphs: bool = False
     train: TrainSpec | None = None
+    search: SearchSpec | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -288,11 +348,7 @@ class Spec:
 
     def difference(self, other: Spec) -> str | None:
         """The first key in which another spec differs, with both values; None where they are equal."""
-        for name, mine in self.to_dict().items():
-            theirs = other.to_dict()[name]
-            if mine != theirs:
-                return f"{name!r} was {mine} and is now {theirs}"
-        return None
+        return _difference(self.to_dict(), other.to_dict())
 
     def with_changes(self, **changes: Any) -> Spec:
         """The same spec with some fields given anew, checked again."""
@@ -323,6 +379,17 @@ def _singular(key: str) -> str:
     return key.replace("-", "_").removesuffix("s")
 
 
+def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], above: str = "") -> str | None:
+    for name, value in mine.items():
+        other = theirs[name]
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            if (found := _difference(value, other, f"{name}.")) is not None:
+                return found
+        elif value != other:
+            return f"{above + name!r} was {value} and is now {other}"
+    return None
+
+
 def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
@@ -330,6 +397,8 @@ def _plain(value: Any) -> Any:
 def _read_field(name: str, value: Any) -> Any:
     if name == "train":
         return None if value is None else TrainSpec.from_dict(value)
+    if name == "search":
+        return None if value is None else SearchSpec.from_dict(value)
     if name in _SCALARS:
         return _of_kind(name, _SCALARS[name], value)
     if name == "stages":

@@ -18,7 +18,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -159,10 +159,11 @@ class RunStore:
     def set_plan(self, keys: Sequence[str]) -> None:
         """Fixes the order in which records are listed; comes before the first `add`. Doubled keys count once.
 
-        The same plan again changes nothing. Raises RunError where records exist that were planned otherwise.
+        The same plan again changes nothing, nor does the plan that `plan_more` added to. Raises RunError where records
+        exist that were planned otherwise.
         """
         plan = tuple(dict.fromkeys(keys))
-        if _PLAN in self._documents and plan == self._plan:
+        if _PLAN in self._documents and plan == self._plan[: len(plan)] and (plan or not self._plan):
             return
         with self._transaction():
             if self._connection.execute("SELECT 1 FROM records LIMIT 1").fetchone():
@@ -173,16 +174,28 @@ class RunStore:
             self._put_document(_PLAN, list(plan))
         self._load_documents()
 
-    def add(self, record: Record) -> Record:
+    def plan_more(self, keys: Iterable[str]) -> None:
+        """Adds to the plan what it lacks, at its end: for trials that follow from the results of others."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._positions]
+        if not new:
+            return
+        with self._transaction():
+            self._put_document(_PLAN, [*self._plan, *new])
+        self._load_documents()
+
+    def add(self, record: Record, environment: Mapping[str, Any] | None = None) -> Record:
         """Commits one record and gives it as a reader will get it (tuples become lists); on return it is on the disk.
 
-        A record without an environment gets this store's. A failed record is replaced by a second one with the same
+        A record without an environment gets `environment`, where it was made on another machine, or this store's. A
+        failed record is replaced by a second one with the same
         key (a retry); a second record beside a done one is an error, as the first is evidence. Raises RunError for
         that, a key outside the plan, NaN or infinity, a value of the wrong type, and a disk that is full.
         """
         if record.key not in self._positions:
             raise RunError(f"record {record.key!r} is not in the plan of the run: set_plan comes before the records")
-        if record.environment in (None, self.environment_id):
+        if environment is not None:
+            record = replace(record, environment=self._entered(environment))
+        elif record.environment in (None, self.environment_id):
             self._enter_environment()
         position = self._positions[record.key]
         body = _encode(replace(record, environment=record.environment or self.environment_id).to_dict(), record.key)
@@ -267,11 +280,17 @@ class RunStore:
 
     def _enter_environment(self) -> None:
         """Keeps this process's environment with the first record of it: who adds none leaves no trace."""
-        if self.environment_id is None or _ENVIRONMENT + self.environment_id in self._documents:
-            return
-        with self._transaction():
-            self._put_document(_ENVIRONMENT + self.environment_id, self._environment)
-        self._load_documents()
+        if self.environment_id is not None:
+            self._entered(self._environment)
+
+    def _entered(self, environment: Mapping[str, Any]) -> str:
+        """The id of another machine's environment, kept with the first record of it."""
+        name = environment_id(environment)
+        if _ENVIRONMENT + name not in self._documents:
+            with self._transaction():
+                self._put_document(_ENVIRONMENT + name, dict(environment))
+            self._load_documents()
+        return name
 
     def _put_document(self, name: str, value: Any) -> None:
         body = _encode(value, name)

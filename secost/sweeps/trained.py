@@ -78,15 +78,23 @@ def train_in_store(
             listener.on_record(store.add(record))
             done.add(record.key)
         left = [trial for trial in left if trial.key not in done]
-        if left:
-            listener.on_comparison(Comparison(comparison.setting, tuple(left)), len(left))
-        for record, notes in _all_trained(left, spec, data, store.directory / CHECKPOINTS, jobs):
-            for text in notes:
-                listener.on_note(text)
-            listener.on_record(store.add(record))
-            if not keep_weights:
-                _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
+        train_trials(left, spec, store, data, listener, jobs, keep_weights)
     return store.records()
+
+
+def train_trials(
+    trials: Sequence[Trial], spec: Spec, store: RunStore, data: Data, listener: Listener, jobs: int,
+    keep_weights: bool = False,
+) -> None:
+    """Trainings of one setting, each kept as it ends. Their keys are in the plan, and none of them is in the store."""
+    if trials:
+        listener.on_comparison(Comparison(trials[0].setting, tuple(trials)), len(trials))
+    for record, notes in _all_trained(trials, spec, data, store.directory / CHECKPOINTS, jobs):
+        for text in notes:
+            listener.on_note(text)
+        listener.on_record(store.add(record))
+        if not keep_weights:
+            _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
 
 
 def checked_jobs(jobs: int | None) -> int:
@@ -150,7 +158,7 @@ def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
 
 
 def _all_trained(
-    left: list[Trial], spec: Spec, data: Data, folder: Path, jobs: int
+    left: Sequence[Trial], spec: Spec, data: Data, folder: Path, jobs: int
 ) -> Iterator[tuple[Record, list[str]]]:
     """The record of each training as it ends, with what the user should hear."""
     forked = can_fork() and all(trial.setting.device == "cpu" for trial in left)

@@ -1,0 +1,335 @@
+"""Which attention goes where, within a budget: a search over the points of a space, and what speaks for its answer.
+
+First every option at all sites is measured and trained alone, as `secost train` does it. Whole networks of mixed
+options then correct a table of latencies, and one network that holds all options is trained; the sampler's points are
+judged by these two. What it found is measured and trained alone, beside a random search with as many trials. All of it
+are records of one run, and the same call goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from secost.analysis.predicted import LatencyTable
+from secost.analysis.searched import EXHAUSTIVE, RANDOM, Searched, excesses, read_search
+from secost.benefit.datasets import Data, Split
+from secost.benefit.oneshot import OneShot, held_out, statistics_of
+from secost.benefit.training import train
+from secost.errors import BadSpecError, RunError
+from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_cost
+from secost.networks.cache import cached_trace
+from secost.networks.sites import Site
+from secost.networks.surgery import check_fits, seeded, sites
+from secost.records import Record, overhead
+from secost.space import Point, Space, make_space
+from secost.spec import BASELINE, Comparison, Spec, Trial
+from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
+
+if TYPE_CHECKING:
+    from secost.sweeps.runner import Listener
+    from secost.sweeps.store import RunStore
+
+DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
+DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
+_ONESHOT = "oneshot"
+
+
+def search(
+    model: str = DEFAULT_MODEL, *, max_latency: float | None = None, max_params: float | None = None,
+    max_macs: float | None = None, attentions: Sequence[str] = DEFAULT_ATTENTION,
+    reductions: Sequence[int] = DEFAULT_REDUCTIONS, placement: str = "auto", per: str = "site",
+    dataset: str = DEFAULT_DATASET, data: str = "", trials: int = 200, sampler: str = DEFAULT_SAMPLER,
+    population: int = 20, oneshot_epochs: int = 60, calibrate: int = 12, check: int = 20, finalists: int = 4,
+    exhaustive: int = 1500, seeds: int = 5, epochs: int = 40, learning_rate: float = 0.05, augment: bool = False,
+    backend: str = "eager", threads: int = 1, seconds: float = 60.0, seed: int = 0, jobs: int | None = None,
+    out: str | Path | None = None, listener: Listener | None = None,
+) -> Searched:
+    """Search for the most accurate mix of attentions within a budget, a fraction of the network without attention each.
+
+    `seconds` limits the rounds of each of three comparisons. With `out` everything stays in that folder, and the same
+    call goes on. Raises BadSpecError for a space with one point or no budget, RunError for a folder that holds another
+    search (naming what differs), MissingExtraError without Optuna.
+    """
+    make_sampler(sampler, seed, population)
+    if max_latency is None and max_params is None and max_macs is None:
+        max_latency = DEFAULT_LATENCY
+    spec = Spec.from_dict({
+        "models": model, "attention": [name for name in attentions if name != BASELINE] or [BASELINE],
+        "reductions": list(reductions), "placement": placement, "backend": backend, "threads": threads,
+        "seconds": seconds, "seed": seed,
+        "train": {"dataset": dataset, "data": data, "seeds": seeds, "epochs": epochs, "augment": augment,
+                  "learning_rate": learning_rate},
+        "search": {"per": per, "sampler": sampler, "trials": trials, "population": population, "epochs": oneshot_epochs,
+                   "calibrate": calibrate, "check": check, "finalists": finalists, "exhaustive": exhaustive,
+                   "max_latency": max_latency, "max_params": max_params, "max_macs": max_macs},
+    })
+    with ExitStack() as stack:
+        folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
+        return search_spec(spec, folder, listener=listener, jobs=jobs)
+
+
+def search_spec(spec: Spec, out: Path, *, listener: Listener | None = None, jobs: int | None = None) -> Searched:
+    """`search` for a spec that is made already."""
+    from secost.meters.environment import describe
+    from secost.sweeps.runner import Listener, check_models, plan
+    from secost.sweeps.store import RunStore
+    from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
+
+    if spec.search is None:
+        raise BadSpecError("nothing is to be searched: add [search] to the spec, or use secost search")
+    import_optuna()
+    check_models(spec)
+    data = check_training(spec)
+    spec = at_resolution(spec, data)
+    comparison = _only(plan(spec))
+    workshop = _Workshop.of(spec, comparison, data)
+    listener = listener or Listener()
+    with RunStore.create_or_resume(out, spec, describe()) as store:
+        train_in_store(spec, store, data, listener, jobs=jobs)
+        _Search(workshop, store, listener, checked_jobs(jobs)).carry_out()
+        return read_search(store.records(), spec)
+
+
+def _only(comparisons: Sequence[Comparison]) -> Comparison:
+    if len(comparisons) != 1:
+        raise BadSpecError(f"a search is about one network at one setting, and {len(comparisons)} were given: keep one")
+    return comparisons[0]
+
+
+@dataclass(frozen=True)
+class _Workshop:
+    """What a search works with: the network without attention, its sites, and the space over them."""
+
+    spec: Spec
+    comparison: Comparison
+    data: Data
+    net: nn.Module
+    sites: Sequence[Site]
+    space: Space
+
+    @classmethod
+    def of(cls, spec: Spec, comparison: Comparison, data: Data) -> _Workshop:
+        """Raises BadSpecError for a space with one point, NoSiteError where nothing can be put."""
+        from secost.networks.surgery import require_sites
+        from secost.sweeps.trained import build
+
+        assert spec.search is not None and spec.train is not None
+        setting, bare = comparison.setting, comparison.trials[0]
+        net = build(replace(bare, training=spec.train.training(0)), spec, data)
+        found = sites(net, setting.placement, setting.integration, setting.stages, example=data.test.images[:1])
+        require_sites(found, net, setting.placement)
+        choices = [(trial.attention, trial.reduction) for trial in comparison.trials]
+        for name, reduction in choices:
+            if name != BASELINE:
+                check_fits(found, name, reduction)
+        space = make_space([site.stage for site in found], choices, spec.search.per)
+        if space.size < 2:
+            raise BadSpecError("the space has one point, the network without attention: name what may be put in, such "
+                               "as --attention se,eca,spatial")
+        return cls(spec, comparison, data, net, found, space)
+
+
+class _Search:
+    """The steps of one search, each of which does what the run lacks of it."""
+
+    def __init__(self, workshop: _Workshop, store: RunStore, listener: Listener, jobs: int) -> None:
+        assert workshop.spec.search is not None
+        self.shop, self.store, self.listener, self.jobs = workshop, store, listener, jobs
+        self.asked = workshop.spec.search
+        self.space = workshop.space
+
+    def carry_out(self) -> None:
+        spec = self.shop.spec
+        calibrating = self.space.balanced(self.asked.calibrate, spec.seed)
+        checking = self.space.drawn(self.asked.check, spec.seed + 1, calibrating)
+        self._measure([self.space.name(point) for point in (*calibrating, *checking)])
+        judge = _Judge(self.shop, self.store, self.listener, self._table(calibrating), self.jobs)
+        uniform = [point for choice in self.space.options[0] if (point := self.space.uniform(choice)) is not None]
+        ask_and_tell(self.space, self.asked.sampler, self.asked.trials, judge.by(self.asked.sampler), seed=spec.seed,
+                     population=self.asked.population, first=uniform)
+        judge.by(RANDOM)(self.space.drawn(self.asked.trials, spec.seed + 2))
+        if self.space.size <= self.asked.exhaustive:
+            judge.by(EXHAUSTIVE)(list(self.space.points()))
+        found = read_search(self.store.records(), spec)
+        names = [record.attention for record in found.to_finish()]
+        self._measure(names)
+        self._train(names)
+
+    def _table(self, calibrating: Sequence[Point]) -> LatencyTable:
+        found = read_search(self.store.records(), self.shop.spec).table
+        if found is None:
+            raise RunError("latency could not be measured, so a search has nothing to go by: see the records' reasons "
+                           "with secost report, or try another --backend")
+        return found
+
+    def _measure(self, names: Sequence[str]) -> None:
+        """Whole networks, in the same rounds as the one without attention."""
+        from secost.sweeps.runner import run_comparison
+
+        first = self.shop.comparison.trials[0]
+        self._run_lacking([replace(first, attention=name) for name in names], lambda left: (
+            record for record in run_comparison(
+                Comparison(self.shop.comparison.setting, (first, *left)), self.shop.spec, self.listener,
+                net=copy.deepcopy(self.shop.net), classes=self.shop.data.classes,
+            ) if record.key != first.key))
+
+    def _train(self, names: Sequence[str]) -> None:
+        from secost.sweeps.trained import train_trials
+
+        spec, done = self.shop.spec, self.store.done_keys()
+        assert spec.train is not None
+        first = self.shop.comparison.trials[0]
+        left = [replace(first, attention=name, latency=False, training=spec.train.training(seed))
+                for seed in range(spec.train.seeds) for name in names]
+        left = [trial for trial in left if trial.key not in done]
+        self.store.plan_more(trial.key for trial in left)
+        train_trials(left, spec, self.store, self.shop.data, self.listener, self.jobs)
+
+    def _run_lacking(self, trials: Sequence[Trial], run: Any) -> None:
+        done = self.store.done_keys()
+        left = [trial for trial in dict.fromkeys(trials) if trial.key not in done]
+        self.store.plan_more(trial.key for trial in left)
+        for record in run(left) if left else ():
+            self.listener.on_record(self.store.add(record))
+
+
+@dataclass(frozen=True)
+class OneShotState:
+    """The trained one-shot network as plain data, so that it travels to a worker once."""
+
+    spec: Spec
+    weights: Mapping[str, Tensor]
+    statistics: Tensor
+    held: Split
+    data: Data
+    key: str
+
+    def network(self) -> OneShot:
+        """The network, built once in a process."""
+        if self.key not in _BUILT:
+            from secost.sweeps.runner import plan
+
+            comparison = _only(plan(self.spec))
+            _BUILT.clear()
+            _BUILT[self.key] = _untrained(_Workshop.of(self.spec, comparison, self.data))
+            _BUILT[self.key].load_state_dict(self.weights)
+        return _BUILT[self.key]
+
+
+_BUILT: dict[str, OneShot] = {}
+
+
+def judge_points(state: OneShotState, points: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Accuracy (percent) and loss of each point, by the one-shot network. The work of one job."""
+    from secost.sweeps.trained import trainable
+
+    with trainable(state.spec.threads[0]):
+        found = [state.network().judge(tuple(point), state.statistics, state.held) for point in points]
+    return [[item.top1, item.loss] for item in found]
+
+
+def _untrained(shop: _Workshop) -> OneShot:
+    from secost.benefit.training import draw_seed
+
+    with seeded(draw_seed(shop.spec.seed, _ONESHOT) % 2**32):
+        return OneShot(copy.deepcopy(shop.net), shop.sites, shop.space)
+
+
+def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShotState:
+    """Trained, or as the run kept it: a checkpoint an epoch."""
+    from secost.sweeps.trained import CHECKPOINTS, trainable
+
+    spec = shop.spec
+    assert spec.train is not None and spec.search is not None
+    data, training = held_out(shop.data), replace(spec.train.training(spec.seed), epochs=spec.search.epochs)
+    listener.on_note(f"training one network that holds all {len(shop.space.options[0])} options at each site, "
+                     f"{training.epochs} epochs")
+    net = _untrained(shop)
+    with trainable(spec.threads[0]):
+        train(net, data, training, folder / CHECKPOINTS / f"{_ONESHOT}.safetensors")
+    weights = {name: item.detach().clone() for name, item in net.state_dict().items()}
+    shape = replace(shop.data, train=data.test, test=Split(shop.data.test.images[:1], shop.data.test.labels[:1]))
+    return OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
+
+
+def _identity(spec: Spec) -> str:
+    return hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+class _Judge:
+    """Judges points by the one-shot network, the table of latencies and exact counts; each is kept as a record."""
+
+    def __init__(self, shop: _Workshop, store: RunStore, listener: Listener, table: LatencyTable, jobs: int) -> None:
+        self.shop, self.store, self.listener, self.table, self.jobs = shop, store, listener, table, jobs
+        self.kept = {record.key: record for record in store.records() if record.estimate is not None}
+        self.known = {record.attention: record for record in self.kept.values()}
+        self._units: dict[Any, Cost] = {}
+        self._state: OneShotState | None = None
+        net, inputs = shop.net.eval(), (shop.data.test.images[:1],)
+        self._base = network_cost(net, inputs, cached_trace(net, inputs))
+
+    def by(self, sampler: str) -> Any:
+        """What judges the points that one sampler asked for."""
+        return lambda points: self._judged(points, sampler)
+
+    def _judged(self, points: Sequence[Point], sampler: str) -> list[Worth]:
+        trials = {point: self._trial(point, sampler) for point in points}
+        self.store.plan_more(trial.key for trial in trials.values())
+        left = [point for point in points if trials[point].key not in self.kept]
+        for point in left:
+            twin = self.known.get(self.space.name(point))
+            if twin is not None:
+                self._keep(point, trials[point], [twin.estimated_top1, (twin.samples or {})["loss"]])
+        left = [point for point in left if trials[point].key not in self.kept]
+        for point, judged in self._estimated(left):
+            self._keep(point, trials[point], judged)
+        return [self._worth(self.kept[trials[point].key]) for point in points]
+
+    @property
+    def space(self) -> Space:
+        return self.shop.space
+
+    def _trial(self, point: Point, sampler: str) -> Trial:
+        first = self.shop.comparison.trials[0]
+        return replace(first, attention=self.space.name(point), latency=False, estimate=sampler)
+
+    def _estimated(self, points: Sequence[Point]) -> Iterable[tuple[Point, list[float]]]:
+        if not points:
+            return
+        if self._state is None:
+            self._state = _train_oneshot(self.shop, self.store.directory, self.listener)
+        for point in points:
+            yield point, judge_points(self._state, [point])[0]
+
+    def _keep(self, point: Point, trial: Trial, judged: Sequence[Any]) -> None:
+        record = Record.of_trial(trial)
+        costs = attention_cost(self.shop.net, self.shop.sites, trial.attention, None, self._units)
+        added = sum((item.cost for item in costs), Cost())
+        whole = self._base + added
+        record.params, record.macs, record.sites = whole.params, whole.macs, len(costs)
+        record.attention_params, record.attention_macs = added.params, added.macs
+        record.mac_convention, record.placement = MAC_CONVENTION, self.shop.sites[0].placement
+        record.params_overhead = overhead(record.params, self._base.params)
+        record.macs_overhead = overhead(record.macs, self._base.macs)
+        interval = self.table.predict(point)
+        record.estimated_overhead = interval.estimate
+        record.estimated_overhead_low, record.estimated_overhead_high = interval.low, interval.high
+        record.estimated_top1, record.samples = judged[0], {"loss": judged[1]}
+        record = self.store.add(record)
+        self.kept[record.key] = self.known[record.attention] = record
+        self.listener.on_record(record)
+
+    def _worth(self, record: Record) -> Worth:
+        assert self.shop.spec.search is not None
+        assert record.estimated_top1 is not None and record.estimated_overhead is not None
+        return Worth(record.estimated_top1, record.estimated_overhead, excesses(record, self.shop.spec.search.limits))
