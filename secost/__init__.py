@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from secost.studies.occlusion import occlusion
     from secost.studies.quantization import quantization
     from secost.studies.scaling import scaling
+    from secost.studies.search import search
 
 __version__ = "0.1.0"
 __all__ = [
     "Record", "SecostError", "Site", "Spec", "attach", "load", "occlusion", "profile", "quantization",
-    "register_attention", "report", "scaling", "set_reduction", "sites", "strip", "sweep", "train",
+    "register_attention", "report", "scaling", "search", "set_reduction", "sites", "strip", "sweep", "train",
 ]
 
 _HOMES = {
@@ -32,7 +33,8 @@ _HOMES = {
     "attach": "secost.networks.surgery", "load": "secost.networks.sources", "profile": "secost.api",
     "register_attention": "secost.networks.attention", "report": "secost.api",
     "occlusion": "secost.studies.occlusion", "quantization": "secost.studies.quantization",
-    "scaling": "secost.studies.scaling", "set_reduction": "secost.networks.surgery", "sites": "secost.networks.surgery",
+    "scaling": "secost.studies.scaling", "search": "secost.studies.search", "set_reduction": "secost.networks.surgery",
+    "sites": "secost.networks.surgery",
     "strip": "secost.networks.surgery", "sweep": "secost.api", "train": "secost.api",
 }
 

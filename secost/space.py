@@ -75,7 +75,8 @@ class Space:
         return found
 
     def balanced(self, count: int, seed: int) -> list[Point]:
-        """So many points in which each option of a group comes up equally often, give or take one."""
+        """So many points in which each option of a group comes up equally often, give or take one; in every second one
+        half of the groups are then emptied, so that small networks are among them. All of them differ."""
         order = random.Random(seed)
         columns = []
         for options in self.options:
@@ -85,7 +86,11 @@ class Space:
             column = column[:count]
             order.shuffle(column)
             columns.append(column)
-        return list(dict.fromkeys(zip(*columns, strict=True)))
+        points = [list(point) for point in zip(*columns, strict=True)]
+        for point in points[1::2]:
+            for place in order.sample(range(len(point)), len(point) // 2):
+                point[place] = 0
+        return list(dict.fromkeys(map(tuple, points)))
 
 
 def make_space(stages: Sequence[int], choices: Sequence[Choice], per: str) -> Space:

@@ -129,9 +129,9 @@ class SearchSpec:
     per: str = PER_SITE
     sampler: str = "nsga2"
     trials: int = 200
-    population: int = 20
+    population: int = 10
     epochs: int = 60
-    calibrate: int = 12
+    calibrate: int = 16
     check: int = 20
     finalists: int = 4
     exhaustive: int = 1500

@@ -9,7 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import mean
+from statistics import mean, variance
+
+import pandas as pd
 
 from secost.analysis.benefits import trained_gains
 from secost.analysis.groups import Group, group_records
@@ -20,7 +22,10 @@ from secost.mix import is_mix
 from secost.records import DONE, Record
 from secost.space import Point, Space, make_space
 from secost.spec import BASELINE, NATIVE, SearchSpec, Spec
+from secost.statistics import Interval
 
+SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"
+_KINDS = {**dict.fromkeys(("se", "ese", "eca", "srm", "gc", "ge"), CHANNEL), "spatial": SPATIAL}
 RANDOM, EXHAUSTIVE = "random draw", "all points"
 _FIELDS = {"latency": "estimated_overhead_high", "params": "params_overhead", "macs": "macs_overhead"}
 _MEASURED_FIELDS = {**_FIELDS, "latency": "latency_overhead_high"}
@@ -213,6 +218,10 @@ class Searched:
         found = [item for item in self.finalists if item.allowed and item.gain is not None]
         return max(found, key=lambda item: item.gain.points if item.gain else -math.inf, default=None)
 
+    def chosen_at(self, name: str, group: int) -> str:
+        """The attention that a mix has at one group of sites."""
+        return self.space.options[group][self.space.point(name)[group]][0]
+
     def believed(self) -> list[tuple[float, float]]:
         """(one-shot, alone) accuracies of every network that has both, none among them."""
         pairs = [(item.estimate.estimated_top1, item.top1) for item in self.finalists if item.estimate is not None]
@@ -226,7 +235,7 @@ class Searched:
         all that was judged, where not every point was)."""
         everything = self.allowed_estimates(EXHAUSTIVE) or [record for record in self.estimated.values()
                                                             if allowed(record, self.asked.limits)]
-        corner = self._corner(everything)
+        corner = self._corner()
         whole = hypervolume(map(_place, everything), *corner)
         seen: list[tuple[float, float]] = []
         found = []
@@ -236,10 +245,70 @@ class Searched:
             found.append(hypervolume(seen, *corner) / whole if whole else 1.0)
         return found
 
-    def _corner(self, records: Sequence[Record]) -> tuple[float, float]:
-        """The most overhead and the least accuracy among these."""
-        return (max((record.estimated_overhead or 0.0 for record in records), default=0.0),
-                min((record.estimated_top1 or 0.0 for record in records), default=0.0))
+    def _corner(self) -> tuple[float, float]:
+        """From where hypervolumes are taken: the budget's time (the most, where there is none) and the least accuracy
+        of all that was judged."""
+        judged = self.estimated.values()
+        most = max((record.estimated_overhead or 0.0 for record in judged), default=0.0)
+        return (self.asked.limits.get("latency", most),
+                min((record.estimated_top1 or 0.0 for record in judged), default=0.0))
+
+
+@dataclass(frozen=True)
+class Preference:
+    """At one group of sites: the mean estimated accuracy of networks with spatial attention there, less that of those
+    with channel attention there; and how often each is on the front."""
+
+    stage: int
+    sites: tuple[int, ...]
+    spatial_over_channel: Interval
+    on_front: Mapping[str, int]
+
+
+def preferences(found: Searched) -> list[Preference]:
+    """What sits where, by an even sample of the space: all its points, or the random draw. Empty where the space lacks
+    one of the two kinds."""
+    sample = found.estimates(EXHAUSTIVE) or found.estimates(RANDOM)
+    best = front(found.allowed_estimates(EXHAUSTIVE) or found.allowed_estimates(found.asked.sampler))
+    rows = []
+    for number, group in enumerate(found.space.groups):
+        by_kind: dict[str, list[float]] = {SPATIAL: [], CHANNEL: []}
+        for record in sample:
+            kind = kind_of(found.chosen_at(record.attention, number))
+            if kind in by_kind:
+                by_kind[kind].append(record.estimated_top1 or 0.0)
+        if min(map(len, by_kind.values())) < 2:
+            return []
+        names = [kind_of(found.chosen_at(record.attention, number)) for record in best]
+        rows.append(Preference(
+            found.stages[group[0]], group, _difference(by_kind[CHANNEL], by_kind[SPATIAL]),
+            {name: names.count(name) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)},
+        ))
+    return rows
+
+
+def kind_of(attention: str) -> str:
+    """What an attention weighs: channels, places, or both; `none` weighs nothing."""
+    return BASELINE if attention == BASELINE else _KINDS.get(attention, BOTH)
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> Interval | None:
+    """Spearman's, with Fisher's interval (Bonett and Wright 2000: variance 1.06 / (n - 3)); None where ranks lack."""
+    frame = pd.DataFrame(pairs, columns=["first", "second"]).rank()
+    if len(frame) < 4 or frame["first"].nunique() < 2 or frame["second"].nunique() < 2:
+        return None
+    value = float(frame["first"].corr(frame["second"]))
+    if abs(value) > 0.9999:
+        return Interval(value, value, value)
+    half = 1.96 * math.sqrt(1.06 / (len(frame) - 3))
+    return Interval(value, math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half))
+
+
+def _difference(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """mean(second) - mean(first) of independent samples, with the normal 95 % interval."""
+    middle = mean(second) - mean(first)
+    half = 1.96 * math.sqrt(variance(first) / len(first) + variance(second) / len(second))
+    return Interval(middle, middle - half, middle + half)
 
 
 def read_search(records: Sequence[Record], spec: Spec) -> Searched:

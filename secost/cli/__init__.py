@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from secost.cli import comparing, deciding, doctor, inspecting, measuring, rendering, studying, training
+from secost.cli import comparing, deciding, doctor, inspecting, measuring, rendering, searching, studying, training
 from secost.errors import SecostError, one_line
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command("train")(training.train)
 app.command("budget")(deciding.budget)
 app.command("compare")(comparing.compare)
 app.command("doctor")(doctor.doctor)
+app.command("search")(searching.search)
 app.add_typer(studying.study, name="study")
 app.add_typer(inspecting.listing, name="list")
 

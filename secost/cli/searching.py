@@ -36,8 +36,8 @@ def search(
     model: Model = "small:resnet", max_latency: MaxLatency = None, max_params: MaxParams = None,
     max_macs: MaxMacs = None, attention: Attention = "none,se,eca,spatial", reductions: Reductions = "4,8,16",
     placement: options.Placement = None, per: Per = "site", dataset: Dataset = "digits", data: training.Data = None,
-    trials: Trials = 200, sampler: Sampler = "nsga2", population: Population = 20,
-    oneshot_epochs: OneShotEpochs = 60, calibrate: Calibrate = 12, check: Check = 20, finalists: Finalists = 4,
+    trials: Trials = 200, sampler: Sampler = "nsga2", population: Population = 10,
+    oneshot_epochs: OneShotEpochs = 60, calibrate: Calibrate = 16, check: Check = 20, finalists: Finalists = 4,
     exhaustive: Exhaustive = 1500, seeds: Seeds = 5, epochs: Epochs = 40, augment: Augment = False,
     backend: options.Backend = None, threads: options.Threads = None, seconds: options.Seconds = None,
     seed: options.Seed = None, jobs: training.Jobs = None, format: options.Format = "table",
@@ -51,7 +51,8 @@ def search(
     from secost.studies import search as found
 
     limits = {"max_latency": max_latency, "max_params": max_params, "max_macs": max_macs}
-    given = {name: parse_share(f"--{name.replace('_', '-')}", text) for name, text in limits.items() if text is not None}
+    given = {name: parse_share(f"--{name.replace('_', '-')}", text)
+             for name, text in limits.items() if text is not None}
     folder = output or str(Path("runs") / "search")
     with listening(2 * trials + (seeds + 1) * (finalists + 8), quiet) as listener:
         result = found.search(

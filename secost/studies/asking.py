@@ -36,7 +36,7 @@ Judge = Callable[[list[Point]], Sequence[Worth]]
 
 
 def ask_and_tell(
-    space: Space, sampler: str, trials: int, judge: Judge, *, seed: int = 0, population: int = 20,
+    space: Space, sampler: str, trials: int, judge: Judge, *, seed: int = 0, population: int = 10,
     first: Sequence[Point] = (),
 ) -> dict[Point, Worth]:
     """Up to `trials` different points with their worth, in the order in which they were judged.
