@@ -129,7 +129,7 @@ class SearchSpec:
     per: str = PER_SITE
     sampler: str = "nsga2"
     trials: int = 200
-    population: int = 10
+    population: int = 8
     epochs: int = 60
     calibrate: int = 16
     check: int = 20

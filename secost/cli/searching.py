@@ -36,7 +36,7 @@ def search(
     model: Model = "small:resnet", max_latency: MaxLatency = None, max_params: MaxParams = None,
     max_macs: MaxMacs = None, attention: Attention = "none,se,eca,spatial", reductions: Reductions = "4,8,16",
     placement: options.Placement = None, per: Per = "site", dataset: Dataset = "digits", data: training.Data = None,
-    trials: Trials = 200, sampler: Sampler = "nsga2", population: Population = 10,
+    trials: Trials = 200, sampler: Sampler = "nsga2", population: Population = 8,
     oneshot_epochs: OneShotEpochs = 60, calibrate: Calibrate = 16, check: Check = 20, finalists: Finalists = 4,
     exhaustive: Exhaustive = 1500, seeds: Seeds = 5, epochs: Epochs = 40, augment: Augment = False,
     backend: options.Backend = None, threads: options.Threads = None, seconds: options.Seconds = None,

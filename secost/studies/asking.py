@@ -6,6 +6,7 @@ a seed, asking again from the beginning with the kept results gives the same stu
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from secost.space import Point, Space
 
 DEFAULT_SAMPLER = "nsga2"
 _ALIASES = {"nsga2": "nsgaii", "nsga3": "nsgaiii"}
-_IDLE_BATCHES = 50
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ Judge = Callable[[list[Point]], Sequence[Worth]]
 
 
 def ask_and_tell(
-    space: Space, sampler: str, trials: int, judge: Judge, *, seed: int = 0, population: int = 10,
+    space: Space, sampler: str, trials: int, judge: Judge, *, seed: int = 0, population: int = 8,
     first: Sequence[Point] = (),
 ) -> dict[Point, Worth]:
     """Up to `trials` different points with their worth, in the order in which they were judged.
@@ -51,8 +51,8 @@ def ask_and_tell(
     for point in first:
         study.enqueue_trial(_parameters(point))
     known: dict[Point, Worth] = {}
-    idle = 0
-    while len(known) < min(trials, space.size) and idle < _IDLE_BATCHES:
+    order = random.Random(seed)
+    while len(known) < min(trials, space.size):
         asked = [study.ask(distributions) for _ in range(population)]
         points = [tuple(trial.params[str(place)] for place in range(len(space.options))) for trial in asked]
         new = [point for point in dict.fromkeys(points) if point not in known][: trials - len(known)]
@@ -60,11 +60,32 @@ def ask_and_tell(
         for trial, point in zip(asked, points, strict=True):
             if point in known:
                 _tell(study, trial, known[point])
-        idle = 0 if new else idle + 1
-        if not new:  # it goes round in circles: some points that it has not seen
-            for point in space.drawn(population, seed + idle, list(known)):
-                study.enqueue_trial(_parameters(point))
+        # In place of what it asked for again it gets neighbours of the best to look at: a small space would else be
+        # asked round in circles.
+        for point in _unseen(space, known, population - len(new), order):
+            study.enqueue_trial(_parameters(point))
     return known
+
+
+def _unseen(space: Space, known: Mapping[Point, Worth], count: int, order: random.Random) -> list[Point]:
+    """So many points that were not judged: those that differ from the front in one group first, then any."""
+    near = [neighbour for point in _front(known) for place, options in enumerate(space.options)
+            for index in range(len(options)) if (neighbour := (*point[:place], index, *point[place + 1:])) not in known]
+    distinct = list(dict.fromkeys(near))
+    found = order.sample(distinct, min(count, len(distinct)))
+    return [*found, *space.drawn(count - len(found), order.randrange(2**32), [*known, *found])]
+
+
+def _front(known: Mapping[Point, Worth]) -> list[Point]:
+    """The allowed points that none beats."""
+    found: list[Point] = []
+    best = float("-inf")
+    allowed = [point for point, worth in known.items() if worth.allowed]
+    for point in sorted(allowed, key=lambda item: (known[item].overhead, -known[item].top1)):
+        if known[point].top1 > best:
+            best = known[point].top1
+            found.append(point)
+    return found
 
 
 def _tell(study: Any, trial: Any, worth: Worth) -> None:

@@ -49,7 +49,7 @@ def search(
     max_macs: float | None = None, attentions: Sequence[str] = DEFAULT_ATTENTION,
     reductions: Sequence[int] = DEFAULT_REDUCTIONS, placement: str = "auto", per: str = "site",
     dataset: str = DEFAULT_DATASET, data: str = "", trials: int = 200, sampler: str = DEFAULT_SAMPLER,
-    population: int = 10, oneshot_epochs: int = 60, calibrate: int = 16, check: int = 20, finalists: int = 4,
+    population: int = 8, oneshot_epochs: int = 60, calibrate: int = 16, check: int = 20, finalists: int = 4,
     exhaustive: int = 1500, seeds: int = 5, epochs: int = 40, learning_rate: float = 0.05, augment: bool = False,
     backend: str = "eager", threads: int = 1, seconds: float = 60.0, seed: int = 0, jobs: int | None = None,
     out: str | Path | None = None, listener: Listener | None = None,
