@@ -81,17 +81,26 @@ def profile_spec(
 
 
 def sweep(
-    spec: str | Path | Spec, out: str | Path, *, retry_failed: bool = False, listener: Listener | None = None
+    spec: str | Path | Spec, out: str | Path, *, retry_failed: bool = False, listener: Listener | None = None,
+    executor: str = "local", workers: int | None = None, address: str | None = None,
 ) -> list[Record]:
-    """Carry out a grid (a TOML file or a Spec) into a run folder, one commit a record; the same call resumes it."""
+    """Carry out a grid (a TOML file or a Spec) into a run folder, one commit a record; the same call resumes it.
+
+    `executor` "local" has `workers` processes; "dask" the workers of the scheduler at `address`, or `workers` of its
+    own on this machine. Raises BadSpecError before any trial where a worker can't carry the spec out.
+    """
     from secost.meters.environment import describe
-    from secost.sweeps.runner import check_models, run_in_store
+    from secost.sweeps.executors import open_executor
+    from secost.sweeps.runner import check_models, plan, readiness, run_in_store
     from secost.sweeps.store import RunStore
 
     spec = spec if isinstance(spec, Spec) else Spec.from_toml(spec)
     check_models(spec)
-    with RunStore.create_or_resume(Path(out), spec, describe()) as store:
-        return run_in_store(spec, store, listener, retry_failed)
+    plan(spec)
+    with open_executor(executor, workers, address) as chosen:
+        chosen.check(readiness, spec)
+        with RunStore.create_or_resume(Path(out), spec, describe()) as store:
+            return run_in_store(spec, store, listener, retry_failed, executor=chosen)
 
 
 def train(
@@ -100,12 +109,13 @@ def train(
     learning_rate: float = 0.05, augment: bool = True, deterministic: bool = False, amp: bool = False, data: str = "",
     placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
     device: str = "cpu", latency: bool = True, seconds: float = 20.0, jobs: int | None = None,
-    retry_failed: bool = False, listener: Listener | None = None,
+    retry_failed: bool = False, listener: Listener | None = None, executor: str = "local", address: str | None = None,
 ) -> list[Record]:
     """What attention costs and what it gains: every variant trained from the same seeds on one data set.
 
     Gives the records of the costs, then those of the trainings (`top1` in percent, `seed`), all kept in the run `out`;
-    the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains.
+    the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains. `jobs` are
+    trained at a time; `executor` and `address` are those of `sweep`.
     """
     spec = Spec.from_dict({
         "models": model, "attention": attentions, "reductions": reductions, "placement": placement,
@@ -116,28 +126,33 @@ def train(
             "data": data,
         },
     })
-    return train_spec(spec, out, listener=listener, retry_failed=retry_failed, jobs=jobs)[0]
+    return train_spec(spec, out, listener=listener, retry_failed=retry_failed, jobs=jobs, executor=executor,
+                      address=address)[0]
 
 
 def train_spec(
     spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False,
-    jobs: int | None = None, keep_weights: bool = False,
+    jobs: int | None = None, keep_weights: bool = False, executor: str = "local", address: str | None = None,
 ) -> tuple[list[Record], Spec]:
     """`train` for a spec that is made already; gives the spec too, at the resolution of the data set.
 
     With `keep_weights` the trained networks stay in the run, for `secost.sweeps.trained.trained_net`.
     """
     from secost.meters.environment import describe
-    from secost.sweeps.runner import check_models, plan
+    from secost.sweeps.executors import open_executor
+    from secost.sweeps.runner import check_models, plan, readiness
     from secost.sweeps.store import RunStore
-    from secost.sweeps.trained import at_resolution, check_training, train_in_store
+    from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
 
     check_models(spec)
     data = check_training(spec)
     spec = at_resolution(spec, data)
     plan(spec)
-    with RunStore.create_or_resume(Path(out), spec, describe()) as store:
-        return train_in_store(spec, store, data, listener, retry_failed, jobs, keep_weights), spec
+    jobs = checked_jobs(jobs) if address is None else None
+    with open_executor(executor, jobs, address) as chosen:
+        chosen.check(readiness, spec)
+        with RunStore.create_or_resume(Path(out), spec, describe()) as store:
+            return train_in_store(spec, store, data, listener, retry_failed, jobs, keep_weights, chosen), spec
 
 
 def report(

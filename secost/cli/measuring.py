@@ -72,7 +72,8 @@ def sweep(
     spelling: options.Spelling = None, latency: options.Latency = None, seconds: options.Seconds = None,
     target: options.Target = None, processes: options.Processes = None, allocator: options.Allocator = None,
     calibration: options.Calibration = None, cuda_graphs: options.CudaGraphs = None, seed: options.Seed = None,
-    allow_download: options.Download = False, format: options.Format = "table", output: options.Output = None,
+    allow_download: options.Download = False, executor: options.Executor = "local", address: options.Address = None,
+    workers: options.Workers = None, format: options.Format = "table", output: options.Output = None,
     quiet: options.Quiet = False, dry_run: options.DryRun = False, retry_failed: options.RetryFailed = False,
 ) -> int:
     """A grid over networks, attentions and settings, resumable: the same command goes on where it stopped."""
@@ -91,7 +92,10 @@ def sweep(
     from secost import api
 
     with listening(_trials(grid), quiet) as listener:
-        records = api.sweep(grid, folder, retry_failed=retry_failed, listener=listener)
+        records = api.sweep(
+            grid, folder, retry_failed=retry_failed, listener=listener, executor=executor, workers=workers,
+            address=address,
+        )
     return _finish(records, grid, format, folder)
 
 

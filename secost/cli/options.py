@@ -48,6 +48,9 @@ Benefit = Annotated[str | None, typer.Option("--benefit", help="Where gains come
 Format = Annotated[str, typer.Option("--format", help="What goes to stdout: table, json, csv, md.")]
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Folder for the run and its report.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Executor = Annotated[str, typer.Option("--executor", help="Where trials run: local processes, or dask's workers.")]
+Address = Annotated[str | None, typer.Option("--address", help="A dask scheduler of yours, such as tcp://host:8786.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes on this machine that share the trials [1].")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, what is done and how long it takes.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed trials of a run again.")]
 

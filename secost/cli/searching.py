@@ -40,7 +40,8 @@ def search(
     oneshot_epochs: OneShotEpochs = 60, calibrate: Calibrate = 16, check: Check = 20, finalists: Finalists = 4,
     exhaustive: Exhaustive = 1500, seeds: Seeds = 5, epochs: Epochs = 40, augment: Augment = False,
     backend: options.Backend = None, threads: options.Threads = None, seconds: options.Seconds = None,
-    seed: options.Seed = None, jobs: training.Jobs = None, format: options.Format = "table",
+    seed: options.Seed = None, jobs: training.Jobs = None, executor: options.Executor = "local",
+    address: options.Address = None, format: options.Format = "table",
     output: options.Output = None, quiet: options.Quiet = False,
 ) -> int:
     """Which attention goes where within a budget: a search, and what speaks for its answer. Resumable at any moment."""
@@ -50,18 +51,21 @@ def search(
     from secost.reporting.search_page import page
     from secost.studies import search as found
 
-    limits = {"max_latency": max_latency, "max_params": max_params, "max_macs": max_macs}
-    given = {name: parse_share(f"--{name.replace('_', '-')}", text)
-             for name, text in limits.items() if text is not None}
+    def limit(option: str, text: str | None) -> float | None:
+        return None if text is None else parse_share(option, text)
+
     folder = output or str(Path("runs") / "search")
     with listening(2 * trials + (seeds + 1) * (finalists + 8), quiet) as listener:
         result = found.search(
-            model, **given, attentions=options.words(attention), reductions=options.integers("reductions", reductions),
+            model, max_latency=limit("--max-latency", max_latency), max_params=limit("--max-params", max_params),
+            max_macs=limit("--max-macs", max_macs), attentions=options.words(attention),
+            reductions=options.integers("reductions", reductions),
             placement=placement or "auto", per=per, dataset=dataset, data=data or "", trials=trials, sampler=sampler,
             population=population, oneshot_epochs=oneshot_epochs, calibrate=calibrate, check=check,
             finalists=finalists, exhaustive=exhaustive, seeds=seeds, epochs=epochs, augment=augment,
             backend=backend or "eager", threads=_one("threads", threads), seed=seed or 0,
-            seconds=60.0 if seconds is None else seconds, jobs=jobs, out=folder, listener=listener,
+            seconds=60.0 if seconds is None else seconds, jobs=jobs, executor=executor, address=address,
+            out=folder, listener=listener,
         )
     shown = page(result)
     write_pages(shown, Path(folder))

@@ -20,7 +20,7 @@ LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="At 
 Augment = Annotated[bool | None, typer.Option("--augment/--no-augment", help="Shift images, and mirror photographs.")]
 Deterministic = Annotated[bool | None, typer.Option("--deterministic", help="Only algorithms equal to the bit.")]
 Amp = Annotated[bool | None, typer.Option("--amp", help="Train in bfloat16 where torch allows it.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", help="Trainings at a time on the CPU [2, where it can].")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "--workers", help="Trainings at a time [2, where it can].")]
 
 
 def train(
@@ -31,7 +31,8 @@ def train(
     augment: Augment = None, deterministic: Deterministic = None, amp: Amp = None, jobs: Jobs = None,
     device: options.Device = None, memory_format: options.MemoryFormat = None, latency: options.Latency = None,
     seconds: options.Seconds = None, allow_download: options.Download = False, format: options.Format = "table",
-    output: options.Output = None, quiet: options.Quiet = False, retry_failed: options.RetryFailed = False,
+    executor: options.Executor = "local", address: options.Address = None, output: options.Output = None,
+    quiet: options.Quiet = False, retry_failed: options.RetryFailed = False,
 ) -> int:
     """Train every variant from the same seeds: the gain with its interval, beside the cost. Resumable at any moment."""
     options.check_format(format)
@@ -51,7 +52,9 @@ def train(
     from secost import api
 
     with listening(_work(spec), quiet) as listener:
-        records, spec = api.train_spec(spec, folder, listener=listener, retry_failed=retry_failed, jobs=jobs)
+        records, spec = api.train_spec(
+            spec, folder, listener=listener, retry_failed=retry_failed, jobs=jobs, executor=executor, address=address,
+        )
     return _finish(records, spec, format, folder)
 
 

@@ -34,6 +34,7 @@ from secost.records import Record, overhead
 from secost.space import Point, Space, make_space
 from secost.spec import BASELINE, Comparison, Spec, Trial
 from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
+from secost.sweeps.executors import Executor, Job
 
 if TYPE_CHECKING:
     from secost.sweeps.runner import Listener
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
 _ONESHOT = "oneshot"
+_CHUNK = 4  # points that are judged in one job: some tenths of a second
 
 
 def search(
@@ -52,12 +54,14 @@ def search(
     population: int = 8, oneshot_epochs: int = 60, calibrate: int = 16, check: int = 20, finalists: int = 4,
     exhaustive: int = 1500, seeds: int = 5, epochs: int = 40, learning_rate: float = 0.05, augment: bool = False,
     backend: str = "eager", threads: int = 1, seconds: float = 60.0, seed: int = 0, jobs: int | None = None,
-    out: str | Path | None = None, listener: Listener | None = None,
+    executor: str = "local", address: str | None = None, out: str | Path | None = None,
+    listener: Listener | None = None,
 ) -> Searched:
     """Search for the most accurate mix of attentions within a budget, a fraction of the network without attention each.
 
     `seconds` limits the rounds of each of three comparisons. With `out` everything stays in that folder, and the same
-    call goes on. Raises BadSpecError for a space with one point or no budget, RunError for a folder that holds another
+    call goes on. `jobs` networks are trained or judged at a time, by an `executor` or on the scheduler at `address`.
+    Raises BadSpecError for a space with one point or no budget, RunError for a folder that holds another
     search (naming what differs), MissingExtraError without Optuna.
     """
     make_sampler(sampler, seed, population)
@@ -75,13 +79,17 @@ def search(
     })
     with ExitStack() as stack:
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
-        return search_spec(spec, folder, listener=listener, jobs=jobs)
+        return search_spec(spec, folder, listener=listener, jobs=jobs, executor=executor, address=address)
 
 
-def search_spec(spec: Spec, out: Path, *, listener: Listener | None = None, jobs: int | None = None) -> Searched:
+def search_spec(
+    spec: Spec, out: Path, *, listener: Listener | None = None, jobs: int | None = None, executor: str = "local",
+    address: str | None = None,
+) -> Searched:
     """`search` for a spec that is made already."""
     from secost.meters.environment import describe
-    from secost.sweeps.runner import Listener, check_models, plan
+    from secost.sweeps.executors import open_executor
+    from secost.sweeps.runner import Listener, check_models, plan, readiness
     from secost.sweeps.store import RunStore
     from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
 
@@ -94,10 +102,13 @@ def search_spec(spec: Spec, out: Path, *, listener: Listener | None = None, jobs
     comparison = _only(plan(spec))
     workshop = _Workshop.of(spec, comparison, data)
     listener = listener or Listener()
-    with RunStore.create_or_resume(out, spec, describe()) as store:
-        train_in_store(spec, store, data, listener, jobs=jobs)
-        _Search(workshop, store, listener, checked_jobs(jobs)).carry_out()
-        return read_search(store.records(), spec)
+    jobs = checked_jobs(jobs) if address is None else None
+    with open_executor(executor, jobs, address) as workers:
+        workers.check(readiness, spec)
+        with RunStore.create_or_resume(out, spec, describe()) as store:
+            train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
+            _Search(workshop, store, listener, workers).carry_out()
+            return read_search(store.records(), spec)
 
 
 def _only(comparisons: Sequence[Comparison]) -> Comparison:
@@ -142,9 +153,9 @@ class _Workshop:
 class _Search:
     """The steps of one search, each of which does what the run lacks of it."""
 
-    def __init__(self, workshop: _Workshop, store: RunStore, listener: Listener, jobs: int) -> None:
+    def __init__(self, workshop: _Workshop, store: RunStore, listener: Listener, executor: Executor) -> None:
         assert workshop.spec.search is not None
-        self.shop, self.store, self.listener, self.jobs = workshop, store, listener, jobs
+        self.shop, self.store, self.listener, self.executor = workshop, store, listener, executor
         self.asked = workshop.spec.search
         self.space = workshop.space
 
@@ -153,7 +164,7 @@ class _Search:
         calibrating = self.space.balanced(self.asked.calibrate, spec.seed)
         checking = self.space.drawn(self.asked.check, spec.seed + 1, calibrating)
         self._measure([self.space.name(point) for point in (*calibrating, *checking)])
-        judge = _Judge(self.shop, self.store, self.listener, self._table(calibrating), self.jobs)
+        judge = _Judge(self.shop, self.store, self.listener, self._table(), self.executor)
         uniform = [point for choice in self.space.options[0] if (point := self.space.uniform(choice)) is not None]
         ask_and_tell(self.space, self.asked.sampler, self.asked.trials, judge.by(self.asked.sampler), seed=spec.seed,
                      population=self.asked.population, first=uniform)
@@ -165,7 +176,7 @@ class _Search:
         self._measure(names)
         self._train(names)
 
-    def _table(self, calibrating: Sequence[Point]) -> LatencyTable:
+    def _table(self) -> LatencyTable:
         found = read_search(self.store.records(), self.shop.spec).table
         if found is None:
             raise RunError("latency could not be measured, so a search has nothing to go by: see the records' reasons "
@@ -174,14 +185,19 @@ class _Search:
 
     def _measure(self, names: Sequence[str]) -> None:
         """Whole networks, in the same rounds as the one without attention."""
-        from secost.sweeps.runner import run_comparison
+        from secost.sweeps.runner import run_comparisons
 
-        first = self.shop.comparison.trials[0]
-        self._run_lacking([replace(first, attention=name) for name in names], lambda left: (
-            record for record in run_comparison(
-                Comparison(self.shop.comparison.setting, (first, *left)), self.shop.spec, self.listener,
-                net=copy.deepcopy(self.shop.net), classes=self.shop.data.classes,
-            ) if record.key != first.key))
+        first, done = self.shop.comparison.trials[0], self.store.done_keys()
+        left = [trial for name in names if (trial := replace(first, attention=name)).key not in done]
+        if not left:
+            return
+        self.store.plan_more(trial.key for trial in left)
+        comparison = Comparison(self.shop.comparison.setting, (first, *left))
+        run = run_comparisons([comparison], self.shop.spec, self.listener, self.executor,
+                              classes=self.shop.data.classes)
+        for record, where in run:
+            if record.key not in done:
+                self.listener.on_record(self.store.add(record, where))
 
     def _train(self, names: Sequence[str]) -> None:
         from secost.sweeps.trained import train_trials
@@ -193,14 +209,8 @@ class _Search:
                 for seed in range(spec.train.seeds) for name in names]
         left = [trial for trial in left if trial.key not in done]
         self.store.plan_more(trial.key for trial in left)
-        train_trials(left, spec, self.store, self.shop.data, self.listener, self.jobs)
-
-    def _run_lacking(self, trials: Sequence[Trial], run: Any) -> None:
-        done = self.store.done_keys()
-        left = [trial for trial in dict.fromkeys(trials) if trial.key not in done]
-        self.store.plan_more(trial.key for trial in left)
-        for record in run(left) if left else ():
-            self.listener.on_record(self.store.add(record))
+        train_trials(left, spec, self.store, self.shop.data, self.listener, self.executor.workers,
+                     executor=self.executor)
 
 
 @dataclass(frozen=True)
@@ -269,12 +279,13 @@ def _identity(spec: Spec) -> str:
 class _Judge:
     """Judges points by the one-shot network, the table of latencies and exact counts; each is kept as a record."""
 
-    def __init__(self, shop: _Workshop, store: RunStore, listener: Listener, table: LatencyTable, jobs: int) -> None:
-        self.shop, self.store, self.listener, self.table, self.jobs = shop, store, listener, table, jobs
+    def __init__(self, shop: _Workshop, store: RunStore, listener: Listener, table: LatencyTable,
+                 executor: Executor) -> None:
+        self.shop, self.store, self.listener, self.table, self.executor = shop, store, listener, table, executor
         self.kept = {record.key: record for record in store.records() if record.estimate is not None}
         self.known = {record.attention: record for record in self.kept.values()}
         self._units: dict[Any, Cost] = {}
-        self._state: OneShotState | None = None
+        self._shared: Any = None
         net, inputs = shop.net.eval(), (shop.data.test.images[:1],)
         self._base = network_cost(net, inputs, cached_trace(net, inputs))
 
@@ -306,10 +317,17 @@ class _Judge:
     def _estimated(self, points: Sequence[Point]) -> Iterable[tuple[Point, list[float]]]:
         if not points:
             return
-        if self._state is None:
-            self._state = _train_oneshot(self.shop, self.store.directory, self.listener)
-        for point in points:
-            yield point, judge_points(self._state, [point])[0]
+        if self._shared is None:
+            state = _train_oneshot(self.shop, self.store.directory, self.listener)
+            state.network()  # built here once, so that forked children have it
+            self._shared = self.executor.share(state)
+        chunks = [points[begin:begin + _CHUNK] for begin in range(0, len(points), _CHUNK)]
+        jobs = (Job(f"one-shot estimates of {self.shop.spec.models[0]}", judge_points, (self._shared, chunk))
+                for chunk in chunks)
+        for outcome in self.executor.run(jobs):
+            if outcome.error is not None:
+                raise outcome.error
+            yield from zip(outcome.job.arguments[1], outcome.value, strict=True)
 
     def _keep(self, point: Point, trial: Trial, judged: Sequence[Any]) -> None:
         record = Record.of_trial(trial)

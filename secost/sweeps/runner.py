@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,10 +40,12 @@ from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
 from secost.spec import BASELINE, DEFAULT_REDUCTIONS, NATIVE, Comparison, Setting, Spec, Trial
 from secost.spelling import check_spellings
+from secost.sweeps.executors import Executor, Job, Outcome
 from secost.sweeps.measured import add_floors, add_latency
 from secost.sweeps.store import RunStore, environment_id
 from secost.sweeps.timing import Stopwatch, Timing
 
+LOCAL = "local"
 # What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
 _WRONG_REQUESTS = (BadSpecError, NoSiteError, ModelLoadError, MissingExtraError)
 
@@ -134,12 +136,13 @@ def run_in_memory(
 
 def run_in_store(
     spec: Spec, store: RunStore, listener: Listener | None = None, retry_failed: bool = False, strict: bool = False,
-    example: Example | None = None, classes: int | None = None,
+    example: Example | None = None, classes: int | None = None, executor: Executor | None = None,
 ) -> list[Record]:
     """Carry out what a run still lacks of costs, one commit a record; gives all its records in the order of the plan.
 
     `strict` lets a wrong request (no site, r too large) raise; otherwise it becomes failed records. `classes` asks for
     networks with so many scores. Trainings have a place in the plan, and are `trained.train_in_store`'s work.
+    `executor` spreads the comparisons over its workers; only this process writes.
     """
     listener = listener or Listener()
     comparisons = plan(spec)
@@ -148,18 +151,78 @@ def run_in_store(
                    [trial.key for trial in trainings])
     done = store.done_keys(retry_failed=retry_failed)
     _tell_left_out(spec, listener)
+    lacking = []
     for comparison in comparisons:
         left = [trial for trial in comparison.trials if trial.key not in done]
-        if not left:
-            continue
-        # The baseline is measured again beside what is left: a ratio needs both in the same rounds.
-        trials = tuple(trial for trial in comparison.trials if trial in left or trial.attention == BASELINE)
-        for record in run_comparison(
-            replace(comparison, trials=trials), spec, listener, strict=strict, example=example, classes=classes
-        ):
-            if record.key not in done:
-                listener.on_record(store.add(record))
+        if left:
+            # The baseline is measured again beside what is left: a ratio needs both in the same rounds.
+            trials = tuple(trial for trial in comparison.trials if trial in left or trial.attention == BASELINE)
+            lacking.append(replace(comparison, trials=trials))
+    run = run_comparisons(lacking, spec, listener, executor, strict=strict, example=example, classes=classes)
+    for record, where in run:
+        if record.key not in done:
+            listener.on_record(store.add(record, where))
     return store.records()
+
+
+def run_comparisons(
+    comparisons: Sequence[Comparison], spec: Spec, listener: Listener, executor: Executor | None = None, *,
+    strict: bool = False, example: Example | None = None, classes: int | None = None,
+) -> Iterator[tuple[Record, Mapping[str, Any] | None]]:
+    """The records of all comparisons, each with the environment of another machine that made it, None for this one's.
+
+    Each comparison is one job, so that its ratios are of one process; where time is measured its host has no other.
+    """
+    if executor is None or (executor.workers == 1 and executor.name == LOCAL):
+        for comparison in comparisons:
+            for record in run_comparison(comparison, spec, listener, example=example, strict=strict, classes=classes):
+                yield record, None
+        return
+    jobs = (
+        Job(comparison.setting.label, comparison_job, (comparison, spec, strict, example, classes), alone=spec.latency,
+            gpu=comparison.setting.device == "cuda") for comparison in comparisons
+    )
+    for outcome in executor.run(jobs):
+        comparison = outcome.job.arguments[0]
+        if strict and isinstance(outcome.error, _WRONG_REQUESTS):
+            raise outcome.error
+        listener.on_comparison(comparison, len(comparison.trials))
+        for text in outcome.value["notes"] if outcome.error is None else ():
+            listener.on_note(text)
+        records = ([Record.from_dict(values) for values in outcome.value["records"]] if outcome.error is None
+                   else [failed(trial, outcome.error) for trial in comparison.trials])
+        for record in records:
+            yield placed(record, outcome), outcome.environment
+
+
+def comparison_job(
+    comparison: Comparison, spec: Spec, strict: bool, example: Example | None, classes: int | None
+) -> dict[str, Any]:
+    """`run_comparison` as the work of a job: records and notes as plain values."""
+    notes: list[str] = []
+    found = run_comparison(comparison, spec, Listener(on_note=notes.append), None, example, strict, classes)
+    return {"records": [record.to_dict() for record in found], "notes": notes}
+
+
+def placed(record: Record, outcome: Outcome) -> Record:
+    """The record with the host that made it, and between which seconds since 1970; of this machine neither is told."""
+    if outcome.host is not None:
+        record.host, record.began_s, record.ended_s = outcome.host, outcome.began_s, outcome.ended_s
+    return record
+
+
+def readiness(spec: Spec) -> str | None:
+    """What a worker lacks for the spec, in a line, None where nothing does: models, backends, data sets."""
+    try:
+        check_models(spec)
+        plan(spec)
+        if spec.train is not None:
+            from secost.benefit.datasets import load_data
+
+            load_data(spec.train.dataset, spec.train.data)
+    except Exception as error:
+        return one_line(error)
+    return None
 
 
 def run_comparison(

@@ -7,7 +7,7 @@ finished is in its store, what it was at is in the folder `checkpoints` beside i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from secost.networks.sources import load
 from secost.networks.surgery import attach, seeded, strip
 from secost.records import DONE, Record
 from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
-from secost.sweeps.runner import Listener, failed, plan, run_in_store
+from secost.sweeps.executors import Executor, Job
+from secost.sweeps.runner import LOCAL, Listener, failed, placed, plan, run_in_store
 from secost.sweeps.store import RunStore
 
 CHECKPOINTS = "checkpoints"
@@ -59,18 +60,18 @@ def at_resolution(spec: Spec, data: Data) -> Spec:
 
 def train_in_store(
     spec: Spec, store: RunStore, data: Data, listener: Listener | None = None, retry_failed: bool = False,
-    jobs: int | None = None, keep_weights: bool = False,
+    jobs: int | None = None, keep_weights: bool = False, executor: Executor | None = None,
 ) -> list[Record]:
     """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
 
     `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
-    see `checked_jobs`.
+    see `checked_jobs`. An `executor` that is not local trains on its workers, without checkpoints: they write nothing.
     A network without attention is trained once for all placements. With `keep_weights` checkpoints stay, for
     `trained_net`.
     Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
     """
     listener, jobs = listener or Listener(), checked_jobs(jobs)
-    run_in_store(spec, store, listener, retry_failed, strict=True, classes=data.classes)
+    run_in_store(spec, store, listener, retry_failed, strict=True, classes=data.classes, executor=executor)
     done = store.done_keys(retry_failed=retry_failed)
     for comparison in plan(spec):
         left = [trial for trial in spec.trainings(comparison) if trial.key not in done]
@@ -78,23 +79,45 @@ def train_in_store(
             listener.on_record(store.add(record))
             done.add(record.key)
         left = [trial for trial in left if trial.key not in done]
-        train_trials(left, spec, store, data, listener, jobs, keep_weights)
+        train_trials(left, spec, store, data, listener, jobs, keep_weights, executor)
     return store.records()
 
 
 def train_trials(
     trials: Sequence[Trial], spec: Spec, store: RunStore, data: Data, listener: Listener, jobs: int,
-    keep_weights: bool = False,
+    keep_weights: bool = False, executor: Executor | None = None,
 ) -> None:
     """Trainings of one setting, each kept as it ends. Their keys are in the plan, and none of them is in the store."""
     if trials:
         listener.on_comparison(Comparison(trials[0].setting, tuple(trials)), len(trials))
+    if executor is not None and executor.name != LOCAL:
+        for record, where in _trained_by(executor, trials, spec, data):
+            listener.on_record(store.add(record, where))
+        return
     for record, notes in _all_trained(trials, spec, data, store.directory / CHECKPOINTS, jobs):
         for text in notes:
             listener.on_note(text)
         listener.on_record(store.add(record))
         if not keep_weights:
             _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
+
+
+def _trained_by(
+    executor: Executor, trials: Sequence[Trial], spec: Spec, data: Data
+) -> Iterator[tuple[Record, Mapping[str, Any] | None]]:
+    """The record of each training as it ends on a worker, with the worker's environment."""
+    shared = executor.share(data) if trials else None
+    jobs = (Job(f"{trial.setting.model} {trial.label}", training_job, (trial, spec, shared),
+                gpu=trial.setting.device == "cuda") for trial in trials)
+    for outcome in executor.run(jobs):
+        trial = outcome.job.arguments[0]
+        record = failed(trial, outcome.error) if outcome.error is not None else _record(trial, Trained(**outcome.value))
+        yield placed(record, outcome), outcome.environment
+
+
+def training_job(trial: Trial, spec: Spec, data: Data) -> dict[str, Any]:
+    """One training as the work of a job; nothing is kept of it on the worker."""
+    return asdict(_in_this_process(trial, spec, data, None))
 
 
 def checked_jobs(jobs: int | None) -> int:
@@ -176,13 +199,17 @@ def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -
         found = Trained(**in_child(work, _PATIENCE_S)) if forked else _in_this_process(trial, spec, data, path)
     except Exception as error:  # whatever a training comes to, the others go on
         return failed(trial, error), []
+    return _record(trial, found), _notes(trial, found)
+
+
+def _record(trial: Trial, found: Trained) -> Record:
     record = Record.of_trial(trial)
     record.top1 = found.top1
     record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
-    return record, _notes(trial, found)
+    return record
 
 
-def _in_this_process(trial: Trial, spec: Spec, data: Data, path: Path) -> Trained:
+def _in_this_process(trial: Trial, spec: Spec, data: Data, path: Path | None) -> Trained:
     assert trial.training is not None
     setting = trial.setting
     with trainable(setting.threads):
