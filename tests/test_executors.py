@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -356,6 +358,31 @@ def test_jobs_alone_of_two_drivers_overlap_nothing(cluster: Cluster, on_cluster:
             assert one.ended_s <= two.began_s
 
 
+def test_who_is_to_be_alone_waits_for_those_before_and_not_for_those_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    order: list[str] = []
+
+    def work(name: str, alone: bool) -> None:
+        with dask_executor._host(alone):
+            order.append(name)
+
+    threads = [threading.Thread(target=work, args=words) for words in (("alone", True), ("behind", False))]
+    with dask_executor._host(alone=False), (tmp_path / f"secost-{os.getuid()}.gate").open() as gate:
+        work("beside", alone=False)
+        threads[0].start()
+        with contextlib.suppress(BlockingIOError):
+            while True:  # until the one that is to be alone has the gate
+                fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(gate, fcntl.LOCK_UN)
+        threads[1].start()
+        assert order == ["beside"]
+    for thread in threads:
+        thread.join()
+    assert order == ["beside", "alone", "behind"]
+
+
 def test_latency_wants_a_worker_that_offers_it(fresh: Callable[..., Cluster]) -> None:
     cluster = fresh()
     cluster.worker()
@@ -604,6 +631,31 @@ def test_a_cluster_started_here_is_quiet_and_ends(tmp_path: Path) -> None:
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("[0, 2, 4, 6, 8, 10, 12, 14] None []\n", "")
+
+
+def test_a_cluster_started_here_is_quiet_when_it_is_stopped(tmp_path: Path) -> None:
+    """A Ctrl-C in a terminal reaches the workers as well."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent("""
+        from secost.sweeps.executors import Job, open_executor
+        from tests import executor_jobs as jobs
+
+        if __name__ == "__main__":
+            try:
+                with open_executor("dask", workers=1) as executor:
+                    for outcome in executor.run(Job(f"{n}", jobs.nap, (0.1,)) for n in range(10_000)):
+                        print("going on", flush=True)
+            except KeyboardInterrupt:
+                print("stopped")
+    """))
+    with subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "going on\n"
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stdout.read()
+    assert said.replace("going on\n", "") == "stopped\n"
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import functools
 import logging
 import os
 import queue
+import signal
 import socket
 import sys
 import tempfile
@@ -477,11 +477,10 @@ def _carry_out(packed: bytes, driver: Mapping[str, str], alone: bool, *shared: A
     if line := _difference(_versions(), driver):
         return {"unfit": line, "worker": get_worker().address}
     try:
-        lock = _hold_host(alone)
+        with _host(alone):
+            answer = worked(_called, (packed, shared))
     except OSError as error:
-        return {**worked(_no_lock, (one_line(error),)), **_whereabouts()}
-    with lock:
-        answer = worked(_called, (packed, shared))
+        answer = worked(_no_lock, (one_line(error),))
     return {**answer, **_whereabouts()}
 
 
@@ -509,37 +508,32 @@ def _examined(packed: bytes, *shared: Any) -> str | None:
 
 
 @contextmanager
-def _held(*descriptors: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def _hold_host(alone: bool) -> contextlib.AbstractContextManager[None]:
+def _host(alone: bool) -> Iterator[None]:
     """The host for this job: shared with other jobs of this user, or alone. Waits until it can be had.
 
     Everybody passes the gate, and who is to be alone waits in it: those who come later wait behind, so the wait is over
     when the jobs end that were in already. A lock goes with its process, whatever ends it.
     """
     if sys.platform == "win32":
-        return contextlib.nullcontext()
-    with ExitStack() as undo:
-        gate = _lock_file("gate")
-        undo.callback(os.close, gate)
-        room = _lock_file("room")
-        with ExitStack() as undo_room:
-            undo_room.callback(os.close, room)
+        yield
+        return
+    with _lock_file("room") as room:
+        with _lock_file("gate") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            undo_room.pop_all()
-    return _held(room)
+        yield
 
 
-def _lock_file(name: str) -> int:
+@contextmanager
+def _lock_file(name: str) -> Iterator[int]:
+    """Unlocked in so many words: a child that was forked meanwhile has the file open too, and would keep the lock."""
     path = Path(tempfile.gettempdir()) / f"secost-{os.getuid()}.{name}"
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield descriptor
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 # --- versions ---
@@ -617,12 +611,17 @@ def _local_cluster(workers: int) -> Iterator[str]:
         cluster = _start_cluster(
             n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
             memory_limit=None, resources={_LATENCY: 1}, silence_logs=logging.CRITICAL,
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"}, preload=[__name__],
         )
     try:
         yield str(cluster.scheduler_address)
     finally:
         cluster.close(timeout=CONNECT_S)
+
+
+def dask_setup(worker: object) -> None:
+    """Dask calls this in workers started here. A Ctrl-C is the driver's to hear, and it ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
