@@ -31,6 +31,7 @@ from secost.sweeps.executors import EXECUTORS, Executor, Job, LocalExecutor, Out
 from tests import executor_jobs as jobs
 
 dask_executor = pytest.importorskip("secost.sweeps.dask_executor")
+DaskExecutor = dask_executor.DaskExecutor
 
 ROOT = Path(__file__).parent.parent
 STARTING_S = 60.0
@@ -537,6 +538,7 @@ def test_workers_that_all_left_end_the_run_in_time(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_executor, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(dask_executor, "GATHER_S", 0.5)
     monkeypatch.setattr(dask_executor, "LOOK_S", 0.1)
     cluster = fresh()
     worker = cluster.worker("--resources", "latency=1")
@@ -561,6 +563,24 @@ def test_a_scheduler_killed_in_mid_run_is_one_error(
         with pytest.raises(RunError, match="was lost; finished trials are kept: run the same command again"):
             list(outcomes)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_scheduler_that_was_lost_while_nobody_looked_is_one_error(
+    fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_executor, "CONNECT_S", 0.5)
+    cluster = fresh()
+    cluster.worker()
+    with DaskExecutor(address=cluster.address()) as executor:
+        outcomes = executor.run(Job(f"{n}", jobs.nap, (0.02,)) for n in range(1000))
+        next(outcomes)
+        os.kill(cluster.scheduler.pid, signal.SIGKILL)
+        while executor._client.status != "closed":
+            time.sleep(0.05)
+        for again in (lambda: list(outcomes), lambda: list(executor.run(doubles(2))), lambda: executor.workers,
+                      lambda: executor.check(jobs.fine, []), lambda: executor.share(1)):
+            with pytest.raises(RunError, match="was lost; finished trials are kept"):
+                again()
 
 
 # --- encrypted ---

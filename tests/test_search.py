@@ -91,7 +91,7 @@ def test_the_same_call_again_does_nothing_twice(run: Path, found: Searched) -> N
 def test_another_space_in_the_same_folder_is_refused_naming_what_differs(run: Path) -> None:
     with pytest.raises(RunError, match=r"'attention' was \['se', 'spatial'\] and is now \['se', 'eca'\]"):
         secost.search("small:resnet", out=run, **{**SMALL, "attentions": ["se", "eca"]})
-    with pytest.raises(RunError, match="'search.max_latency' was 2.0 and is now 0.5"):
+    with pytest.raises(RunError, match=r"'search\.max_latency' was 2\.0 and is now 0\.5"):
         secost.search("small:resnet", out=run, **{**SMALL, "max_latency": 0.5})
 
 

@@ -54,8 +54,10 @@ CONNECT_S = 10.0
 JOIN_S = 30.0  # until a first worker is there
 PATIENCE_S = 300.0  # without a worker that can do what is left, before a run gives up
 LOOK_S = 2.0  # between two looks at who is there
+GATHER_S = 30.0  # for the answers of jobs that ended
 WINDOW, WINDOW_PER_THREAD = 16, 4
 _LATENCY, _GPU = "latency", "gpu"
+_FAILED = ("error", "cancelled")  # dask's words for a future without an answer
 
 # Of a cluster started here. A worker has the driver's environment and neither a limit of memory nor a sampling
 # profiler: what is measured there is measured as it is here. The logs that grow with every job are kept short.
@@ -365,19 +367,26 @@ class _Run:
         return ended
 
     def _landed(self, futures: list[Promise]) -> Iterator[Outcome]:
-        finished = [future for future in futures if future.status == "finished"]
-        with self.executor.talking():
-            answers = self.client.gather({future.key: future for future in finished}, errors="skip")
+        answers = self._gathered([future for future in futures if future.status not in _FAILED])
         for future in futures:
-            if future.status not in ("finished", "error", "cancelled"):
-                future.add_done_callback(self.ended.put)  # its worker died with the answer: dask has it done again
+            answer = answers.get(future.key)
+            if answer is None and future.status not in _FAILED:
+                future.add_done_callback(self.ended.put)
                 continue
             flight = self.flights.pop(str(future.key))
-            answer = answers.get(future.key)
             outcome = self._told(flight, answer) if answer else self._failed(flight)
             future.release()
             if outcome is not None:
                 yield outcome
+
+    def _gathered(self, futures: list[Promise]) -> dict[str, Any]:
+        """Answers by key, all in one message. None where a worker died with one, and dask has the job done again."""
+        if not futures:
+            return {}
+        with self.executor.talking(), suppress(asyncio.TimeoutError):
+            named = {future.key: future for future in futures}
+            return dict(self.client.sync(self.client._gather, named, errors="skip", callback_timeout=GATHER_S))
+        return {}
 
     def _told(self, flight: _Flight, answer: Mapping[str, Any]) -> Outcome:
         if "unfit" in answer:
