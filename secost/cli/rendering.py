@@ -44,7 +44,14 @@ def report(
     if "table" in formats:
         show(pages, "table")
     wanted = [name for name in formats if name != "table"]
-    for path in write_report(pages, Path(output or run), wanted) if wanted else []:
+    written = write_report(pages, Path(output or run), wanted) if wanted else []
+    if wanted and spec.search is not None:
+        from secost.analysis.searched import read_search
+        from secost.reporting.plain_pages import write_pages
+        from secost.reporting.search_page import page
+
+        written += write_pages(page(read_search(records, spec)), Path(output or run))
+    for path in written:
         typer.echo(str(path))
     return 0
 

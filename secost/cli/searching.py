@@ -27,6 +27,7 @@ Exhaustive = Annotated[int, typer.Option("--exhaustive", help="Judge all points 
 Seeds = Annotated[int, typer.Option("--seeds", help="Trainings of each finalist, from paired seeds.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training set, for finalists.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="A data set's name, or a folder of images.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="At its highest.")]
 Augment = Annotated[bool, typer.Option("--augment/--no-augment", help="Shift images, and mirror photographs.")]
 Attention = Annotated[str, typer.Option("--attention", help="What may sit at a site; none always may.")]
 Reductions = Annotated[str, typer.Option("-r", "--reductions", help="Reduction ratios that may be chosen.")]
@@ -38,7 +39,8 @@ def search(
     placement: options.Placement = None, per: Per = "site", dataset: Dataset = "digits", data: training.Data = None,
     trials: Trials = 200, sampler: Sampler = "nsga2", population: Population = 8,
     oneshot_epochs: OneShotEpochs = 60, calibrate: Calibrate = 16, check: Check = 20, finalists: Finalists = 4,
-    exhaustive: Exhaustive = 1500, seeds: Seeds = 5, epochs: Epochs = 40, augment: Augment = False,
+    exhaustive: Exhaustive = 1500, seeds: Seeds = 5, epochs: Epochs = 40,
+    learning_rate: LearningRate = 0.05, augment: Augment = False,
     backend: options.Backend = None, threads: options.Threads = None, seconds: options.Seconds = None,
     seed: options.Seed = None, jobs: training.Jobs = None, executor: options.Executor = "local",
     address: options.Address = None, format: options.Format = "table",
@@ -62,8 +64,8 @@ def search(
             reductions=options.integers("reductions", reductions),
             placement=placement or "auto", per=per, dataset=dataset, data=data or "", trials=trials, sampler=sampler,
             population=population, oneshot_epochs=oneshot_epochs, calibrate=calibrate, check=check,
-            finalists=finalists, exhaustive=exhaustive, seeds=seeds, epochs=epochs, augment=augment,
-            backend=backend or "eager", threads=_one("threads", threads), seed=seed or 0,
+            finalists=finalists, exhaustive=exhaustive, seeds=seeds, epochs=epochs, learning_rate=learning_rate,
+            augment=augment, backend=backend or "eager", threads=_one("threads", threads), seed=seed or 0,
             seconds=60.0 if seconds is None else seconds, jobs=jobs, executor=executor, address=address,
             out=folder, listener=listener,
         )

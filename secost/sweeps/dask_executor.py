@@ -31,6 +31,7 @@ from typing import Any, cast
 
 import dask
 from distributed import Client, Future, LocalCluster, get_worker
+from distributed.client import ClosedClientError
 from distributed.protocol import pickle as dask_pickle
 from distributed.scheduler import KilledWorker
 
@@ -69,7 +70,10 @@ _LOCAL_CONFIG = {
 }
 
 # What talking to a scheduler that is gone can raise; dask's errors of a broken connection are OSErrors.
-_UNREACHABLE = (OSError, asyncio.TimeoutError, asyncio.CancelledError, concurrent.futures.CancelledError, RuntimeError)
+_UNREACHABLE = (
+    OSError, ClosedClientError, asyncio.TimeoutError, asyncio.CancelledError, concurrent.futures.CancelledError,
+    RuntimeError,
+)
 
 
 class DaskExecutor:
@@ -112,13 +116,14 @@ class DaskExecutor:
         there = self.there()
         self.admit(there)
         packed, shared = _packed(work, arguments)
-        asked = {
-            worker.address: self._client.submit(
-                _examined, packed, *shared, key=f"secost-check-{uuid.uuid4().hex}", pure=False,
-                workers=[worker.address], allow_other_workers=False,
-            )
-            for worker in there
-        }
+        with self.talking():
+            asked = {
+                worker.address: self._client.submit(
+                    _examined, packed, *shared, key=f"secost-check-{uuid.uuid4().hex}", pure=False,
+                    workers=[worker.address], allow_other_workers=False,
+                )
+                for worker in there
+            }
         try:
             for address, future in asked.items():
                 _refuse(address, self._answer(address, future))
@@ -127,7 +132,7 @@ class DaskExecutor:
 
     def share(self, value: Any) -> Any:
         """A handle of a value. It is the result of a task, not scattered data: dask makes it anew where it is lost."""
-        with warnings.catch_warnings():
+        with self.talking(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
             future = self._client.submit(_loads, _dumps(value), key=f"secost-shared-{uuid.uuid4().hex}", pure=False)
         self._shared.append(future)
@@ -170,7 +175,12 @@ class DaskExecutor:
 
     @contextmanager
     def talking(self) -> Iterator[None]:
-        """Turns what a lost scheduler makes dask raise into one RunError."""
+        """Turns what a lost scheduler makes dask raise into one RunError.
+
+        While dask tries to connect again it takes jobs and loses them, so nothing is sent then.
+        """
+        if self._client.status != "running":
+            raise self.lost()
         try:
             yield
         except _UNREACHABLE as error:

@@ -1,0 +1,69 @@
+"""What a second worker is worth: the same sweep and the same trainings, 40 trials each, on one and on two.
+
+`python -m tests.benchmarks.spread counts|trainings [local|dask ...]`. Nothing may be cached and nothing else run.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import secost
+from secost.spec import Spec
+from secost.sweeps.executors import open_executor
+from secost.sweeps.runner import run_in_store
+from secost.sweeps.store import RunStore
+
+MODELS = ("resnet50", "resnet101", "efficientnet_b3", "regnety_016", "densenet121", "convnext_small",
+          "mobilenetv3_large_100", "torchvision:vgg16_bn")
+REPEATS = 3
+
+
+def counts(executor: str, workers: int, folder: Path) -> tuple[float, int]:
+    """Seconds for 40 counts of 8 networks, the workers started already; and how many records there are."""
+    spec = Spec.from_dict({"models": list(MODELS), "attention": ["se"], "reductions": [2, 4, 8, 16], "latency": False})
+    with open_executor(executor, workers) as chosen, RunStore.create_or_resume(folder / "run", spec, {}) as store:
+        chosen.check(_warm)
+        began = time.perf_counter()
+        records = run_in_store(spec, store, executor=chosen)
+        return time.perf_counter() - began, len(records)
+
+
+def trainings(executor: str, workers: int, folder: Path) -> tuple[float, int]:
+    """Seconds for 40 trainings (and 5 counts) of a small network, the start of the workers among them."""
+    began = time.perf_counter()
+    records = secost.train(
+        "small:resnet", ["se", "eca", "spatial", "simam"], [4], out=folder / "run", seeds=8, epochs=6, latency=False,
+        jobs=workers, executor=executor)
+    return time.perf_counter() - began, sum(record.trained for record in records)
+
+
+def _warm() -> None:
+    import timm
+    import torchvision
+
+    del timm, torchvision
+
+
+def compare(work: Callable[[str, int, Path], tuple[float, int]], executors: Sequence[str]) -> None:
+    for executor in executors:
+        ratios = []
+        for repeat in range(REPEATS):
+            times = {}
+            for workers in ((1, 2), (2, 1))[repeat % 2]:
+                with tempfile.TemporaryDirectory() as folder:
+                    os.environ["SECOST_CACHE"] = f"{folder}/cache"
+                    times[workers], count = work(executor, workers, Path(folder))
+            ratios.append(times[1] / times[2])
+            print(f"{executor}: {count} trials, one worker {times[1]:.1f} s, two {times[2]:.1f} s: {ratios[-1]:.2f} x",
+                  flush=True)
+        print(f"{executor}: median {statistics.median(ratios):.2f} x")
+
+
+if __name__ == "__main__":
+    compare({"counts": counts, "trainings": trainings}[sys.argv[1]], sys.argv[2:] or ["local", "dask"])
