@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from secost.statistics import Interval, student_quantile
 
 _NORMAL = 1.96
 _TRUST = 0.3  # standard deviations of the prior: of a share, and of a first use as a part of the whole
+_ALIKE = 0.95  # the correlation of what one kind costs at one group with several ratios: the same kernels, other widths
 _MODEL = 0.03  # what the sum can't tell, as a part of an overhead
 _LEAST_SD = 0.001  # no share is known to less than a tenth of a percent of the network's time
 _MOST_RELATIVE = 1.0
@@ -86,11 +88,11 @@ class _Row:
 @dataclass(frozen=True)
 class _Prior:
     mean: np.ndarray
-    deviation: np.ndarray
+    precision: np.ndarray
 
     def fitted(self, rows: Sequence[_Row]) -> np.ndarray:
         """The mean of the Gaussian posterior."""
-        precision, target = np.diag(self.deviation**-2), self.mean / self.deviation**2
+        precision, target = self.precision, self.precision @ self.mean
         for row in rows:
             precision = precision + np.outer(row.columns, row.columns) / row.deviation**2
             target = target + row.columns * row.overhead / row.deviation**2
@@ -101,12 +103,18 @@ class _Prior:
 def _prior(space: Space, uniform: Sequence[Record]) -> _Prior:
     """Each option's overhead at all sites, shared out among the groups; of first uses, that they are about 0."""
     known = {(record.attention, record.reduction): record for record in uniform if record.status == DONE}
-    shares = np.array([_share(known, choice, group) for group, options in zip(space.groups, space.options, strict=True)
-                       for choice in options if choice != NOTHING])
+    places = [(number, choice) for number, options in enumerate(space.options) for choice in options
+              if choice != NOTHING]
+    shares = [_share(known, choice, space.groups[number]) for number, choice in places]
     most = [max(abs(record.latency_overhead or 0.0) for (name, _), record in known.items() if name == kind)
             for kind in _kinds(space)]
-    mean = np.concatenate([shares, np.zeros(len(most))])
-    return _Prior(mean, np.maximum(_TRUST * np.abs(np.concatenate([shares, most])), _LEAST_SD))
+    deviation = np.maximum(_TRUST * np.abs([*shares, *most]), _LEAST_SD)
+    alike = np.eye(len(deviation))
+    for (row, (group, (kind, _))), (column, (other, (its_kind, _))) in permutations(enumerate(places), 2):
+        if (group, kind) == (other, its_kind):
+            alike[row, column] = _ALIKE
+    precision = np.linalg.inv(alike * np.outer(deviation, deviation))
+    return _Prior(np.array([*shares, *([0.0] * len(most))]), precision)
 
 
 def _share(known: dict[Choice, Record], choice: Choice, group: Sequence[int]) -> float:

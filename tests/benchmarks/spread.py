@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import secost
+from secost.networks.sources import import_timm
 from secost.spec import Spec
 from secost.sweeps.executors import open_executor
 from secost.sweeps.runner import run_in_store
@@ -44,10 +45,8 @@ def trainings(executor: str, workers: int, folder: Path) -> tuple[float, int]:
 
 
 def _warm() -> None:
-    import timm
-    import torchvision
-
-    del timm, torchvision
+    """What each worker imports once, whichever trial is its first."""
+    import_timm()
 
 
 def compare(work: Callable[[str, int, Path], tuple[float, int]], executors: Sequence[str]) -> None:
