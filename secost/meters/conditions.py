@@ -122,6 +122,17 @@ def measuring(threads: int, allocator: str = STEADY, flush_denormals: bool = Fal
             usual_allocator()
 
 
+@contextlib.contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """So many threads in torch's operations for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def steady_allocator() -> bool:
     """Tell glibc to keep freed memory; False where there is no glibc."""
     return _keep(_KEEP_BYTES)

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from secost.errors import BadSpecError
 from secost.meters import environment, machine
-from secost.meters.conditions import apart
+from secost.meters.conditions import apart, threads_of_torch
 from secost.meters.counts import SiteCost
 from secost.networks.cache import cache_folder
 
@@ -164,11 +164,11 @@ def measure_roofline(threads: int) -> Roofline:
 
 
 def _measured(threads: int) -> Roofline:
-    with _threads(1), torch.inference_mode():
+    with threads_of_torch(1), torch.inference_mode():
         one = [(size, *_bandwidths(size)) for size in _sizes(_PRIVATE_BYTES)]
         # Caches of its own serve each thread, so that twice the threads have twice the bytes at twice the speed.
         points = [(size * threads, read * threads, update * threads) for size, read, update in one]
-    with _threads(threads), torch.inference_mode():
+    with threads_of_torch(threads), torch.inference_mode():
         most = _largest_bytes()
         shared = [size for size in _sizes(most) if size > points[-1][0]] or [most]
         points += [(size, *_bandwidths(size)) for size in shared]
@@ -264,16 +264,6 @@ def _products(precision: str) -> Iterator[tuple[int, Callable[[], object]]]:
     image = torch.ones(1, channels, side, side, dtype=dtype)
     weight = torch.ones(channels, channels, 1, 1, dtype=dtype)
     yield channels * channels * side * side, lambda: torch.conv2d(image, weight)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _identity() -> str:

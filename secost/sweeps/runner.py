@@ -19,6 +19,7 @@ from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSit
 from secost.meters import environment
 from secost.meters.backends import BACKENDS, get_backend, not_offered
 from secost.meters.calibration import load_calibration
+from secost.meters.conditions import threads_of_torch
 from secost.meters.counts import (
     MAC_CONVENTION,
     Cost,
@@ -198,10 +199,14 @@ def run_comparisons(
 def comparison_job(
     comparison: Comparison, spec: Spec, strict: bool, example: Example | None, classes: int | None
 ) -> dict[str, Any]:
-    """`run_comparison` as the work of a job: records and notes as plain values."""
+    """`run_comparison` as the work of a job: records and notes as plain values.
+
+    Counting takes one thread, as other workers count beside it; measuring takes the threads that it is asked for.
+    """
     notes: list[str] = []
-    found = run_comparison(comparison, spec, Listener(on_note=notes.append), None, example, strict, classes)
-    return {"records": [record.to_dict() for record in found], "notes": notes}
+    with threads_of_torch(1):
+        found = run_comparison(comparison, spec, Listener(on_note=notes.append), None, example, strict, classes)
+        return {"records": [record.to_dict() for record in found], "notes": notes}
 
 
 def placed(record: Record, outcome: Outcome) -> Record:

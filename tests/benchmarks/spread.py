@@ -20,14 +20,17 @@ from secost.sweeps.executors import open_executor
 from secost.sweeps.runner import run_in_store
 from secost.sweeps.store import RunStore
 
-MODELS = ("resnet50", "resnet101", "efficientnet_b3", "regnety_016", "densenet121", "convnext_small",
-          "mobilenetv3_large_100", "torchvision:vgg16_bn")
+MODELS = (
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "regnetx_016", "regnety_016", "efficientnet_b0",
+    "efficientnet_b2", "efficientnet_b3", "mobilenetv2_100", "mobilenetv3_large_100", "densenet121", "convnext_tiny",
+    "dla34", "ghostnet_100", "resnest26d", "hrnet_w18_small", "vgg11_bn", "torchvision:vgg16_bn",
+)
 REPEATS = 3
 
 
 def counts(executor: str, workers: int, folder: Path) -> tuple[float, int]:
-    """Seconds for 40 counts of 8 networks, the workers started already; and how many records there are."""
-    spec = Spec.from_dict({"models": list(MODELS), "attention": ["se"], "reductions": [2, 4, 8, 16], "latency": False})
+    """Seconds for 40 counts of 20 networks, the workers started already; and how many records there are."""
+    spec = Spec.from_dict({"models": list(MODELS), "attention": ["se"], "reductions": 4, "latency": False})
     with open_executor(executor, workers) as chosen, RunStore.create_or_resume(folder / "run", spec, {}) as store:
         chosen.check(_warm)
         began = time.perf_counter()
