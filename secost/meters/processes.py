@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
 from secost.errors import RunError, SecostError, one_line
@@ -37,16 +38,20 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform.startswith("linux")
 
 
-def as_they_end(works: Sequence[Callable[[], Result]], jobs: int) -> Iterator[Result]:
+def as_they_end(works: Iterable[Callable[[], Result]], jobs: int) -> Iterator[Result]:
     """What each work returns, as it ends, `jobs` of them at a time, each in a thread that may fork a child for it.
 
-    Where the caller is stopped, the children are ended.
+    Works are taken as they are needed, twice as many as are worked on, so that no thread waits for the caller. Where
+    the caller is stopped, the children are ended.
     """
-    stop = threading.Event()
-    with ThreadPoolExecutor(max(1, jobs), initializer=lambda: setattr(_pool, "stop", stop)) as pool:
-        waiting: set[Future[Result]] = {pool.submit(work) for work in works}
+    left, jobs, stop = iter(works), max(1, jobs), threading.Event()
+    with ThreadPoolExecutor(jobs, initializer=lambda: setattr(_pool, "stop", stop)) as pool:
+        waiting: set[Future[Result]] = set()
         try:
-            while waiting:
+            while True:
+                waiting |= {pool.submit(work) for work in islice(left, 2 * jobs - len(waiting))}
+                if not waiting:
+                    return
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in finished)
         except BaseException:

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import Any, Protocol
 
 from secost.errors import BadSpecError, MissingExtraError, RunError, SecostError, one_line
-from secost.meters import processes
-from secost.meters.processes import ChildError, can_fork, in_child
+from secost.meters.processes import ChildError, as_they_end, can_fork, in_child
 from secost.registry import Registry
 
 __all__ = ["EXECUTORS", "TRIES", "Executor", "Job", "LocalExecutor", "Outcome", "WorkerLost", "open_executor"]
@@ -213,7 +209,7 @@ class LocalExecutor:
         left = iter(jobs)
         while True:
             apart: list[Job] = []
-            yield from _as_they_end(_forkable(left, apart), self.workers)
+            yield from as_they_end(_forkable(left, apart), self.workers)
             if not apart:
                 return
             yield _in_this_process(apart[0])
@@ -259,29 +255,6 @@ def _in_children(job: Job) -> Outcome:
         except RunError as error:
             return Outcome(job, error=error)
     return Outcome(job, error=WorkerLost(f"{job.label} was tried {TRIES} times, at last {death}"))
-
-
-def _as_they_end(works: Iterable[Callable[[], Outcome]], at_a_time: int) -> Iterator[Outcome]:
-    """What each work returns, as it ends. Twice as many are taken as are worked on, so that no thread waits for us.
-
-    Where the caller is stopped, the children are ended: `in_child` looks for the event that its thread holds.
-    """
-    works, stop = iter(works), threading.Event()
-    with ThreadPoolExecutor(at_a_time, initializer=lambda: setattr(processes._pool, "stop", stop)) as pool:
-        waiting: set[Future[Outcome]] = set()
-        try:
-            while True:
-                waiting |= {pool.submit(work) for work in islice(works, 2 * at_a_time - len(waiting))}
-                if not waiting:
-                    return
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
-        except BaseException:
-            stop.set()
-            raise
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 # --- the registry ---
