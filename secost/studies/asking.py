@@ -102,7 +102,7 @@ def make_sampler(name: str, seed: int, population: int) -> Any:
     """One of Optuna's samplers: `nsga2`, `tpe`, `random`, ... Raises UnknownNameError for another name."""
     samplers = import_optuna().samplers
     known = {item.removesuffix("Sampler").lower(): item for item in dir(samplers)
-             if item.endswith("Sampler") and item not in ("BaseSampler", "PartialFixedSampler", "GridSampler")}
+             if item.endswith("Sampler") and not item.startswith(("Base", "PartialFixed", "Grid"))}
     found = known.get(_ALIASES.get(name, name))
     if found is None:
         raise UnknownNameError("sampler", name, [*_ALIASES, *(item for item in known if item not in _ALIASES.values())])

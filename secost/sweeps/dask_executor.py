@@ -626,12 +626,18 @@ def _connect(client: Any, address: str) -> None:
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[str]:
-    with dask.config.set(_LOCAL_CONFIG):
-        cluster = _start_cluster(
-            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
-            memory_limit=None, resources={_LATENCY: 1}, silence_logs=logging.CRITICAL,
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"}, preload=[__name__],
-        )
+    try:
+        with dask.config.set(_LOCAL_CONFIG):
+            cluster = _start_cluster(
+                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+                memory_limit=None, resources={_LATENCY: 1}, silence_logs=logging.CRITICAL,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"}, preload=[__name__],
+            )
+    except RuntimeError as error:
+        raise RunError(
+            f"the {workers} workers could not be started ({one_line(error)}): a script of your own must start them "
+            "under if __name__ == '__main__'"
+        ) from error
     try:
         yield str(cluster.scheduler_address)
     finally:
