@@ -76,3 +76,10 @@ def test_every_sample_is_what_its_records_render_to(run: str, tmp_path: Path) ->
     secost.report(folder, formats=["md", "csv"], out=tmp_path)
     for name in ("report.md", "records.csv"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_the_sample_of_a_search_is_what_its_records_render_to(tmp_path: Path) -> None:
+    folder = README.parent / "reports" / "search-digits"
+    assert main(["report", str(folder), "-o", str(tmp_path), "--format", "md"]) == 0
+    for name in ("search.md", "search.html", "search.json", "search.csv"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
