@@ -685,5 +685,6 @@ def test_a_cluster_started_here_survives_a_job_that_kills(tmp_path: Path) -> Non
         work = [Job("bad", jobs.kill_own_process), Job("once", jobs.kill_own_process_once, (str(tmp_path / "here"),))]
         found = by_label(executor.run([*work, *(Job(f"{n}", jobs.length, (handle, n)) for n in range(20))]))
     assert isinstance(found.pop("bad").error, WorkerLost)
+    assert [(label, outcome.error) for label, outcome in found.items() if outcome.error is not None] == []
     assert found.pop("once").value == 1
     assert sorted(outcome.value for outcome in found.values()) == [3 * n for n in range(20)]

@@ -21,7 +21,7 @@ import time
 import uuid
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -350,6 +350,7 @@ class _Run:
     def _send(self, job: Job, by_itself: bool = False) -> None:
         host = self._free_host(job) if job.alone else None
         packed, shared = _packed(job.work, job.arguments)
+        self._mend(shared)
         self.sent += 1
         key = f"{self.name}-{self.sent}"
         with self.executor.talking():
@@ -410,17 +411,27 @@ class _Run:
         with self.executor.talking():
             error = flight.future.exception()
         if isinstance(error, KilledWorker):
-            return self._killed(flight)
+            return self._killed(flight, error)
         return Outcome(flight.job, error=as_secost_error(error or RunError("dask gave no reason")))
 
-    def _killed(self, flight: _Flight) -> Outcome | None:
+    def _killed(self, flight: _Flight, error: Any) -> Outcome | None:
         """Dask counts a death against all that waited at the worker. So a job is lost only if it dies by itself."""
-        if not flight.by_itself:
+        innocent = str(error.task) != str(flight.future.key) and self.resent[flight.job.label] < TRIES
+        if innocent:  # a value that it shares with others was given up, by a death beside it
+            self.resent[flight.job.label] += 1
+        if innocent or not flight.by_itself:
             self.suspects.append(flight.job)
             return None
         return Outcome(flight.job, error=WorkerLost(
             f"{flight.job.label} was given up: every worker that it was tried on died (is there enough memory?)"
         ))
+
+    def _mend(self, shared: Sequence[Promise]) -> None:
+        """Shared values that dask gave up, as workers died that held them, are made again."""
+        broken = [future for future in shared if future.status == "error"]
+        if broken:
+            with self.executor.talking():
+                self.client.retry(broken)
 
     def _cancelled(self, flight: _Flight) -> Outcome | None:
         """Dask's own doing, or the user's by another client, or the scheduler is gone."""
