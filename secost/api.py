@@ -90,17 +90,15 @@ def sweep(
     own on this machine. Raises BadSpecError before any trial where a worker can't carry the spec out.
     """
     from secost.meters.environment import describe
-    from secost.sweeps.executors import open_executor
-    from secost.sweeps.runner import check_models, plan, readiness, run_in_store
+    from secost.sweeps.runner import check_models, plan, run_in_store, workers_for
     from secost.sweeps.store import RunStore
 
     spec = spec if isinstance(spec, Spec) else Spec.from_toml(spec)
     check_models(spec)
     plan(spec)
-    with open_executor(executor, workers, address) as chosen:
-        chosen.check(readiness, spec)
-        with RunStore.create_or_resume(Path(out), spec, describe()) as store:
-            return run_in_store(spec, store, listener, retry_failed, executor=chosen)
+    with (workers_for(spec, executor, workers, address) as chosen,
+          RunStore.create_or_resume(Path(out), spec, describe()) as store):
+        return run_in_store(spec, store, listener, retry_failed, executor=chosen)
 
 
 def train(
@@ -139,8 +137,7 @@ def train_spec(
     With `keep_weights` the trained networks stay in the run, for `secost.sweeps.trained.trained_net`.
     """
     from secost.meters.environment import describe
-    from secost.sweeps.executors import open_executor
-    from secost.sweeps.runner import check_models, plan, readiness
+    from secost.sweeps.runner import check_models, plan, workers_for
     from secost.sweeps.store import RunStore
     from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
 
@@ -149,10 +146,9 @@ def train_spec(
     spec = at_resolution(spec, data)
     plan(spec)
     jobs = checked_jobs(jobs) if address is None else None
-    with open_executor(executor, jobs, address) as chosen:
-        chosen.check(readiness, spec)
-        with RunStore.create_or_resume(Path(out), spec, describe()) as store:
-            return train_in_store(spec, store, data, listener, retry_failed, jobs, keep_weights, chosen), spec
+    with (workers_for(spec, executor, jobs, address) as chosen,
+          RunStore.create_or_resume(Path(out), spec, describe()) as store):
+        return train_in_store(spec, store, data, listener, retry_failed, jobs, keep_weights, chosen), spec
 
 
 def report(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from secost.errors import BadSpecError
-from secost.spec import BASELINE, NATIVE, variant_label
+from secost.spec import NATIVE, variant_label
 
 PREFIX = "mix:"
 _PART = re.compile(r"(?:([1-9]\d{0,3})x)?([^/+\s]+)(?:/([1-9]\d{0,5}))?")
@@ -58,14 +58,3 @@ def for_sites(attention: str, sites: int) -> list[Choice]:
 def choice_label(choice: Choice) -> str:
     """`se r=4`, `eca`, `none`."""
     return variant_label(*choice)
-
-
-def is_empty(choices: Sequence[Choice]) -> bool:
-    """Whether no site has any attention."""
-    return all(name == BASELINE for name, _ in choices)
-
-
-def parse_label(label: str) -> Choice:
-    """The inverse of `choice_label`."""
-    name, _, reduction = label.partition(" r=")
-    return name, int(reduction) if reduction else None

@@ -102,8 +102,10 @@ def test_a_half_finished_sweep_goes_on_with_another_executor(
     class Enough(Exception):
         pass
 
-    def stop(record: Record, seen: list[int] = []) -> None:  # noqa: B006
-        seen.append(1)
+    seen: list[str] = []
+
+    def stop(record: Record) -> None:
+        seen.append(record.key)
         if len(seen) == 7:
             raise Enough
 

@@ -6,10 +6,11 @@ Nothing here is measured or trained. Accuracies are in percent, overheads fracti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean, variance
+from typing import TypeVar
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ from secost.statistics import Interval
 
 SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"
 _KINDS = {**dict.fromkeys(("se", "ese", "eca", "srm", "gc", "ge"), CHANNEL), "spatial": SPATIAL}
+Item = TypeVar("Item")
 RANDOM, EXHAUSTIVE = "random draw", "all points"
 _FIELDS = {"latency": "estimated_overhead_high", "params": "params_overhead", "macs": "macs_overhead"}
 _MEASURED_FIELDS = {**_FIELDS, "latency": "latency_overhead_high"}
@@ -51,11 +53,16 @@ def allowed(record: Record, limits: Mapping[str, float], measured: bool = False)
 
 def front(records: Iterable[Record]) -> list[Record]:
     """Estimates that none beats, by rising overhead: more accuracy for more time. Of equal ones the first."""
+    return front_of(records, _place)
+
+
+def front_of(items: Iterable[Item], place: Callable[[Item], tuple[float, float]]) -> list[Item]:
+    """The same of anything that has a place (top1, overhead)."""
     best, found = -math.inf, []
-    for record in sorted(records, key=lambda item: (item.estimated_overhead or 0.0, -(item.estimated_top1 or 0.0))):
-        if (record.estimated_top1 or 0.0) > best:
-            best = record.estimated_top1 or 0.0
-            found.append(record)
+    for item in sorted(items, key=lambda item: (place(item)[1], -place(item)[0])):
+        if place(item)[0] > best:
+            best = place(item)[0]
+            found.append(item)
     return found
 
 
@@ -135,7 +142,13 @@ class Searched:
 
     @cached_property
     def calibrating(self) -> list[Point]:
+        """The points whose networks are measured to correct the table of latencies."""
         return self.space.balanced(self.asked.calibrate, self.spec.seed)
+
+    @cached_property
+    def checking(self) -> list[Point]:
+        """Other points, whose networks are measured to test the table."""
+        return self.space.drawn(self.asked.check, self.spec.seed + 1, self.calibrating)
 
     @cached_property
     def table(self) -> LatencyTable | None:
@@ -149,9 +162,7 @@ class Searched:
     @cached_property
     def checks(self) -> list[tuple[float, Record]]:
         """Predicted overhead and record of each network that was measured to test the table, and not to make it."""
-        made = set(self.calibrating)
-        points = self.space.drawn(self.asked.check, self.spec.seed + 1, self.calibrating)
-        names = [self.space.name(point) for point in points if point not in made]
+        names = [self.space.name(point) for point in self.checking]
         return [(self.table.predict(self.space.point(name)).estimate, self.mixes[name]) for name in names
                 if name in self.mixes and self.table is not None and self.mixes[name].latency_overhead is not None]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from secost.analysis.searched import front_of
 from secost.errors import BadSpecError, MissingExtraError, UnknownNameError
 from secost.space import Point, Space
 
@@ -78,14 +79,8 @@ def _unseen(space: Space, known: Mapping[Point, Worth], count: int, order: rando
 
 def _front(known: Mapping[Point, Worth]) -> list[Point]:
     """The allowed points that none beats."""
-    found: list[Point] = []
-    best = float("-inf")
     allowed = [point for point, worth in known.items() if worth.allowed]
-    for point in sorted(allowed, key=lambda item: (known[item].overhead, -known[item].top1)):
-        if known[point].top1 > best:
-            best = known[point].top1
-            found.append(point)
-    return found
+    return front_of(allowed, lambda point: (known[point].top1, known[point].overhead))
 
 
 def _tell(study: Any, trial: Any, worth: Worth) -> None:

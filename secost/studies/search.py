@@ -88,8 +88,7 @@ def search_spec(
 ) -> Searched:
     """`search` for a spec that is made already."""
     from secost.meters.environment import describe
-    from secost.sweeps.executors import open_executor
-    from secost.sweeps.runner import Listener, check_models, plan, readiness
+    from secost.sweeps.runner import Listener, check_models, plan, workers_for
     from secost.sweeps.store import RunStore
     from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
 
@@ -103,12 +102,11 @@ def search_spec(
     workshop = _Workshop.of(spec, comparison, data)
     listener = listener or Listener()
     jobs = checked_jobs(jobs) if address is None else None
-    with open_executor(executor, jobs, address) as workers:
-        workers.check(readiness, spec)
-        with RunStore.create_or_resume(out, spec, describe()) as store:
-            train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
-            _Search(workshop, store, listener, workers).carry_out()
-            return read_search(store.records(), spec)
+    with (workers_for(spec, executor, jobs, address) as workers,
+          RunStore.create_or_resume(out, spec, describe()) as store):
+        train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
+        _Search(workshop, store, listener, workers).carry_out()
+        return read_search(store.records(), spec)
 
 
 def _only(comparisons: Sequence[Comparison]) -> Comparison:
@@ -161,9 +159,8 @@ class _Search:
 
     def carry_out(self) -> None:
         spec = self.shop.spec
-        calibrating = self.space.balanced(self.asked.calibrate, spec.seed)
-        checking = self.space.drawn(self.asked.check, spec.seed + 1, calibrating)
-        self._measure([self.space.name(point) for point in (*calibrating, *checking)])
+        costs = read_search(self.store.records(), spec)
+        self._measure([self.space.name(point) for point in (*costs.calibrating, *costs.checking)])
         judge = _Judge(self.shop, self.store, self.listener, self._table(), self.executor)
         uniform = [point for choice in self.space.options[0] if (point := self.space.uniform(choice)) is not None]
         ask_and_tell(self.space, self.asked.sampler, self.asked.trials, judge.by(self.asked.sampler), seed=spec.seed,
@@ -268,7 +265,8 @@ def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShot
     with trainable(spec.threads[0]):
         train(net, data, training, folder / CHECKPOINTS / f"{_ONESHOT}.safetensors")
     weights = {name: item.detach().clone() for name, item in net.state_dict().items()}
-    shape = replace(shop.data, train=data.test, test=Split(shop.data.test.images[:1], shop.data.test.labels[:1]))
+    one = Split(shop.data.test.images[:1], shop.data.test.labels[:1])  # of the images, the shape is all that is needed
+    shape = replace(shop.data, train=one, test=one)
     return OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
 
 

@@ -21,8 +21,9 @@ from secost.errors import BadSpecError, MissingExtraError, RunError, SecostError
 from secost.meters.processes import ChildError, as_they_end, can_fork, in_child
 from secost.registry import Registry
 
-__all__ = ["EXECUTORS", "TRIES", "Executor", "Job", "LocalExecutor", "Outcome", "WorkerLost", "open_executor"]
+__all__ = ["EXECUTORS", "LOCAL", "TRIES", "Executor", "Job", "LocalExecutor", "Outcome", "WorkerLost", "open_executor"]
 
+LOCAL = "local"
 TRIES = 3  # of a job whose process dies: a neighbour may have taken the memory once, hardly three times
 _PATIENCE_S = 7 * 86_400.0
 
@@ -100,7 +101,7 @@ class Executor(Protocol):
 EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor")
 
 
-def open_executor(name: str = "local", workers: int | None = None, address: str | None = None) -> Executor:
+def open_executor(name: str = LOCAL, workers: int | None = None, address: str | None = None) -> Executor:
     """The executor of that name; close it, or use it in `with`.
 
     `workers`: processes on this machine. `address`: a scheduler that the user started. Raises UnknownNameError for the
@@ -186,7 +187,7 @@ class LocalExecutor:
     child runs. Where children can't be forked, all are.
     """
 
-    name = "local"
+    name = LOCAL
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
@@ -277,5 +278,5 @@ def _open_dask(workers: int | None, address: str | None) -> Executor:
     return executor
 
 
-EXECUTORS.register("local", _open_local)
+EXECUTORS.register(LOCAL, _open_local)
 EXECUTORS.register("dask", _open_dask)

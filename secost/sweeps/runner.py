@@ -41,12 +41,11 @@ from secost.networks.tracing import ForwardError, eval_mode
 from secost.records import DONE, FAILED, Record, overhead
 from secost.spec import BASELINE, DEFAULT_REDUCTIONS, NATIVE, Comparison, Setting, Spec, Trial
 from secost.spelling import check_spellings
-from secost.sweeps.executors import Executor, Job, Outcome
+from secost.sweeps.executors import LOCAL, Executor, Job, Outcome, open_executor
 from secost.sweeps.measured import add_floors, add_latency
 from secost.sweeps.store import RunStore, environment_id
 from secost.sweeps.timing import Stopwatch, Timing
 
-LOCAL = "local"
 # What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
 _WRONG_REQUESTS = (BadSpecError, NoSiteError, ModelLoadError, MissingExtraError)
 
@@ -214,6 +213,18 @@ def placed(record: Record, outcome: Outcome) -> Record:
     if outcome.host is not None:
         record.host, record.began_s, record.ended_s = outcome.host, outcome.began_s, outcome.ended_s
     return record
+
+
+@contextlib.contextmanager
+def workers_for(spec: Spec, name: str, workers: int | None, address: str | None) -> Iterator[Executor]:
+    """An executor whose workers can carry the spec out. Raises BadSpecError before any trial where one can't.
+
+    What this process lacks was looked for by the caller, so a local one is not asked again.
+    """
+    with open_executor(name, workers, address) as executor:
+        if executor.name != LOCAL:
+            executor.check(readiness, spec)
+        yield executor
 
 
 def readiness(spec: Spec) -> str | None:

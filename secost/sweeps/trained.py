@@ -26,8 +26,8 @@ from secost.networks.sources import load
 from secost.networks.surgery import attach, seeded, strip
 from secost.records import DONE, Record
 from secost.spec import BASELINE, NATIVE, Comparison, Spec, Trial
-from secost.sweeps.executors import Executor, Job
-from secost.sweeps.runner import LOCAL, Listener, failed, placed, plan, run_in_store
+from secost.sweeps.executors import LOCAL, Executor, Job
+from secost.sweeps.runner import Listener, failed, placed, plan, run_in_store
 from secost.sweeps.store import RunStore
 
 CHECKPOINTS = "checkpoints"
