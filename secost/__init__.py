@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from secost.networks.sites import Site
     from secost.networks.sources import load
     from secost.networks.surgery import attach, set_reduction, sites, strip
-    from secost.records import Record
-    from secost.spec import Spec
+    from secost.plan.spec import Spec
+    from secost.runs.records import Record
     from secost.studies.occlusion import occlusion
     from secost.studies.quantization import quantization
     from secost.studies.scaling import scaling
@@ -29,7 +29,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Record": "secost.records", "SecostError": "secost.errors", "Site": "secost.networks.sites", "Spec": "secost.spec",
+    "Record": "secost.runs.records", "SecostError": "secost.errors", "Site": "secost.networks.sites",
+    "Spec": "secost.plan.spec",
     "attach": "secost.networks.surgery", "load": "secost.networks.sources", "profile": "secost.api",
     "register_attention": "secost.networks.attention", "report": "secost.api",
     "occlusion": "secost.studies.occlusion", "quantization": "secost.studies.quantization",

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secost.errors import BadSpecError, SecostError
-from secost.records import Record
-from secost.spec import DEFAULT_REDUCTIONS, DEFAULT_SPELLING, Spec
+from secost.plan.spec import DEFAULT_REDUCTIONS, DEFAULT_SPELLING, Spec
+from secost.runs.records import Record
 
 if TYPE_CHECKING:
     from torch import nn
 
     from secost.networks.sources import Example
-    from secost.sweeps.runner import Listener
+    from secost.work.run import Listener
 
 
 def profile(
@@ -57,7 +57,7 @@ def profile_spec(
     listener: Listener | None = None,
 ) -> list[Record]:
     """`profile` for a spec that is made already: a wrong request raises, where `sweep` keeps a failed record."""
-    from secost.sweeps.runner import Listener, check_models, run_in_memory, run_in_store, with_fitting_reductions
+    from secost.work.run import Listener, check_models, run_in_memory, run_in_store, with_fitting_reductions
 
     if net is None:
         check_models(spec)
@@ -65,7 +65,7 @@ def profile_spec(
     if out is None:
         return run_in_memory(spec, listener, net, example)
     from secost.meters.environment import describe
-    from secost.sweeps.store import DATABASE, RunStore, discard_if_empty
+    from secost.runs.store import DATABASE, RunStore, discard_if_empty
 
     out = Path(out)
     made = next((folder for folder in (*reversed(out.parents), out) if not folder.exists()), None)
@@ -90,8 +90,8 @@ def sweep(
     own on this machine. Raises BadSpecError before any trial where a worker can't carry the spec out.
     """
     from secost.meters.environment import describe
-    from secost.sweeps.runner import check_models, plan, run_in_store, workers_for
-    from secost.sweeps.store import RunStore
+    from secost.runs.store import RunStore
+    from secost.work.run import check_models, plan, run_in_store, workers_for
 
     spec = spec if isinstance(spec, Spec) else Spec.from_toml(spec)
     check_models(spec)
@@ -134,12 +134,12 @@ def train_spec(
 ) -> tuple[list[Record], Spec]:
     """`train` for a spec that is made already; gives the spec too, at the resolution of the data set.
 
-    With `keep_weights` the trained networks stay in the run, for `secost.sweeps.trained.trained_net`.
+    With `keep_weights` the trained networks stay in the run, for `secost.work.trainings.trained_net`.
     """
     from secost.meters.environment import describe
-    from secost.sweeps.runner import check_models, plan, workers_for
-    from secost.sweeps.store import RunStore
-    from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
+    from secost.runs.store import RunStore
+    from secost.work.run import check_models, plan, workers_for
+    from secost.work.trainings import at_resolution, check_training, checked_jobs, train_in_store
 
     check_models(spec)
     data = check_training(spec)
@@ -160,10 +160,10 @@ def report(
     `benefit` names where gains in accuracy come from (published, file, trained; what the run trained, unless asked
     otherwise), `accuracy` a CSV of the user's own.
     """
-    from secost.analysis.gain_sources import gains_from
-    from secost.reporting.pages import write_report
-    from secost.reporting.report import build_report
-    from secost.sweeps.store import read_run
+    from secost.answers.gain_sources import gains_from
+    from secost.pages.report import build_report
+    from secost.render.formats import write_report
+    from secost.runs.store import read_run
 
     spec, records, environments = read_run(Path(run))
     gains = gains_from(benefit, accuracy, records)[0] if benefit or accuracy else None

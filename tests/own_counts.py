@@ -12,7 +12,7 @@ import io
 from pathlib import Path
 
 import secost
-from secost.benefit.published import rows
+from secost.answers.published_gains import rows
 from secost.errors import SecostError
 from secost.networks.attention import ATTENTION
 

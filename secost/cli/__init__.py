@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from secost.cli import comparing, deciding, doctor, inspecting, measuring, rendering, searching, studying, training
+from secost.cli import benefit, budget, compare, doctor, listing, profile, report, search, sites, study, sweep, train
 from secost.errors import SecostError, one_line
 
 app = typer.Typer(
@@ -39,18 +39,18 @@ def _root(
         raise typer.Exit
 
 
-app.command("profile")(measuring.profile)
-app.command("sites")(inspecting.sites)
-app.command("sweep")(measuring.sweep)
-app.command("report")(rendering.report)
-app.command("benefit")(deciding.benefit)
-app.command("train")(training.train)
-app.command("budget")(deciding.budget)
-app.command("compare")(comparing.compare)
+app.command("profile")(profile.profile)
+app.command("sites")(sites.sites)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
+app.command("benefit")(benefit.benefit)
+app.command("train")(train.train)
+app.command("budget")(budget.budget)
+app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
-app.command("search")(searching.search)
-app.add_typer(studying.study, name="study")
-app.add_typer(inspecting.listing, name="list")
+app.command("search")(search.search)
+app.add_typer(study.study, name="study")
+app.add_typer(listing.listing, name="list")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

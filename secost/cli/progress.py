@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secost.sweeps.runner import Listener
+    from secost.work.run import Listener
 
 _PAUSE_S = 0.5
 
@@ -17,7 +17,7 @@ _PAUSE_S = 0.5
 @contextlib.contextmanager
 def listening(trials: int, quiet: bool) -> Iterator[Listener]:
     """A listener that shows how far a spec is carried out."""
-    from secost.sweeps.runner import Listener
+    from secost.work.run import Listener
 
     if quiet:
         yield Listener()
@@ -49,7 +49,7 @@ def _bar() -> Any:
 
 def _bar_listener(bar: Any, trials: int) -> Listener:
     from secost.cleaning import plain
-    from secost.sweeps.runner import Listener
+    from secost.work.run import Listener
 
     task = bar.add_task("starting", total=trials)
     state = {"before": 0.0, "size": 0.0, "drawn": 0.0}
@@ -77,7 +77,7 @@ def _bar_listener(bar: Any, trials: int) -> Listener:
 
 
 def _line_listener() -> Listener:
-    from secost.sweeps.runner import Listener
+    from secost.work.run import Listener
 
     def begin(comparison: Any, count: int) -> None:
         note(f"{comparison.setting.label}: {count} variants")

@@ -25,12 +25,12 @@ from torch.overrides import TorchFunctionMode
 from secost.errors import CountError
 from secost.meters.macs import cached_fvcore_macs, fvcore_macs, fvcore_macs_by_module
 from secost.meters.operations import is_view, other_ops
-from secost.mix import for_sites, is_mix
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import attached_paths, build_placed, seeded
 from secost.networks.tracing import Graph, Node, trace
-from secost.spec import BASELINE
+from secost.plan.mix import for_sites, is_mix
+from secost.plan.spec import BASELINE
 
 __all__ = [
     "MAC_CONVENTION", "Cost", "SiteCost", "attention_cost", "by_site", "by_stage", "fvcore_macs", "graph_cost",

@@ -405,7 +405,7 @@ def run_aa(
 
     The only place here that runs a network: in forked processes where there are such, as the rounds of a profile.
     """
-    from secost.meters.backends import Request, get_backend, measuring
+    from secost.meters.backends.offered import Request, get_backend, measuring
     from secost.meters.clocks import timer_for
     from secost.networks.cache import inputs_for
     from secost.networks.sources import load

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError
-from secost.mix import is_mix, parse_mix
+from secost.plan.mix import is_mix, parse_mix
+from secost.plan.spec import BASELINE, NATIVE
+from secost.plan.spelling import OWN, Spelling, get_spelling
 from secost.registry import Registry
-from secost.spec import BASELINE, NATIVE
-from secost.spelling import OWN, Spelling, get_spelling
 
 __all__ = [
     "ATTENTION",
@@ -115,7 +115,7 @@ def build_attention(
 ) -> Attention:
     """A new attention module of the kind of that name, for a map of `channels` x `height` x `width`.
 
-    A kind without a reduction ratio ignores the one given. `spelling` is one of `secost.spelling.SPELLINGS`, None for
+    A kind without a reduction ratio ignores the one given. `spelling` is one of `plan.spelling.SPELLINGS`, None for
     secost's own. A module that is not an `Attention` comes wrapped in a `ForeignAttention`. Raises UnknownNameError
     for a name or a spelling not known and BadSpecError for a ratio that is missing, less than 1 or more than the
     channels.

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from secost.errors import BadSpecError
 from secost.networks.sites import Site
 from secost.networks.surgery import Placed, build_placed, seeded
-from secost.spelling import get_spelling
+from secost.plan.spelling import get_spelling
 
 __all__ = ["check_outputs"]
 

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from secost.errors import BadSpecError, NoSiteError, SecostError, one_line
-from secost.mix import for_sites, is_mix
 from secost.networks.attention import ATTENTION, Attention, build_attention, check_attention, has_reduction
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import Example
 from secost.networks.tracing import Graph
-from secost.spec import BASELINE, NATIVE
+from secost.plan.mix import for_sites, is_mix
+from secost.plan.spec import BASELINE, NATIVE
 
 _CHILD = {"output": "secost", "input": "secost_input"}
 _RUNS_ITS_CHILDREN = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -55,8 +55,8 @@ def attach(
     """Put attention into the network, in place, and return it.
 
     `at` names the sites yourself (from `sites`, filtered); otherwise placement, integration and stages choose them.
-    `spelling` is another way to write the same attention (`secost.spelling`), None is secost's own. A mix
-    (`mix:2xnone+se/4`, see `secost.mix`) names an attention for each of the sites.
+    `spelling` is another way to write the same attention (`secost.plan.spelling`), None is secost's own. A mix
+    (`mix:2xnone+se/4`, see `secost.plan.mix`) names an attention for each of the sites.
     Where attention sits already, the network's own or ours, this is refused unless `replace`. Raises NoSiteError where
     there is no site, BadSpecError for a reduction below 1 or above the channels of a site (naming the sites).
     """
@@ -162,7 +162,7 @@ def build_placed(
 ) -> list[Placed]:
     """New attention modules for the sites, on the network's device and in its dtype and mode.
 
-    `spelling` names another way to write the attention (`secost.spelling`); None is secost's own. Of a mix, the sites
+    `spelling` names another way to write the attention (`plan.spelling`); None is secost's own. Of a mix, the sites
     that have none are left out.
     """
     check_fits(chosen, attention, reduction)

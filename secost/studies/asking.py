@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secost.analysis.searched import front_of
+from secost.answers.searched import front_of
 from secost.errors import BadSpecError, MissingExtraError, UnknownNameError
-from secost.space import Point, Space
+from secost.plan.space import Point, Space
 
 DEFAULT_SAMPLER = "nsga2"
 _ALIASES = {"nsga2": "nsgaii", "nsga3": "nsgaiii"}

@@ -18,10 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from secost.analysis.numbers import with_ends
-from secost.benefit.datasets import Data, load_data
-from secost.benefit.made import CORNER_PX, CUES
-from secost.benefit.paired_seeds import mean_of, paired_difference
 from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
 from secost.networks.images import normalisation, read_image
@@ -29,12 +25,15 @@ from secost.networks.sources import load
 from secost.networks.surgery import attach, seeded, strip
 from secost.networks.tracing import image_input
 from secost.networks.weights import load_weights, wake_norms
-from secost.spec import BASELINE, NATIVE, Spec
-from secost.statistics import Interval
+from secost.numbers import with_ends
+from secost.plan.spec import BASELINE, NATIVE, Spec
+from secost.statistics import Interval, mean_of, paired_difference
+from secost.training.datasets import Data, load_data
+from secost.training.made import CORNER_PX, CUES
 
 if TYPE_CHECKING:
-    from secost.reporting.plain_pages import PlainPage
-    from secost.sweeps.runner import Listener
+    from secost.pages.page import PlainPage
+    from secost.work.run import Listener
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8
 _BATCH, _BATCH_PX, _IMAGES = 128, 64, 64  # so many images of so many pixels at once
@@ -252,8 +251,8 @@ def _trained(
 ) -> tuple[list[tuple[nn.Module | None, nn.Module]], Interval]:
     """(untrained, trained) networks, a pair a seed, out of an ordinary run of `secost train`, and their accuracy."""
     from secost import api
-    from secost.sweeps.runner import plan
-    from secost.sweeps.trained import build, trained_net
+    from secost.work.run import plan
+    from secost.work.trainings import build, trained_net
 
     if wanted.attention is None:
         _paths(load(wanted.model, classes=data.classes), wanted, data.test.images[:1])
@@ -540,8 +539,7 @@ def _share(value: Interval) -> str:
 
 def page(study: Occlusion) -> PlainPage:
     """The study as a page: findings, gates by depth, the corner's test, the units that move most, and figures."""
-    from secost.reporting.plain_pages import PlainPage
-    from secost.reporting.sections import Section
+    from secost.pages.page import PlainPage, Section
 
     told = findings(study)
     about = [f"{study.subject}; an occluder of {study.occluder_px} px in steps of {study.stride_px} px, at "
@@ -567,7 +565,7 @@ def page(study: Occlusion) -> PlainPage:
 
 
 def _site_table(study: Occlusion) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = tuple((
         item.name, item.kind, str(item.units), f"{item.mean.estimate:.3f}",
@@ -580,39 +578,39 @@ def _site_table(study: Occlusion) -> Any:
     heads = ("gate", "for each", "units", "mean", "deviation over images", "entropy (bits)", "saturated",
              "explained by class", "the same untrained")
     shown = [place for place in range(len(heads)) if any(row[place] != "N/A" for row in rows)]
-    return TextTable("Gates in the order in which they run", tuple(heads[place] for place in shown),
+    return Table.of("Gates in the order in which they run", tuple(heads[place] for place in shown),
                      tuple(tuple(row[place] for place in shown) for row in rows), left=2)
 
 
 def _cue_table(study: Occlusion) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = tuple((
         test.name, ", ".join(map(str, test.readers)), f"{test.correlation:.2f}", _interval(test.trained, 4),
         _interval(test.untrained, 4), _interval(test.difference, 4),
     ) for test in study.cues)
     heads = ("gate", "readers (first seed)", "correlation", "fall, trained", "fall, untrained", "difference")
-    return TextTable("How much further the readers' gates move with the corner covered", heads, rows, left=2)
+    return Table.of("How much further the readers' gates move with the corner covered", heads, rows, left=2)
 
 
 def _detector_table(study: Occlusion) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = tuple((item.name, item.cue, ", ".join(map(str, item.channels)), f"{item.correlation:.2f}")
                  for item in study.detectors)
-    return TextTable("One channel in eight, by the correlation of its mean over the map with the cue (first seed)",
+    return Table.of("One channel in eight, by the correlation of its mean over the map with the cue (first seed)",
                      ("gate", "cue", "channels", "correlation"), rows, left=3)
 
 
 def _moved_table(study: Occlusion) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = []
     for name, unit, place, value in _strongest(study, _STRONGEST):
         row, column = study.places[place]
         rows.append((name, str(unit), f"{value:+.4f}", f"{row} to {row + study.occluder_px - 1}",
                      f"{column} to {column + study.occluder_px - 1}"))
-    return TextTable("Largest shifts (first seed)", ("gate", "unit", "shift", "rows covered", "columns covered"),
+    return Table.of("Largest shifts (first seed)", ("gate", "unit", "shift", "rows covered", "columns covered"),
                      tuple(rows))
 
 
@@ -648,7 +646,7 @@ def _maps(study: Occlusion) -> bytes:
 
 
 def _drawings(study: Occlusion) -> list[Any]:
-    from secost.reporting.plots import panels
+    from secost.figures.drawing import panels
 
     strongest = _strongest(study, _STRONGEST)
     reach = max((abs(value) for *_, value in strongest), default=1.0) or 1.0
@@ -727,7 +725,7 @@ def _curves(study: Occlusion) -> list[Callable[[Any], None]]:
 def _paint_curves(title: str, curves: Sequence[tuple[str, Sequence[Interval | None]]],
                   named: bool) -> Callable[[Any], None]:
     def paint(axis: Any) -> None:
-        from secost.reporting.plots import numbered_look
+        from secost.figures.drawing import numbered_look
 
         scale = 100.0 if "%" in title else 1.0
         for index, (label, values) in enumerate(curves):
@@ -751,7 +749,7 @@ def _paint_curves(title: str, curves: Sequence[tuple[str, Sequence[Interval | No
 
 def _paint_cues(study: Occlusion) -> Callable[[Any], None]:
     def paint(axis: Any) -> None:
-        from secost.reporting.plots import numbered_look
+        from secost.figures.drawing import numbered_look
 
         for index, label in enumerate(("untrained", "trained")):
             look = numbered_look(1 - index)

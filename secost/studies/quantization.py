@@ -23,23 +23,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from secost.analysis.numbers import joined, percent_interval, with_ends
-from secost.benefit.datasets import Data, Split, load_data
-from secost.benefit.paired_seeds import mean_of, paired_difference
-from secost.benefit.training import accuracy, train
 from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
-from secost.networks import fake_quant
 from secost.networks.attention import GatedAttention
-from secost.networks.fake_quant import BITS, GROUPS, PERCENTILE, RANGES, FakeQuantised, fold_norms
 from secost.networks.gates import gate_paths, watch_gates
 from secost.networks.surgery import sites
-from secost.records import DONE, Record
-from secost.spec import BASELINE, NATIVE, Spec, Training, Trial
-from secost.statistics import Interval
+from secost.numbers import joined, percent_interval, with_ends
+from secost.plan.spec import BASELINE, NATIVE, Spec, Training, Trial
+from secost.runs.records import DONE, Record
+from secost.statistics import Interval, mean_of, paired_difference
+from secost.studies import fake_quant
+from secost.studies.fake_quant import BITS, GROUPS, PERCENTILE, RANGES, FakeQuantised, fold_norms
+from secost.training.datasets import Data, Split, load_data
+from secost.training.loop import accuracy, train
 
 if TYPE_CHECKING:
-    from secost.reporting.plain_pages import PlainPage
-    from secost.sweeps.runner import Listener
+    from secost.pages.page import PlainPage
+    from secost.work.run import Listener
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_EPOCHS, DEFAULT_REDUCTION = "small:mobile", "digits", 20, 4
 DEFAULT_BITS, DEFAULT_PLACEMENTS = (8, 6, 4), ("depthwise-pre", "depthwise")
@@ -157,7 +156,7 @@ def _check(bits: Sequence[int], placements: Sequence[str], qat_epochs: int) -> N
 
 def _usable(backends: Sequence[str], study: Quantization) -> list[str]:
     """The backends that this machine can run int8 on; a note says what the others lack."""
-    from secost.meters.backends import get_backend
+    from secost.meters.backends.offered import get_backend
 
     found = []
     for name in backends:
@@ -171,7 +170,7 @@ def _usable(backends: Sequence[str], study: Quantization) -> list[str]:
 
 def _trials(spec: Spec) -> list[Trial]:
     """Every training that is wanted; the network without attention is the same at each placement and is taken once."""
-    from secost.sweeps.runner import plan
+    from secost.work.run import plan
 
     found = []
     for index, comparison in enumerate(plan(spec)):
@@ -183,8 +182,8 @@ def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backen
                listener: Listener | None) -> None:
     from secost import api
     from secost.meters.processes import as_they_end, can_fork, in_child
-    from secost.reporting.files import write_files
-    from secost.sweeps.trained import checked_jobs, trainable, trained_net
+    from secost.render.files import write_files
+    from secost.work.trainings import checked_jobs, trainable, trained_net
 
     records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True,
                                    retry_failed=True)
@@ -332,7 +331,7 @@ def _gate_error(signal: Sequence[Tensor], noisy: Sequence[Tensor]) -> float | No
 
 def _int8_top1(net: nn.Module, backend: str, data: Data) -> float:
     """The test accuracy of the network converted to int8, fitted to training images."""
-    from secost.meters.backends import Request, get_backend
+    from secost.meters.backends.offered import Request, get_backend
 
     images = data.test.images
     request = Request(precision="int8", calibration=((data.train.images[: len(images)],),))
@@ -461,8 +460,7 @@ def _interval(value: Interval, digits: int, signed: bool = True) -> str:
 
 def page(study: Quantization) -> PlainPage:
     """The study as a page: findings, accuracy and noise by bits, the real int8, two figures."""
-    from secost.reporting.plain_pages import PlainPage
-    from secost.reporting.sections import Section
+    from secost.pages.page import PlainPage, Section
 
     told = findings(study)
     if not told:
@@ -482,7 +480,7 @@ def page(study: Quantization) -> PlainPage:
 
 
 def _accuracy_table(study: Quantization) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = [("32", "none", *(_interval(mean_of(study.full_top1(name)), 2, False) for name in study.variants),
              *_last_difference([study.full_top1(name) for name in study.placements]))]
@@ -497,7 +495,7 @@ def _accuracy_table(study: Quantization) -> Any:
             rows.append((str(bits), "trained at it", *(_interval(mean_of(cell), 2, False) for cell in cells),
                          *_last_difference(cells[1:])))
     heads = ("bits", "ranges", *study.variants, *_difference_head(study))
-    return TextTable("Top-1 accuracy (%), the mean over seeds with its interval", heads, tuple(rows), left=2)
+    return Table.of("Top-1 accuracy (%), the mean over seeds with its interval", heads, tuple(rows), left=2)
 
 
 def _difference_head(study: Quantization) -> tuple[str, ...]:
@@ -509,7 +507,7 @@ def _last_difference(cells: Sequence[Sequence[float]]) -> tuple[str, ...]:
 
 
 def _noise_table(study: Quantization) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = []
     for bits in study.bits:
@@ -523,23 +521,23 @@ def _noise_table(study: Quantization) -> Any:
                              *sources, f"{mean_of(gates).estimate:.4f}" if gates else "N/A"))
     heads = ("bits", "ranges", "placement", "output (dB)", "only the rest rounded", "only the gate", "only the product",
              "gate error")
-    return TextTable("At the network's output; with one part rounded alone; error of the gates' values", heads,
+    return Table.of("At the network's output; with one part rounded alone; error of the gates' values", heads,
                      tuple(rows), left=3)
 
 
 def _block_table(study: Quantization) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     bits = study.bits[len(study.bits) // 2]
     cells = {name: study.at(name, bits, PERCENTILE) for name in study.variants}
     paths = list(next(iter(cells.values()))[0].blocks_db)
     rows = tuple((path, *(_interval(mean_of([row.blocks_db[path] for row in cells[name]]), 1, False)
                           for name in study.variants)) for path in paths)
-    return TextTable(f"At each block's output, {bits} bits, percentile ranges (dB)", ("block", *study.variants), rows)
+    return Table.of(f"At each block's output, {bits} bits, percentile ranges (dB)", ("block", *study.variants), rows)
 
 
 def _int8_table(study: Quantization) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = []
     for backend in dict.fromkeys(name for row in study.full for name in row.int8_top1):
@@ -549,7 +547,7 @@ def _int8_table(study: Quantization) -> Any:
             rows.append((backend, placement, _interval(mean_of([row.int8_top1[backend] for row in kept]), 2, False),
                          _interval(change, 2), *_measured_time(study, backend, placement)))
     heads = ("backend", "placement", "top-1 (%)", "change from full precision", "time", "time overhead")
-    return TextTable("int8 as deployed, fitted to training images; time at batch 1", heads, tuple(rows), left=2)
+    return Table.of("int8 as deployed, fitted to training images; time at batch 1", heads, tuple(rows), left=2)
 
 
 def _measured_time(study: Quantization, backend: str, placement: str) -> tuple[str, str]:
@@ -583,7 +581,7 @@ def _document(study: Quantization, told: Sequence[str]) -> dict[str, Any]:
 
 
 def _drawings(study: Quantization) -> list[Any]:
-    from secost.reporting.plots import panels
+    from secost.figures.drawing import panels
 
     curves = [
         _paint_by_bits(study, "top-1 (%), rounded after training", lambda row: row.top1),
@@ -599,7 +597,7 @@ def _drawings(study: Quantization) -> list[Any]:
 
 def _paint_by_bits(study: Quantization, title: str, value: Callable[[Rounded], float | None]) -> Callable[[Any], None]:
     def paint(axis: Any) -> None:
-        from secost.reporting.plots import numbered_look
+        from secost.figures.drawing import numbered_look
 
         width = 0.12
         for index, name in enumerate(study.variants):
@@ -623,7 +621,7 @@ def _paint_sources(study: Quantization) -> Callable[[Any], None]:
     bits = study.bits[len(study.bits) // 2]
 
     def paint(axis: Any) -> None:
-        from secost.reporting.plots import numbered_look
+        from secost.figures.drawing import numbered_look
 
         for index, name in enumerate(study.placements, 1):
             look = numbered_look(index)

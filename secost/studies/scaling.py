@@ -14,16 +14,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from secost.analysis.numbers import NA, joined, percent, percent_interval
 from secost.errors import BadSpecError
-from secost.records import DONE, Record
-from secost.spec import BASELINE, NATIVE, Spec
+from secost.numbers import NA, joined, percent, percent_interval
+from secost.plan.spec import BASELINE, NATIVE, Spec
+from secost.runs.records import DONE, Record
 
 if TYPE_CHECKING:
-    from secost.benefit.published import Row
+    from secost.answers.published_gains import Row
     from secost.meters.counts import Cost
-    from secost.reporting.plain_pages import PlainPage
-    from secost.sweeps.runner import Listener
+    from secost.pages.page import PlainPage
+    from secost.work.run import Listener
 
 COMPOUND, ALONE = "compound", ("depth", "width", "resolution")
 DEFAULT_MODEL, BASE_PX = "efficientnet_b0", 224
@@ -147,7 +147,7 @@ class _Measure:
 
     def _timed(self, size: Size, seconds: float) -> bool:
         """Whether the latency of a size is to be measured: as a run decided that is there already, or if it fits."""
-        from secost.sweeps.store import DATABASE, read_run
+        from secost.runs.store import DATABASE, read_run
 
         folder = Path(self.out) / size.name if self.out else None
         if folder is not None and (folder / DATABASE).exists():
@@ -356,8 +356,7 @@ def _share(record: Record, name: str) -> str:
 
 def page(study: Scaling) -> PlainPage:
     """The study as a page: findings, a table of sizes, a table of what attention adds in each, two figures."""
-    from secost.reporting.plain_pages import PlainPage
-    from secost.reporting.sections import Section
+    from secost.pages.page import PlainPage, Section
 
     formula = (f"alpha {study.alpha:g}, beta {study.beta:g}, gamma {study.gamma:g}: MACs grow by alpha x beta^2 x "
                f"gamma^2 = {study.growth:.3f} for each phi, in theory (the paper asks for about 2).")
@@ -379,7 +378,7 @@ def page(study: Scaling) -> PlainPage:
 
 def _printed(size: Size) -> Row | None:
     """The paper's row of that size (arXiv:1905.11946, Table 2): millions of parameters and GMACs, as printed."""
-    from secost.benefit.published import rows
+    from secost.answers.published_gains import rows
 
     if not size.published:
         return None
@@ -416,7 +415,7 @@ def _own(records: Sequence[Record]) -> Record | None:
 
 
 def _size_table(study: Scaling) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = []
     for size, records in study.sizes:
@@ -426,7 +425,7 @@ def _size_table(study: Scaling) -> Any:
                      f"{printed.params_m:g} M, {printed.gmacs:g}" if printed is not None else ""))
     heads = ("phi", "way", "depth", "width", "px", "parameters without", "GMACs without", "parameters as shipped",
              "GMACs as shipped", "printed")
-    return TextTable("Sizes, without attention and as shipped", heads, tuple(rows), left=2)
+    return Table.of("Sizes, without attention and as shipped", heads, tuple(rows), left=2)
 
 
 def _totals(record: Record) -> tuple[str, str]:
@@ -436,11 +435,11 @@ def _totals(record: Record) -> tuple[str, str]:
 
 
 def _added_table(study: Scaling) -> Any:
-    from secost.reporting.sections import TextTable
+    from secost.pages.page import Table
 
     rows = tuple((f"{size.phi:g}", size.way, record.label, *(_share(record, name) for name, _ in _SHARES))
                  for size, record in _variants(study))
-    return TextTable("Overhead over the same network without attention", ("phi", "way", "attention",
+    return Table.of("Overhead over the same network without attention", ("phi", "way", "attention",
                      *(word for _, word in _SHARES)), rows, left=3)
 
 
@@ -463,7 +462,7 @@ def _rows(study: Scaling) -> Iterator[dict[str, Any]]:
 
 
 def _drawings(study: Scaling) -> list[Any]:
-    from secost.reporting.plots import panels
+    from secost.figures.drawing import panels
 
     curves: list[Callable[[Any], None]] = [_painter(study, name, word) for name, word in _SHARES
                                            if any(_known(r, name) for _, r in _variants(study))]
@@ -474,7 +473,7 @@ def _drawings(study: Scaling) -> list[Any]:
 
 def _painter(study: Scaling, name: str, word: str) -> Callable[[Any], None]:
     def paint(axis: Any) -> None:
-        from secost.reporting.plots import numbered_look
+        from secost.figures.drawing import numbered_look
 
         for label in dict.fromkeys(record.label for _, record in _variants(study)):
             points = [(size, record) for size, record in _variants(study)

@@ -20,25 +20,25 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from secost.analysis.predicted import LatencyTable
-from secost.analysis.searched import EXHAUSTIVE, RANDOM, Searched, excesses, read_search
-from secost.benefit.datasets import Data, Split
-from secost.benefit.oneshot import OneShot, held_out, statistics_of
-from secost.benefit.training import train
+from secost.answers.predicted import LatencyTable
+from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, excesses, read_search
 from secost.errors import BadSpecError, RunError
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_cost
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
 from secost.networks.surgery import check_fits, seeded, sites
-from secost.records import Record, overhead
-from secost.space import Point, Space, make_space
-from secost.spec import BASELINE, Comparison, Spec, Trial
+from secost.plan.space import Point, Space, make_space
+from secost.plan.spec import BASELINE, Comparison, Spec, Trial
+from secost.runs.records import Record, overhead
 from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
-from secost.sweeps.executors import Executor, Job
+from secost.training.datasets import Data, Split
+from secost.training.loop import train
+from secost.training.oneshot import OneShot, held_out, statistics_of
+from secost.work.executors import Executor, Job
 
 if TYPE_CHECKING:
-    from secost.sweeps.runner import Listener
-    from secost.sweeps.store import RunStore
+    from secost.runs.store import RunStore
+    from secost.work.run import Listener
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
@@ -88,9 +88,9 @@ def search_spec(
 ) -> Searched:
     """`search` for a spec that is made already."""
     from secost.meters.environment import describe
-    from secost.sweeps.runner import Listener, check_models, plan, workers_for
-    from secost.sweeps.store import RunStore
-    from secost.sweeps.trained import at_resolution, check_training, checked_jobs, train_in_store
+    from secost.runs.store import RunStore
+    from secost.work.run import Listener, check_models, plan, workers_for
+    from secost.work.trainings import at_resolution, check_training, checked_jobs, train_in_store
 
     if spec.search is None:
         raise BadSpecError("nothing is to be searched: add [search] to the spec, or use secost search")
@@ -130,7 +130,7 @@ class _Workshop:
     def of(cls, spec: Spec, comparison: Comparison, data: Data) -> _Workshop:
         """Raises BadSpecError for a space with one point, NoSiteError where nothing can be put."""
         from secost.networks.surgery import require_sites
-        from secost.sweeps.trained import build
+        from secost.work.trainings import build
 
         assert spec.search is not None and spec.train is not None
         setting, bare = comparison.setting, comparison.trials[0]
@@ -182,7 +182,7 @@ class _Search:
 
     def _measure(self, names: Sequence[str]) -> None:
         """Whole networks, in the same rounds as the one without attention."""
-        from secost.sweeps.runner import run_comparisons
+        from secost.work.run import run_comparisons
 
         first, done = self.shop.comparison.trials[0], self.store.done_keys()
         left = [trial for name in names if (trial := replace(first, attention=name)).key not in done]
@@ -197,7 +197,7 @@ class _Search:
                 self.listener.on_record(self.store.add(record, where))
 
     def _train(self, names: Sequence[str]) -> None:
-        from secost.sweeps.trained import train_trials
+        from secost.work.trainings import train_trials
 
         spec, done = self.shop.spec, self.store.done_keys()
         assert spec.train is not None
@@ -224,7 +224,7 @@ class OneShotState:
     def network(self) -> OneShot:
         """The network, built once in a process."""
         if self.key not in _BUILT:
-            from secost.sweeps.runner import plan
+            from secost.work.run import plan
 
             comparison = _only(plan(self.spec))
             _BUILT.clear()
@@ -238,7 +238,7 @@ _BUILT: dict[str, OneShot] = {}
 
 def judge_points(state: OneShotState, points: Sequence[Sequence[int]]) -> list[list[float]]:
     """Accuracy (percent) and loss of each point, by the one-shot network. The work of one job."""
-    from secost.sweeps.trained import trainable
+    from secost.work.trainings import trainable
 
     with trainable(state.spec.threads[0]):
         found = [state.network().judge(tuple(point), state.statistics, state.held) for point in points]
@@ -246,7 +246,7 @@ def judge_points(state: OneShotState, points: Sequence[Sequence[int]]) -> list[l
 
 
 def _untrained(shop: _Workshop) -> OneShot:
-    from secost.benefit.training import draw_seed
+    from secost.training.loop import draw_seed
 
     with seeded(draw_seed(shop.spec.seed, _ONESHOT) % 2**32):
         return OneShot(copy.deepcopy(shop.net), shop.sites, shop.space)
@@ -254,7 +254,7 @@ def _untrained(shop: _Workshop) -> OneShot:
 
 def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShotState:
     """Trained, or as the run kept it: a checkpoint an epoch."""
-    from secost.sweeps.trained import CHECKPOINTS, trainable
+    from secost.work.trainings import CHECKPOINTS, trainable
 
     spec = shop.spec
     assert spec.train is not None and spec.search is not None

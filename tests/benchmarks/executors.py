@@ -21,10 +21,10 @@ from pathlib import Path
 import psutil
 
 from secost.meters.environment import describe
-from secost.records import Record
-from secost.spec import Spec
-from secost.sweeps.executors import Executor, Job, open_executor
-from secost.sweeps.store import RunStore
+from secost.plan.spec import Spec
+from secost.runs.records import Record
+from secost.runs.store import RunStore
+from secost.work.executors import Executor, Job, open_executor
 from tests import executor_jobs as jobs
 
 BATCHES = 7

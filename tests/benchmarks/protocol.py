@@ -19,8 +19,8 @@ import numpy as np
 
 from secost.meters.latency import BUILT_AT, Rounds, measure
 from secost.statistics import CONFIDENCE, Interval, clustered_interval, median, student_quantile
+from tests.meters.test_protocol import NOISES, _replayed, _trace
 from tests.noise import LABELS, TRUE, NoisyMachine
-from tests.test_protocol import NOISES, _replayed, _trace
 
 _SECONDS, _RUNS = 10.0, 300
 _BOOTSTRAPS = 300

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from secost.analysis.searched import EXHAUSTIVE, Searched, hypervolume, read_search
-from secost.space import Point
+from secost.answers.searched import EXHAUSTIVE, Searched, hypervolume, read_search
+from secost.plan.space import Point
+from secost.runs.store import read_run
 from secost.studies.asking import Worth, ask_and_tell
-from secost.sweeps.store import read_run
 
 SEEDS = 10
 

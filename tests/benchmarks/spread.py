@@ -15,10 +15,10 @@ from pathlib import Path
 
 import secost
 from secost.networks.sources import import_timm
-from secost.spec import Spec
-from secost.sweeps.executors import open_executor
-from secost.sweeps.runner import run_in_store
-from secost.sweeps.store import RunStore
+from secost.plan.spec import Spec
+from secost.runs.store import RunStore
+from secost.work.executors import open_executor
+from secost.work.run import run_in_store
 
 MODELS = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "regnetx_016", "regnety_016", "efficientnet_b0",

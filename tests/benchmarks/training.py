@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 import secost
-from secost.benefit.datasets import Data, load_data
-from secost.benefit.training import accuracy, train
 from secost.networks.sources import load
-from secost.spec import TrainSpec
+from secost.plan.spec import TrainSpec
+from secost.training.datasets import Data, load_data
+from secost.training.loop import accuracy, train
 
 _MODEL, _ROUNDS, _EPOCHS = "small:resnet", 7, 3
 

@@ -29,15 +29,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported
 
 import torch
 
-from secost.meters.backends import measuring
+from secost.meters.backends.offered import measuring
 from secost.meters.latency import Rounds
 from secost.networks.cache import cached_trace, inputs_for
 from secost.networks.sites import find_sites
 from secost.networks.sources import load
 from secost.networks.surgery import Switch, attached_paths, native_paths
 from secost.networks.tracing import eval_mode
-from secost.spec import BASELINE, Setting, Spec, Trial
-from secost.sweeps.timing import CONTROL, Stopwatch
+from secost.plan.spec import BASELINE, Setting, Spec, Trial
+from secost.work.timing import CONTROL, Stopwatch
 from tests.benchmarks.neighbour import neighbour
 
 NETWORKS = {"resnet18": 128, "mobilenetv2_100": 160}

@@ -1,0 +1,260 @@
+"""Published accuracy of networks with and without attention: each gain from one table of one recipe, with its citation.
+
+`secost/data/published_accuracy.csv` holds figures only, as printed (top-1 accuracy in percent, millions of parameters,
+GMACs). `comparable` marks rows of one table and one recipe in which the same network stands with and without attention;
+others are evidence of a level, never of a gain, and are not subtracted from anything.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from statistics import median
+
+from secost.errors import UnknownNameError
+from secost.runs.gain import PUBLISHED, Gain
+
+_FILE, _COUNTS_FILE = "published_accuracy.csv", "own_counts.csv"
+STANDARD_REDUCTION = 16
+IMAGENET = "ImageNet-1k"
+# Millions of parameters without attention, as printed or counted: what users call small, medium and large.
+SIZES_M = (("small", 0.0, 10.0), ("medium", 10.0, 35.0), ("large", 35.0, float("inf")))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network in one published table. `network` is the name secost loads it by, empty where it can't; `counted` is
+    the one whose layers are the table's own (ResNets of 2017 have their stride on another convolution).
+
+    `top1` is accuracy in percent; `recipe` is empty where the table has one for all.
+    """
+
+    source: str
+    table: str
+    recipe: str
+    dataset: str
+    licence: str
+    model: str
+    network: str
+    counted: str
+    family: str
+    attention: str
+    reduction: int | None
+    placement: str
+    resolution: int | None
+    top1: float
+    params_m: float | None
+    gmacs: float | None
+    verified: bool
+    comparable: bool
+    note: str
+
+    @property
+    def citation(self) -> str:
+        """`SENet arXiv:1709.01507v4 (TPAMI), Table 2 (...)`, with the recipe where the table has several."""
+        return ", ".join(part for part in (self.source, self.table, self.recipe) if part)
+
+
+@dataclass(frozen=True)
+class OwnCount:
+    """What secost counts for a published network, beside the printed figures; at 224 px."""
+
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class PublishedGain:
+    """One attention against none, from one table and recipe. `points` of top-1; negative where it lost."""
+
+    base: Row
+    row: Row
+
+    @property
+    def points(self) -> float:
+        return round(self.row.top1 - self.base.top1, 3)
+
+    @property
+    def gain(self) -> Gain:
+        row = self.row
+        return Gain(row.network or row.model, row.attention, row.reduction, self.points, None, None, 1, PUBLISHED,
+                    row.citation, None, None, row.top1, self.base.top1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What same-recipe pairs say where nobody published the network: a range, no prediction.
+
+    `kind` is all, a family or a size; points of top-1 on ImageNet.
+    """
+
+    attention: str
+    kind: str
+    pairs: int
+    median: float
+    low: float
+    high: float
+    negative: int
+
+
+@functools.cache
+def rows() -> tuple[Row, ...]:
+    """Every published row, in the file's order."""
+    return tuple(_row(values) for values in _read(_FILE))
+
+
+@functools.cache
+def own_counts() -> dict[tuple[str, str, int | None], OwnCount]:
+    """secost's own counts by (network, attention, reduction), made by `python -m tests.own_counts`."""
+    return {
+        (row["network"], row["attention"], _whole(row["reduction"])): OwnCount(int(row["params"]), int(row["macs"]))
+        for row in _read(_COUNTS_FILE)
+    }
+
+
+def published_gains(attention: Sequence[str] = (), family: str | None = None) -> list[PublishedGain]:
+    """The gains of some attentions (all where none is named) in a family of networks, each within its own table.
+
+    A variant of an attention (`se-var2`, `cbam channel part only`) is not that attention. Raises UnknownNameError for
+    a name of which nothing is published.
+    """
+    _check("attention with published figures", attention, {row.attention for row in rows()})
+    _check("family with published figures", [family] if family else [], {row.family for row in rows()})
+    found = []
+    for members in _tables():
+        base = next((row for row in members if row.attention == "none"), None)
+        if base is None or (family is not None and base.family != family):
+            continue
+        chosen = [row for row in members if row.attention != "none" and (not attention or row.attention in attention)]
+        found += [PublishedGain(base, row) for row in chosen]
+    return found
+
+
+def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> list[Reference]:
+    """Median and range over same-recipe ImageNet pairs of one attention at its standard r: all, by family, by size.
+
+    A pair that several sources print alike counts once, and one training counts once however many resolutions it was
+    tested at.
+    """
+    pairs = _independent(published_gains([attention]) if gains is None else gains)
+    groups: dict[str, list[PublishedGain]] = {"all": list(pairs)}
+    for pair in pairs:
+        groups.setdefault(f"family {pair.base.family}", []).append(pair)
+    for pair in pairs:
+        size = _size(pair.base)
+        if size:
+            groups.setdefault(f"size {size}", []).append(pair)
+    return [_reference(attention, kind, members) for kind, members in groups.items() if members]
+
+
+def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
+    """The published gain of each variant of one network, by the name secost loads it by.
+
+    Where several trainings are published (other recipes, other authors) it is their median, with their range.
+    """
+    bare = model.split(".")[0]
+    names = {bare, f"torchvision:{bare}", bare.removeprefix("torchvision:")} if bare else set()
+    variants: dict[tuple[str, int | None], list[PublishedGain]] = {}
+    for pair in published_gains():
+        row = pair.row
+        if row.attention in attention and pair.base.network in names and "only" not in row.placement:
+            variants.setdefault((row.attention, row.reduction), []).append(pair)
+    return [_over_recipes(_trainings(pairs)) for pairs in variants.values()]
+
+
+def _over_recipes(pairs: Sequence[PublishedGain]) -> Gain:
+    points = [pair.points for pair in pairs]
+    if len(pairs) == 1:
+        return pairs[0].gain
+    sources = len({pair.row.source for pair in pairs})
+    return replace(
+        pairs[0].gain, points=round(median(points), 3), pairs=len(pairs), spread=(min(points), max(points)),
+        top1=None, baseline_top1=None, basis=f"median of {len(pairs)} trainings from {sources} "
+        f"{'source' if sources == 1 else 'sources'} (secost benefit --attention {pairs[0].row.attention} lists them)",
+    )
+
+
+def own_count(row: Row) -> OwnCount | None:
+    """secost's count of the network in this row; None where it was not counted."""
+    return own_counts().get((row.counted, row.attention, row.reduction))
+
+
+def _tables() -> list[list[Row]]:
+    """Comparable rows, by source, table, recipe, data set, network and resolution."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows():
+        if row.comparable:
+            key = (row.source, row.table, row.recipe, row.dataset, row.model, row.resolution)
+            found.setdefault(key, []).append(row)
+    return list(found.values())
+
+
+def _independent(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
+    """One pair for each training: standard r, whole network, ImageNet."""
+    return _trainings(
+        pair for pair in gains if pair.row.dataset == IMAGENET
+        and pair.row.reduction in (None, STANDARD_REDUCTION, 8) and "only" not in pair.row.placement
+    )
+
+
+def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
+    """Each training once, however many tables print it and at however many resolutions it was tested."""
+    found: dict[tuple[object, ...], PublishedGain] = {}
+    printed: set[tuple[object, ...]] = set()
+    for pair in gains:
+        row = pair.row
+        training = (row.source, row.recipe, row.model, row.attention, pair.base.top1 if not row.recipe else None)
+        same = (row.model, row.attention, pair.base.top1, row.top1)
+        if same not in printed:
+            printed.add(same)
+            found.setdefault(training, pair)
+    return list(found.values())
+
+
+def _reference(attention: str, kind: str, pairs: Sequence[PublishedGain]) -> Reference:
+    points = [pair.points for pair in pairs]
+    return Reference(attention, kind, len(points), round(median(points), 3), min(points), max(points),
+                     sum(value < 0 for value in points))
+
+
+def _size(row: Row) -> str | None:
+    count = own_count(row)
+    params_m = row.params_m if count is None else count.params / 1e6
+    if params_m is None:
+        return None
+    return next(name for name, low, high in SIZES_M if low <= params_m < high)
+
+
+def _check(kind: str, names: Sequence[str], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known - {"none"})
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = resources.files("secost").joinpath("data", name).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def _row(values: dict[str, str]) -> Row:
+    return Row(
+        source=values["source"], table=values["table"], recipe=values["recipe"], dataset=values["dataset"],
+        licence=values["licence"], model=values["model"], network=values["network"],
+        counted=values["counted"], family=values["family"],
+        attention=values["attention"], reduction=_whole(values["reduction"]), placement=values["placement"],
+        resolution=_whole(values["resolution"]), top1=float(values["top1"]), params_m=_number(values["params_m"]),
+        gmacs=_number(values["gmacs"]), verified=values["verified"] == "yes", comparable=values["comparable"] == "yes",
+        note=values["note"],
+    )
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,1 +1,0 @@
-"""What attention buys, from three sources that are never mixed: published, the user's own file, trained here."""

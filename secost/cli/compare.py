@@ -1,0 +1,81 @@
+"""`secost compare`: what changed from one run to another, for people and for CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secost.cli import options
+from secost.cli.progress import note
+from secost.errors import RunError
+
+LIMIT_HELP = (
+    "Exit 1 where a figure grew by surely more than this: latency=3%, overhead=1pt, params=0 "
+    "(params, macs, memory, kernels, activations, latency, overhead); repeatable."
+)
+
+
+def compare(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The run before: its folder, or a file of --format json.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The run after.")],
+    fail_on: Annotated[list[str] | None, typer.Option("--fail-on", help=LIMIT_HELP)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail too where a limit is not proven to be kept.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Let pass what NEW lacks, or what fails in NEW only.")
+    ] = False,
+    across_machines: Annotated[
+        bool, typer.Option("--across-machines", help="Compare times of two machines, and show both.")
+    ] = False,
+    run_spread: Annotated[str, typer.Option(
+        "--run-spread", help="Standard deviation by which times of equal runs differ on this machine."
+    )] = "1%",
+    format: options.Format = "table",
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder, instead of stdout.")] = None,
+    quiet: options.Quiet = False,
+) -> int:
+    """Did it get worse? Two runs, trial by trial, with intervals; nothing is measured."""
+    options.check_format(format)
+    from secost.answers.comparison import Rules, Side, compare_runs
+    from secost.answers.limits import parse_limits, parse_spread
+    from secost.pages.compare import finding_lines, headline
+    from secost.render.comparison import render_comparison
+    from secost.runs.documents import read_results
+
+    rules = Rules(parse_limits(fail_on or ()), strict, allow_missing, across_machines, parse_spread(run_spread))
+    sides = []
+    for name in (old, new):
+        records, environments = read_results(name)
+        sides.append(Side(name, tuple(records), environments))
+    found = compare_runs(sides[0], sides[1], rules)
+    on_screen = output is None and sys.stdout.isatty()
+    color = on_screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    text = render_comparison(found, format, shutil.get_terminal_size((120, 24)).columns, color)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        typer.echo(str(_write(text, output, format)))
+    if not quiet and (output is not None or format in ("json", "csv")):  # so that the log of a CI job has the verdict
+        for line in (headline(found), *finding_lines(found)):
+            note(line)
+    return 1 if found.broken else 0
+
+
+def _write(text: str, output: str, format: str) -> Path:
+    """Into the file, or under the usual name into the folder where `output` is one."""
+    from secost.render.comparison import FILE_NAMES
+
+    path = Path(output)
+    try:
+        if path.is_dir() or output.endswith(("/", os.sep)):
+            path.mkdir(parents=True, exist_ok=True)
+            path /= FILE_NAMES[format]
+        path.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"can't write {output!r}: {reason}") from None
+    return path

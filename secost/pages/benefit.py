@@ -1,0 +1,129 @@
+"""What is known of attention's gain, for a page: published pairs with their sources, or the user's own accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from secost.answers.benefits import gain_words
+from secost.answers.published_gains import OwnCount, PublishedGain, Reference, Row, own_count, references
+from secost.numbers import NA, quantity
+from secost.pages.page import PlainPage, Section, Table
+from secost.runs.gain import Gain
+
+_HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", "GMACs printed", "secost counts",
+          "Source")
+_COUNTED_PX = 224
+
+
+def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) -> PlainPage:
+    """Every gain with its source, and what the pairs of one recipe say together about a network nobody published."""
+    names = list(attention) or list(dict.fromkeys(pair.row.attention for pair in gains))
+    summary = [found for name in names
+               for found in references(name, [pair for pair in gains if pair.row.attention == name])]
+    sources = list(dict.fromkeys(pair.row.citation for pair in gains))
+    sections = [
+        Section("gains", "Published gains", _gain_words(gains), (Table.of(
+            "Top-1 accuracy (%), each pair from one table and one recipe", _HEADS,
+            tuple(_row(pair, sources.index(pair.row.citation) + 1) for pair in gains), left=5,
+        ), Table.of("Sources", ("No.", "Source"), tuple((str(place), text) for place, text in enumerate(sources, 1)),
+                     left=2))),
+        Section("reference", "For a network that nobody published", _reference_words(summary), (Table.of(
+            "Gain over same-recipe pairs on ImageNet, in points of top-1",
+            ("Attention", "Networks", "pairs", "median", "lowest", "highest", "below 0"),
+            tuple(map(_reference_row, summary)), left=2,
+        ),)),
+    ]
+    headline = (f"{len(gains)} pairs of the same network with and without attention; figures of different tables are "
+                "never subtracted from one another.")
+    rows = tuple(map(_plain, gains))
+    document = {"gains": list(rows), "references": [asdict(found) for found in summary]}
+    return PlainPage("benefit", "What attention gains, as published", headline, tuple(sections), rows, document)
+
+
+def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> PlainPage:
+    """The gains that the user's own accuracies say, and the lines without a partner."""
+    table = Table.of(
+        "Top-1 accuracy (%)", ("Network", "Attention", "r", "placement", "none", "with it", "gain", "pairs"),
+        tuple((gain.model, gain.attention, _whole(gain.reduction), gain.placement or NA, f"{gain.baseline_top1:.2f}",
+               f"{gain.top1:.2f}", gain_words(gain), str(gain.pairs)) for gain in gains), left=4,
+    )
+    words = [f"Without a partner: {line}." for line in unmatched]
+    if any(gain.pairs == 1 for gain in gains):
+        words.append("A gain of one pair has no interval: how much of it is luck is not known.")
+    headline = f"{len(gains)} gains from {name}; {len(unmatched)} lines found no partner."
+    rows = tuple(asdict(gain) for gain in gains)
+    return PlainPage("benefit", "What attention gains, by your own accuracies", headline,
+                     (Section("gains", "Gains", tuple(words), (table,)),), rows,
+                     {"gains": list(rows), "unmatched": list(unmatched)})
+
+
+def _gain_words(gains: Sequence[PublishedGain]) -> tuple[str, ...]:
+    if not gains:
+        return ("Nothing comparable is published for that.",)
+    lost = [pair for pair in gains if pair.points < 0]
+    low, high = min(gains, key=lambda pair: pair.points), max(gains, key=lambda pair: pair.points)
+    found = []
+    if len(gains) > 1:
+        found.append(f"From {low.points:+.2f} points ({_name(low)}) to {high.points:+.2f} ({_name(high)}): the recipe "
+                     "matters as much as the attention.")
+    if lost:
+        found.append(f"{len(lost)} of {len(gains)} pairs lost accuracy.")
+    if any(pair.row.source.startswith("ECA-Net arXiv") for pair in gains):
+        found.append("ECA-Net's Table 3 repeats the figures of none, SE and CBAM from those papers beside its own, and "
+                     "counts parameters and FLOPs in binary units (2^20, 2^30).")
+    if any(not pair.row.verified for pair in gains):
+        found.append("Rows marked ? could not be checked against a copy of their source.")
+    return tuple(found)
+
+
+def _reference_words(found: Sequence[Reference]) -> tuple[str, ...]:
+    return tuple(
+        f"{item.attention}: over {item.pairs} same-recipe pairs the median gain is {item.median:+.2f} points, from "
+        f"{item.low:+.2f} to {item.high:+.2f}. It is a range of what others saw, no prediction for your network."
+        for item in found if item.kind == "all"
+    )
+
+
+def _row(pair: PublishedGain, source: int) -> tuple[str, ...]:
+    base, row = pair.base, pair.row
+    counts = [_counted_there(item) for item in (base, row)]
+    printed = " to ".join(f"{item.gmacs:g}" for item in (base, row) if item.gmacs is not None) or NA
+    counted = " to ".join(quantity(count.macs) for count in counts if count is not None) or NA
+    doubt = "" if row.verified and base.verified else " ?"
+    return (row.model, row.attention, _whole(row.reduction), row.dataset, _whole(row.resolution), f"{base.top1:g}",
+            f"{row.top1:g}", f"{pair.points:+.2f}{doubt}", printed, counted, str(source))
+
+
+def _counted_there(row: Row) -> OwnCount | None:
+    """secost's own count, which is at 224 px: beside a figure of another resolution it would mislead."""
+    return own_count(row) if row.resolution in (None, _COUNTED_PX) else None
+
+
+def _reference_row(found: Reference) -> tuple[str, ...]:
+    return (found.attention, found.kind, str(found.pairs), f"{found.median:+.2f}", f"{found.low:+.2f}",
+            f"{found.high:+.2f}", str(found.negative))
+
+
+def _plain(pair: PublishedGain) -> dict[str, Any]:
+    base, row = pair.base, pair.row
+    counts = [_counted_there(item) for item in (base, row)]
+    return {
+        "model": row.model, "network": row.network or None, "family": row.family, "attention": row.attention,
+        "reduction": row.reduction, "placement": row.placement or None, "dataset": row.dataset,
+        "resolution": row.resolution, "baseline_top1": base.top1, "top1": row.top1, "gain_points": pair.points,
+        "baseline_gmacs_printed": base.gmacs, "gmacs_printed": row.gmacs,
+        "baseline_macs": counts[0] and counts[0].macs, "macs": counts[1] and counts[1].macs,
+        "baseline_params": counts[0] and counts[0].params, "params": counts[1] and counts[1].params,
+        "source": row.source, "table": row.table, "recipe": row.recipe or None, "licence": row.licence,
+        "verified": row.verified and base.verified,
+    }
+
+
+def _name(pair: PublishedGain) -> str:
+    return f"{pair.row.model} with {pair.row.attention}, {pair.row.citation}"
+
+
+def _whole(value: int | None) -> str:
+    return NA if value is None else str(value)

@@ -1,0 +1,387 @@
+"""What a page on two runs says: the verdict, what is not the same, what stands behind it, where the runs differ.
+
+Plain texts and rows, as given: each format in `comparing.py` cleans what it shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secost.answers.changes import least_half_width
+from secost.answers.comparison import (
+    BASELINE_MOVED,
+    BETTER,
+    FAILED_TRIAL,
+    MATCHED,
+    NEWLY_FAILED,
+    ONLY_NEW,
+    ONLY_OLD,
+    SAME,
+    UNCLEAR,
+    VANISHED,
+    WORSE,
+    Change,
+    Finding,
+    Match,
+    RunComparison,
+)
+from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
+from secost.answers.limits import BROKEN, FIGURES, HELD, LATENCY, NOT_PROVEN, OVERHEAD, Figure, Limit
+from secost.answers.machines import environment_differences, machine_difference, unshared_facts
+from secost.glossary import CAUTIONS
+from secost.numbers import NA, interval_decimals, joined, milliseconds, percent, quantity
+from secost.runs.records import FAILED, Record
+
+_ANSWERS = (WORSE, FAILED_TRIAL, ONLY_OLD, BETTER, ONLY_NEW, UNCLEAR, SAME)
+_MANY_CHANGES = 10
+_MOST_NAMED = 3
+
+# What each note of a comparison means, and the next step.
+NOTES = {
+    "one-process": (
+        "the rounds of a run come from one process, which can't tell what another would bring: the interval allows "
+        "for a standard deviation of 1 % between processes",
+        "share the rounds with --processes, and the interval is had from what differs between them",
+    ),
+    BASELINE_MOVED: (
+        "the network without attention changed in the same direction, and two runs made at different times may differ "
+        "so by the machine's doing alone",
+        "judge attention by its overhead, in which what both share cancels, or measure both runs again in turns",
+    ),
+    "other-machine": (
+        "the runs were measured on different machines, or one did not record its own",
+        "read the change as one of the machine and the network together",
+    ),
+    "other-clock": (
+        "one run has processor time and the other wall time, so the wall times of both are compared",
+        "measure both with the same number of threads and the same device",
+    ),
+    "other-allocator": (
+        "the runs kept freed memory in different ways, which changes how long a pass takes",
+        "measure both with the same --allocator",
+    ),
+    "no-rounds": (
+        "a run holds no rounds or no interval, so nothing tells how far the change is noise",
+        "compare run folders or JSON documents that were measured with latency, for some seconds more",
+    ),
+    "other-placement": (
+        "what was asked for by the same words was put at other sites",
+        "compare the two with secost sites",
+    ),
+    "other-convention": (
+        "the runs count MACs by different rules (see mac_convention)",
+        "count the old network again with this version",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a figure of a trial, or a trial that has none to compare."""
+
+    trial: str
+    figure: str
+    old: str
+    new: str
+    change: str
+    answer: str
+    limit: str
+    alarm: bool
+
+
+def headline(comparison: RunComparison) -> str:
+    """The verdict in one line."""
+    kinds = [finding.kind for finding in comparison.broken]
+    if kinds:
+        limits = len(kinds) - kinds.count(VANISHED) - kinds.count(NEWLY_FAILED)
+        parts = [f"{_counted(limits, 'limit')} broken"] if limits else []
+        parts += [f"{kinds.count(kind)} {kind}" for kind in (VANISHED, NEWLY_FAILED) if kind in kinds]
+        return f"Yes, more than allowed: {joined(parts)}."
+    if comparison.unproven:
+        return f"Not proven: no limit is broken, but {_counted(len(comparison.unproven), 'figure')} may be above one."
+    answers = [change.answer for match in comparison.matches for change in match.changes]
+    counts = ", ".join(f"{answers.count(answer)} {answer}" for answer in _ANSWERS if answer in answers)
+    if comparison.rules.limits:
+        return f"No, every limit is kept: {counts}."
+    if WORSE in answers:
+        return f"Yes, some figures: {counts}."
+    return f"No figure shows it: {counts}." if answers else "No finished trial is in both runs."
+
+
+def finding_lines(comparison: RunComparison) -> list[str]:
+    """Each limit that is broken with its trial and its figures, then a line for each limit that may be."""
+    label = labels(comparison)
+    lines = [_finding(finding, label(finding.match)) for finding in comparison.broken]
+    for limit in comparison.rules.limits:
+        doubtful = [finding for finding in comparison.unproven if finding.limit is limit]
+        if doubtful:
+            lines.append(f"{_doubt(limit, doubtful, label)}: {_advice(limit, comparison.rules.run_spread)}")
+    return lines
+
+
+def compared_line(comparison: RunComparison) -> str:
+    """Which runs, and how many trials they share."""
+    matched = sum(match.old is not None and match.new is not None for match in comparison.matches)
+    models = list(dict.fromkeys(match.record.model for match in comparison.matches))
+    shown = joined(models[:_MOST_NAMED]) + (f" and {len(models) - _MOST_NAMED} more" if len(models) > 3 else "")
+    return (
+        f"OLD {comparison.old.name}, NEW {comparison.new.name}: {_counted(matched, 'trial')} of {shown} in both"
+    )
+
+
+def rows(comparison: RunComparison) -> list[Row]:
+    """What is not exactly the same, what breaks a limit first."""
+    label = labels(comparison)
+    states = limit_states(comparison)
+    found = []
+    for match in comparison.matches:
+        if match.status != MATCHED:
+            found.append((_trial_rank(match, comparison), _trial_row(match, label(match), comparison)))
+        for change in match.changes:
+            if change.answer != SAME or change.notes:
+                state = states.get((id(match), change.figure.name), "")
+                found.append((_rank(change, state), _change_row(label(match), change, state)))
+    return [row for _, row in sorted(found, key=lambda item: item[0])]
+
+
+def same_lines(comparison: RunComparison) -> list[str]:
+    """Which exact figures are equal, and in how many of the trials that are in both runs."""
+    matched = [match for match in comparison.matches if match.status == MATCHED]
+    counts: dict[int, list[str]] = {}
+    for figure in FIGURES.values():
+        equal = sum(change.answer == SAME for match in matched for change in match.changes if change.figure is figure)
+        if equal:
+            counts.setdefault(equal, []).append(figure.title)
+    return [
+        f"Same in {_share(equal, len(matched))}: {joined(titles)}."
+        for equal, titles in sorted(counts.items(), reverse=True)
+    ]
+
+
+def note_lines(comparison: RunComparison) -> list[str]:
+    """Each reason to read the changes with care, and each caution of the runs, with its next step."""
+    label = labels(comparison)
+    notes: dict[str, list[str]] = {}
+    for match in comparison.matches:
+        for change in match.changes:
+            for code in change.notes:
+                notes.setdefault(code, []).append(label(match))
+    cautions: dict[str, list[str]] = {}
+    for match in comparison.matches:
+        for word, record in (("OLD", match.old), ("NEW", match.new)):
+            for code in record.cautions if record is not None else ():
+                if code not in notes:
+                    cautions.setdefault(code, []).append(f"{word} {label(match)}")
+    lines = [_note(code, where, NOTES) for code, where in notes.items()]
+    lines += [_note(code, where, CAUTIONS) for code, where in cautions.items()]
+    return [*_allowed(comparison), *lines, *_chance(comparison)]
+
+
+def environment_lines(comparison: RunComparison) -> list[str]:
+    """What differs between the environments of the two runs; one line where nothing does."""
+    lines = []
+    for old, new in comparison.environments:
+        if not old and not new:
+            lines.append("Environment: not recorded in either run.")
+        elif old == new:
+            lines.append("Environment: the same in both runs.")
+        else:
+            lines.append(_environment_line(old, new))
+    return list(dict.fromkeys(lines))
+
+
+def _environment_line(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    facts = [f"{name} {_fact(mine)} -> {_fact(theirs)}" for name, mine, theirs in environment_differences(old, new)]
+    unshared = unshared_facts(old, new)
+    if unshared:
+        facts.append(f"recorded in one run only: {', '.join(unshared)}")
+    which = "another" if machine_difference(old, new) else "the same"
+    return f"Environment: {which} machine; {'; '.join(facts)}."
+
+
+def environment_tables(comparison: RunComparison) -> list[list[tuple[str, str, str]]]:
+    """(fact, OLD, NEW) of each pair of machines that are not the same, in full."""
+    return [
+        [(name, _fact(old.get(name)), _fact(new.get(name))) for name in dict.fromkeys((*old, *new))]
+        for old, new in comparison.environments if machine_difference(old, new) is not None and (old or new)
+    ]
+
+
+def labels(comparison: RunComparison) -> Callable[[Match], str]:
+    """A name for each trial: the variant, and before it what of the setting is not the same for all."""
+    settings = {setting_key(match.record) for match in comparison.matches}
+    varying = [name for place, name in enumerate(SETTING_FIELDS) if len({setting[place] for setting in settings}) > 1]
+
+    def label(match: Match) -> str:
+        words = f"{setting_words(match.record, varying)} " if varying else ""
+        return f"{words}{match.record.label}"
+
+    return label
+
+
+def _share(count: int, of: int) -> str:
+    return "the one trial" if of == 1 else f"{'all' if count == of else f'{count} of'} {of} trials"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _finding(finding: Finding, label: str) -> str:
+    match, change, limit = finding.match, finding.change, finding.limit
+    if change is None or limit is None:
+        if finding.kind == VANISHED:
+            return f"{label} is only in OLD (--allow-missing lets that pass)"
+        return f"{label} fails in NEW: {(match.new and match.new.error) or 'no reason was recorded'}"
+    what = f"{change.figure.title} of {label}"
+    if finding.kind == VANISHED:
+        return f"{what} is only in OLD (--allow-missing lets that pass)"
+    proven = "" if finding.kind == BROKEN else " and that is not proven to be kept"
+    moved = " (the baseline moved too)" if BASELINE_MOVED in change.notes else ""
+    return f"{what}: {change_text(change)}, the limit is {limit.words}{proven}{moved}"
+
+
+def _doubt(limit: Limit, findings: Sequence[Finding], label: Callable[[Match], str]) -> str:
+    """One line for all trials of which a limit is not proven to be kept, the widest first."""
+    reach = sorted(findings, key=lambda finding: -_high(finding))
+    names = [f"{label(finding.match)} ({_up_to(finding)})" for finding in reach[:_MOST_NAMED]]
+    more = f" and {len(reach) - _MOST_NAMED} more" if len(reach) > _MOST_NAMED else ""
+    title = FIGURES[limit.figure].title
+    return f"not proven: {title} within {limit.words} of {', '.join(names)}{more}"
+
+
+def _advice(limit: Limit, run_spread: float) -> str:
+    """Longer runs help only down to what equal runs differ by."""
+    least = least_half_width(run_spread)
+    if limit.figure != LATENCY.name or limit.value > least:
+        return "give both runs more processes and seconds"
+    return (f"no length of run proves a limit below {_points(least, 1)} % at --run-spread {_points(run_spread, 1)}%, "
+            "limit overhead instead")
+
+
+def _high(finding: Finding) -> float:
+    return math.inf if finding.change is None or finding.change.high is None else finding.change.high
+
+
+def _up_to(finding: Finding) -> str:
+    change = finding.change
+    if change is None or change.high is None:
+        return "no interval"
+    return f"up to {_points(change.high, 1, signed=True)} {change.figure.change_unit}"
+
+
+def limit_states(comparison: RunComparison) -> dict[tuple[int, str], str]:
+    """For each figure of a trial that has a limit: broken, not proven or held."""
+    limited = {limit.figure for limit in comparison.rules.limits}
+    states = {
+        (id(match), change.figure.name): HELD
+        for match in comparison.matches for change in match.changes
+        if change.figure.name in limited and change.old is not None and change.new is not None
+    }
+    for finding in (*comparison.unproven, *comparison.broken):
+        if finding.change is not None:
+            state = BROKEN if finding in comparison.broken else NOT_PROVEN
+            states[id(finding.match), finding.change.figure.name] = state
+    return states
+
+
+def _rank(change: Change, state: str) -> tuple[int, int]:
+    return (0 if state == BROKEN else 1 if state == NOT_PROVEN else 2), _ANSWERS.index(change.answer)
+
+
+def _trial_rank(match: Match, comparison: RunComparison) -> tuple[int, int]:
+    broken = any(finding.match is match for finding in comparison.broken)
+    return (0 if broken else 2), _ANSWERS.index(match.status)
+
+
+def _trial_row(match: Match, label: str, comparison: RunComparison) -> Row:
+    """A trial that failed, or that one of the runs lacks."""
+    broken = any(finding.match is match for finding in comparison.broken)
+    old, new = _status(match.old), _status(match.new)
+    return Row(label, "all", old, new, "", match.status, BROKEN if broken else "", broken)
+
+
+def _status(record: Record | None) -> str:
+    return NA if record is None else FAILED if record.status == FAILED else record.status
+
+
+def _change_row(label: str, change: Change, state: str) -> Row:
+    alarm = state == BROKEN or (not state and change.answer == WORSE)
+    text = change_text(change) if change.old is not None and change.new is not None else ""
+    old, new = _value(change.figure, change.old), _value(change.figure, change.new)
+    return Row(label, change.figure.title, old, new, text, change.answer, state, alarm)
+
+
+def change_text(change: Change) -> str:
+    """`+9.9 %`, for what is measured with its interval: `+6.1 % [5.0, 7.2]`, `+1.2 pt [0.4, 2.0]`.
+
+    One decimal or more, unlike in a report: a limit is held against the interval's ends.
+    """
+    figure, value = change.figure, change.change
+    if not figure.measured:
+        return _count_text(change)
+    if value is None:
+        return NA
+    if change.low is None or change.high is None:
+        return f"{_points(value, 1, signed=True)} {figure.change_unit} [no interval]"
+    digits = max(1, interval_decimals(change.low, change.high))
+    ends = f"[{_points(change.low, digits)}, {_points(change.high, digits)}]"
+    return f"{_points(value, digits, signed=True)} {figure.change_unit} {ends}"
+
+
+def _count_text(change: Change) -> str:
+    """Of counts so alike that four digits hide the difference, the difference stands beside the percentage."""
+    if change.old is None or change.new is None:
+        return NA
+    if change.change is None:
+        return f"from 0 to {quantity(change.new, change.figure.unit)}"
+    old, new = _value(change.figure, change.old), _value(change.figure, change.new)
+    hidden = old == new and change.old != change.new
+    return f"{change.new - change.old:+,} ({percent(change.change)})" if hidden else percent(change.change)
+
+
+def _points(fraction: float, digits: int, signed: bool = False) -> str:
+    """100 times a fraction, without a sign before a zero."""
+    value = round(100 * fraction, digits) + 0.0
+    return f"{value:+.{digits}f}" if signed and value else f"{value:.{digits}f}"
+
+
+def _value(figure: Figure, value: float | None) -> str:
+    if figure is LATENCY:
+        return milliseconds(value)
+    if figure is OVERHEAD:
+        return NA if value is None else f"{_points(value, 1, signed=True)} %"
+    return quantity(value, figure.unit)
+
+
+def _note(code: str, where: Sequence[str], words: dict[str, tuple[str, str]]) -> str:
+    names = list(dict.fromkeys(where))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    meaning, step = words.get(code, (code, "see the documentation of the version that wrote the run"))
+    return f"{code} ({', '.join(names[:_MOST_NAMED])}{more}): {meaning}; {step}."
+
+
+def _allowed(comparison: RunComparison) -> list[str]:
+    timed = any(change.figure is LATENCY and change.low is not None
+                for match in comparison.matches for change in match.changes)
+    spread = comparison.rules.run_spread
+    if not timed or not spread:
+        return []
+    return ["Latency is the time of two runs at two times: its interval allows for a standard deviation of "
+            f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.",
+            "Times are medians of the processes' medians, where a run's own report has the median of all rounds."]
+
+
+def _chance(comparison: RunComparison) -> list[str]:
+    count = sum(change.low is not None for match in comparison.matches for change in match.changes)
+    if count < _MANY_CHANGES:
+        return []
+    return [f"Each interval is one of 95 %: of {count} measured changes about {max(1, round(count / 20))} would lie "
+            "off 0 by chance alone."]
+
+
+def _fact(value: Any) -> str:
+    return NA if value is None else str(value)

@@ -1,0 +1,511 @@
+"""The page of a search: its answer in three sentences, what it is compared with, and how far it can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from statistics import mean, median
+from typing import Any
+
+from secost.answers.searched import (
+    BOTH,
+    CHANNEL,
+    EXHAUSTIVE,
+    RANDOM,
+    SPATIAL,
+    Finalist,
+    Preference,
+    Searched,
+    allowed,
+    front,
+    preferences,
+    rank_correlation,
+)
+from secost.numbers import NA, joined, percent, percent_interval, with_ends
+from secost.pages.page import PlainPage, Section, Table
+from secost.plan.mix import choice_label, is_mix
+from secost.plan.spec import BASELINE
+from secost.runs.records import Record
+from secost.statistics import Interval
+
+_WITHIN = 0.15
+_LIMIT_WORDS = {"latency": "time", "params": "parameters", "macs": "MACs"}
+_NEAR_TRUTH = 0.98
+
+
+def page(found: Searched) -> PlainPage:
+    """The search as a page; nothing of it is measured or trained here."""
+    told = sentences(found)
+    limits = joined([f"{percent(value)} {_LIMIT_WORDS[name]}" for name, value in found.asked.limits.items()])
+    sections = [
+        Section("answer", "In three sentences", tuple(told), ()),
+        Section("networks", "Measured whole and trained alone", (_networks_note(found),), (_networks(found),)),
+        Section("samplers", "What the search found, and what others did", tuple(_sampler_words(found)),
+                (_samplers(found),)),
+        Section("places", "What sits where", tuple(_place_words(found)), tuple(_places(found))),
+        Section("latency", "Predicted and measured time", tuple(_latency_words(found)), (_latency(found),)),
+        Section("oneshot", "One-shot and stand-alone accuracy", tuple(_oneshot_words(found)), ()),
+    ]
+    title = f"Which attention goes where in {found.spec.models[0]}, within {limits}"
+    return PlainPage("search", title, told[0], tuple(sections), tuple(_rows(found)), _document(found, told),
+                     lambda: _drawings(found))
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def sentences(found: Searched) -> list[str]:
+    """The answer, what it is compared with, and whether it can be believed: a sentence each."""
+    return [_answer(found), _compared(found), _believed(found)]
+
+
+def _answer(found: Searched) -> str:
+    best = found.chosen
+    if best is None or best.gain is None:
+        return ("No network with attention that was measured and trained holds the budget, so the answer is the "
+                "network without attention.")
+    words = (f"Within the budget {best.name} ({_drawn_words(found, best.record)}) is the most accurate that was "
+             f"trained alone: {_points(best)} over none at {_time(best.record)} time")
+    if best.gain.low is None or best.gain.low <= 0:
+        return (f"{words}; as that gain is not told from none, the network without attention is the better choice "
+                "until more seeds say otherwise.")
+    return f"{words}, and of {len(found.finalists)} it was picked by this very gain, which flatters it a little."
+
+
+def _compared(found: Searched) -> str:
+    parts = []
+    everywhere = [item for item in found.finalists if item.record.attention == "se"]
+    plain = [item for item in found.finalists if not is_mix(item.record.attention)]
+    kept = [item for item in plain if item.allowed]
+    if everywhere:
+        cheapest = min(everywhere, key=lambda item: item.record.latency_overhead or 0.0)
+        parts.append(f"SE everywhere takes {_time(cheapest.record)} time for {_points(cheapest)} ({cheapest.name})")
+    parts.append(f"the best of one choice everywhere within the budget is {_named(kept)}" if kept
+                 else "no single choice everywhere holds the budget")
+    drawn = found.best(found.allowed_estimates(RANDOM))
+    mine = found.best(found.allowed_estimates(found.asked.sampler))
+    if drawn and mine:
+        parts.append(f"by the one-shot network a random draw of as many found {drawn[0].estimated_top1:.2f} % at best "
+                     f"and the search {mine[0].estimated_top1:.2f} %")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _believed(found: Searched) -> str:
+    rank = rank_correlation(found.believed())
+    count = len(found.believed())
+    if rank is None:
+        first = f"whether one-shot accuracy ranks networks as training alone does, {count} of them can't tell"
+    else:
+        judged = ("so the search can be believed in its order" if (rank.low or -1) > 0 else
+                  "so its order of networks is not shown to be better than chance")
+        first = (f"one-shot accuracy ranks {count} networks as training alone does with a correlation of "
+                 f"{with_ends(rank.estimate, rank.low, rank.high, 2)}, {judged}")
+    misses = _misses(found)
+    if not misses:
+        return f"How far to believe it: {first}."
+    return (f"How far to believe it: {first}; predicted time was off by {100 * median(misses):.0f} % of the measured "
+            f"overhead at the median of {len(misses)} random networks.")
+
+
+def _named(items: Sequence[Finalist]) -> str:
+    best = max(items, key=lambda item: item.gain.points if item.gain else 0.0)
+    return f"{best.name} ({_points(best)} at {_time(best.record)} time)"
+
+
+def _points(item: Finalist) -> str:
+    gain = item.gain
+    return NA if gain is None else f"{with_ends(gain.points, gain.low, gain.high, 2)} points"
+
+
+def _time(record: Record) -> str:
+    return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
+
+
+def _drawn_words(found: Searched, record: Record) -> str:
+    """`stage 1: none; stage 2: se r=4`: stage by stage, in the order of the data."""
+    by_stage: dict[int, list[str]] = {}
+    for stage, label in zip(found.stages, _labels(found, record), strict=True):
+        by_stage.setdefault(stage, []).append(label)
+    return "; ".join(f"stage {stage}: {_runs(labels)}" for stage, labels in by_stage.items())
+
+
+def _runs(labels: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(labels))
+    return distinct[0] if len(distinct) == 1 else ", ".join(labels)
+
+
+def _labels(found: Searched, record: Record) -> list[str]:
+    """What a network has at each site."""
+    sites = len(found.stages)
+    if not is_mix(record.attention):
+        return [record.label] * sites
+    point = found.space.point(record.attention)
+    labels = [BASELINE] * sites
+    for group, options, index in zip(found.space.groups, found.space.options, point, strict=True):
+        for place in group:
+            labels[place] = choice_label(options[index])
+    return labels
+
+
+def _networks_note(found: Searched) -> str:
+    train = found.spec.train
+    assert train is not None
+    return (f"Accuracy alone is of the test images of {train.dataset}, {train.epochs} epochs, {train.seeds} paired "
+            "seeds; estimated accuracy is the one-shot network's, on training images that were held out. The budget is "
+            "held at the upper end of the interval.")
+
+
+def _sampler_words(found: Searched) -> Iterator[str]:
+    size = found.space.size
+    yield (f"The space has {size:,} points: {' or '.join(choice_label(c) for c in found.space.options[0])} at each of "
+           f"{len(found.space.groups)} {found.asked.per}s. A share is of the hypervolume (accuracy above the least, "
+           f"time under the budget) that {_whole(found)} cover.")
+    count = next((n for n, share in enumerate(found.shares(found.asked.sampler), 1) if share >= _NEAR_TRUTH), None)
+    if count is not None and found.estimates(EXHAUSTIVE):
+        yield f"{found.asked.sampler} was within 2 % of all points after {count} of {size:,} ({count / size:.0%})."
+
+
+def _whole(found: Searched) -> str:
+    return "all points" if found.estimates(EXHAUSTIVE) else "all that were judged"
+
+
+def _place_words(found: Searched) -> list[str]:
+    rows = preferences(found)
+    if not rows:
+        return ["The space has not both spatial and channel attention to choose from, so which sits where is no "
+                "question here."]
+    better = [row for row in rows if (row.spatial_over_channel.low or 0.0) > 0]
+    worse = [row for row in rows if (row.spatial_over_channel.high or 0.0) < 0]
+    what = "all points" if found.estimates(EXHAUSTIVE) else "a random draw"
+    words = [f"Spatial early and channel late? {_early_late(rows, better, worse)} This is the one-shot network's word, "
+             f"over {what}, whatever the budget."]
+    counts = {name: sum(row.on_front[name] for row in rows) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)}
+    words.append(f"On the front within the budget, over all groups: {counts[SPATIAL]} spatial, {counts[CHANNEL]} "
+                 f"channel, {counts[BOTH]} both, {counts[BASELINE]} none.")
+    return words
+
+
+def _early_late(rows: Sequence[Preference], better: Sequence[Preference], worse: Sequence[Preference]) -> str:
+    half = len(rows) / 2
+    early = [row for row in better if rows.index(row) < half]
+    late = [row for row in worse if rows.index(row) >= half]
+    against = len(better) - len(early) + len(worse) - len(late)
+    if not better and not worse:
+        return "No: at no place is one told from the other."
+    told = (f"spatial is told to be better in {_stages(better)} and worse in {_stages(worse)}")
+    if early and late and not against:
+        return f"Yes: {told}."
+    if against and not (early or late):
+        return f"No, the other way round: {told}."
+    return f"Not as a rule: {told}."
+
+
+def _stages(rows: Sequence[Preference]) -> str:
+    return joined([f"stage {stage}" for stage in dict.fromkeys(row.stage for row in rows)]) or "none"
+
+
+def _latency_words(found: Searched) -> Iterator[str]:
+    table = found.table
+    if table is None:
+        yield "No time was measured, so none was predicted."
+        return
+    once = joined([f"{percent(value)} for {kind}" for kind, value in table.first_use.items()])
+    yield (f"A network's overhead is predicted as the sum of its parts; what a kind of attention adds once, at its "
+           f"first use in a pass, is {once}. Whole networks left out of the fit were missed by "
+           f"{100 * table.spread:.0f} % (root mean square, {table.networks} networks).")
+    misses = _misses(found)
+    if not misses:
+        return
+    near = sum(miss <= _WITHIN for miss in misses)
+    words = f"Of {len(misses)} random networks {near} are predicted within 15 % of their measured overhead"
+    if near == len(misses):
+        yield f"{words}."
+        return
+    far = [record for predicted, record in found.checks if _miss(predicted, record) > _WITHIN]
+    few = [record for record in far if (record.sites or 0) <= len(found.stages) / 2]
+    reason = (f"; {len(few)} of the {len(far)} others have attention at no more than half of the sites, where the "
+              "overhead is small and what surrounds it weighs more" if few else
+              "; what the others lack is the interplay of neighbours (caches, allocation), which no sum holds")
+    yield words + reason + "."
+
+
+def _miss(predicted: float, record: Record) -> float:
+    return abs(predicted / record.latency_overhead - 1) if record.latency_overhead else float("inf")
+
+
+def _misses(found: Searched) -> list[float]:
+    return [_miss(predicted, record) for predicted, record in found.checks]
+
+
+def _oneshot_words(found: Searched) -> Iterator[str]:
+    pairs = found.believed()
+    rank = rank_correlation(pairs)
+    shown = "too few ranks to tell" if rank is None else with_ends(rank.estimate, rank.low, rank.high, 2)
+    yield (f"Over {len(pairs)} networks that were both judged by the one-shot network and trained alone: rank "
+           f"correlation (Spearman) {shown}. Finalists stand close together at the top, which lowers it.")
+    if pairs:
+        gap = mean(alone - shot for shot, alone in pairs)
+        yield f"Trained alone they are {gap:+.2f} points from the one-shot estimate on average (on other images)."
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _networks(found: Searched) -> Table:
+    base = found.group.baseline
+    rows = [] if base is None else [(
+        BASELINE, "no attention", "", "", "", "0 %", "yes", _estimate_of_none(found),
+        NA if found.baseline_top1 is None else f"{found.baseline_top1:.2f} %", "",
+    )]
+    for item in found.finalists:
+        record = item.record
+        rows.append((
+            item.name, _found_by(found, item), percent(record.params_overhead), percent(record.macs_overhead),
+            NA if item.estimate is None else percent_interval(
+                item.estimate.estimated_overhead, item.estimate.estimated_overhead_low,
+                item.estimate.estimated_overhead_high),
+            _time(record), "yes" if item.allowed else "no",
+            NA if item.estimate is None else f"{item.estimate.estimated_top1:.2f} %",
+            NA if item.top1 is None else f"{item.top1:.2f} %", _points(item),
+        ))
+    heads = ("network", "from", "parameters", "MACs", "time, predicted", "time, measured", "in the budget",
+             "accuracy, one-shot", "accuracy, alone", "gain")
+    return Table.of("Added to the network without attention, with 95 % intervals", heads, tuple(rows), left=2)
+
+
+def _estimate_of_none(found: Searched) -> str:
+    bare = found.estimated.get(found.space.name((0,) * len(found.space.groups)))
+    return NA if bare is None else f"{bare.estimated_top1:.2f} %"
+
+
+def _found_by(found: Searched, item: Finalist) -> str:
+    if not is_mix(item.record.attention):
+        return "the same everywhere"
+    names = [name for name in (found.asked.sampler, RANDOM)
+             if any(record.attention == item.record.attention for record in found.estimates(name))]
+    return " and ".join(names) or "the fit"
+
+
+def _samplers(found: Searched) -> Table:
+    rows = []
+    for name in (found.asked.sampler, RANDOM, EXHAUSTIVE):
+        records, shares = found.estimates(name), found.shares(name)
+        if not records:
+            continue
+        kept = [record for record in records if allowed(record, found.asked.limits)]
+        best = found.best(kept)
+        rows.append((
+            name, f"{len(records):,}", f"{len(kept):,}", str(len(front(kept))),
+            f"{shares[max(0, len(shares) // 4 - 1)]:.1%}", f"{shares[-1]:.1%}",
+            best[0].attention if best else NA, f"{best[0].estimated_top1:.2f} %" if best else NA,
+        ))
+    heads = ("by", "judged", "in the budget", "on its front", "share, first quarter", "share, all", "its best",
+             "accuracy, one-shot")
+    return Table.of("Searches by the same judge", heads, tuple(rows))
+
+
+def _places(found: Searched) -> list[Table]:
+    rows = tuple((
+        str(row.stage), ", ".join(str(place + 1) for place in row.sites), _points_of(row.spatial_over_channel),
+        *(str(row.on_front[name]) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)),
+    ) for row in preferences(found))
+    heads = ("stage", "sites", "spatial less channel", "spatial on the front", "channel", "both", "none")
+    return [Table.of("Mean estimated accuracy with spatial attention there, less with channel attention", heads, rows,
+                      left=2)] if rows else []
+
+
+def _points_of(value: Interval) -> str:
+    return f"{with_ends(value.estimate, value.low, value.high, 3)} points"
+
+
+def _latency(found: Searched) -> Table:
+    rows = tuple((
+        record.label, percent(predicted), _time(record),
+        NA if not record.latency_overhead else f"{100 * (predicted / record.latency_overhead - 1):+.0f} %",
+    ) for predicted, record in found.checks)
+    heads = ("network", "predicted", "measured", "off by")
+    return Table.of("Random networks that had no part in the fit", heads, rows)
+
+
+# --- plain values -----------------------------------------------------------------------------------------------------
+
+
+def _rows(found: Searched) -> Iterator[dict[str, Any]]:
+    for record in found.records:
+        if record.estimate is not None:
+            yield {
+                "by": record.estimate, "network": record.attention, "params": record.params, "macs": record.macs,
+                "params_overhead": record.params_overhead, "macs_overhead": record.macs_overhead,
+                "estimated_top1": record.estimated_top1, "loss": (record.samples or {}).get("loss"),
+                "estimated_overhead": record.estimated_overhead,
+                "estimated_overhead_low": record.estimated_overhead_low,
+                "estimated_overhead_high": record.estimated_overhead_high,
+                "in_budget": allowed(record, found.asked.limits),
+            }
+
+
+def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
+    rank, table, best = rank_correlation(found.believed()), found.table, found.chosen
+    return {
+        "model": found.spec.models[0], "limits": found.asked.limits, "answer": list(told),
+        "chosen": None if best is None else best.record.attention,
+        "chosen_sites": None if best is None else _labels(found, best.record),
+        "space": {"points": found.space.size, "groups": [list(group) for group in found.space.groups],
+                  "options": [choice_label(choice) for choice in found.space.options[0]]},
+        "networks": [{
+            "network": item.record.attention, "reduction": item.record.reduction, "from": _found_by(found, item),
+            "in_budget": item.allowed, "latency_overhead": item.record.latency_overhead,
+            "latency_overhead_low": item.record.latency_overhead_low,
+            "latency_overhead_high": item.record.latency_overhead_high,
+            "estimated_overhead": item.estimate and item.estimate.estimated_overhead,
+            "estimated_top1": item.estimate and item.estimate.estimated_top1, "top1": item.top1,
+            "gain": item.gain and asdict(item.gain),
+        } for item in found.finalists],
+        "baseline_top1": found.baseline_top1,
+        "samplers": {name: {"judged": len(found.estimates(name)), "shares": found.shares(name),
+                            "front": [record.attention for record in front(found.allowed_estimates(name))]}
+                     for name in (found.asked.sampler, RANDOM, EXHAUSTIVE) if found.estimates(name)},
+        "places": [{"stage": row.stage, "sites": list(row.sites), "on_front": dict(row.on_front),
+                    "spatial_over_channel": asdict(row.spatial_over_channel)} for row in preferences(found)],
+        "rank_correlation": rank and asdict(rank), "one_shot_and_alone": [list(pair) for pair in found.believed()],
+        "latency_table": table and {"costs": [list(row) for row in table.costs], "first_use": dict(table.first_use),
+                                    "spread": table.spread, "networks": table.networks},
+        "latency_checks": [{"network": record.attention, "predicted": predicted, "measured": record.latency_overhead,
+                            "low": record.latency_overhead_low, "high": record.latency_overhead_high}
+                           for predicted, record in found.checks],
+    }
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _drawings(found: Searched) -> list[Any]:
+    from secost.figures.drawing import panels
+
+    model = found.spec.models[0]
+    drawings = [
+        panels("search-front", f"What the search found in {model}",
+               "Estimated accuracy against predicted time of every network that was judged, with the budget and the "
+               "front within it.", [_paint_front(found)], width=6.4, height=4.2),
+        panels("search-networks", "The networks, site by site",
+               "A row a network that was trained alone, a column a site: the attention that sits there.",
+               [_paint_networks(found)], width=max(4.5, 1.6 + 0.75 * len(found.stages)),
+               height=1.2 + 0.3 * (len(found.finalists) + 1)),
+    ]
+    checks: list[Callable[[Any], None]] = [_paint_shares(found)]
+    if found.checks:
+        checks.append(_paint_checks(found))
+    if len(found.believed()) > 1:
+        checks.append(_paint_believed(found))
+    drawings.append(panels("search-checks", "How far the search can be believed",
+                           "The share of the front's hypervolume by number of networks judged; predicted against "
+                           "measured time; one-shot against stand-alone accuracy.", checks, most=3, width=3.7))
+    return drawings
+
+
+def _paint_front(found: Searched) -> Callable[[Any], None]:
+    def paint(axis: Any) -> None:
+        from secost.figures.drawing import numbered_look
+
+        axis.set_title("estimated accuracy (%) by predicted added time (%)", loc="left")
+        everything = {record.attention: record for name in (EXHAUSTIVE, RANDOM) for record in found.estimates(name)}
+        _dots(axis, list(everything.values()), "#bbbbbb", ".", "others judged")
+        _dots(axis, found.estimates(found.asked.sampler), numbered_look(0).color, "x", found.asked.sampler)
+        best = front(found.allowed_estimates(found.asked.sampler))
+        axis.plot([100 * (record.estimated_overhead or 0) for record in best],
+                  [record.estimated_top1 for record in best], color=numbered_look(0).color, drawstyle="steps-post",
+                  marker="o", linewidth=1.4, label="its front in the budget")
+        limit = found.asked.limits.get("latency")
+        if limit is not None:
+            axis.axvline(100 * limit, color="#555555", linestyle=":", label="the budget")
+        axis.set_xlabel("predicted added time (%)")
+        axis.set_ylabel("estimated accuracy (%)")
+
+    return paint
+
+
+def _dots(axis: Any, records: Sequence[Record], color: str, marker: str, label: str) -> None:
+    axis.plot([100 * (record.estimated_overhead or 0.0) for record in records],
+              [record.estimated_top1 for record in records], linestyle="none", color=color, marker=marker,
+              markersize=4, alpha=0.7, label=label)
+
+
+def _paint_networks(found: Searched) -> Callable[[Any], None]:
+    def paint(axis: Any) -> None:
+        from secost.figures.drawing import numbered_look
+
+        kinds = [name for name in dict.fromkeys(choice[0] for choice in found.space.options[0]) if name != BASELINE]
+        looks = {name: numbered_look(index) for index, name in enumerate(kinds)}
+        rows = sorted(found.finalists, key=lambda item: -(item.gain.points if item.gain else 0.0))
+        for row, item in enumerate(rows):
+            for place, label in enumerate(_labels(found, item.record)):
+                kind, _, ratio = label.partition(" ")
+                empty = kind == BASELINE
+                axis.barh(row, 0.94, left=place - 0.47, height=0.8, color="white" if empty else looks[kind].color,
+                          edgecolor="#bbbbbb", alpha=1.0 if empty else 0.85, linewidth=0.6)
+                axis.text(place, row, "" if empty else ratio or kind, ha="center", va="center", fontsize=7,
+                          color="black" if empty else "white")
+        chosen = found.chosen
+        names = [f"{'> ' if item is chosen else ''}{_points(item).replace(' points', '')}, {_time(item.record)} time"
+                 for item in rows]
+        axis.set_yticks(range(len(rows)), names, fontsize=7)
+        axis.invert_yaxis()
+        axis.set_xticks(range(len(found.stages)), [f"{place + 1}\n({stage})" for place, stage
+                                                   in enumerate(found.stages)], fontsize=7)
+        axis.set_xlabel("site (stage)")
+        axis.set_xlim(-0.6, len(found.stages) - 0.4)
+        axis.grid(False)
+        for name, look in looks.items():
+            axis.bar([0], [0], color=look.color, label=name)
+
+    return paint
+
+
+def _paint_shares(found: Searched) -> Callable[[Any], None]:
+    def paint(axis: Any) -> None:
+        from secost.figures.drawing import numbered_look
+
+        for index, name in enumerate((found.asked.sampler, RANDOM)):
+            shares = found.shares(name)
+            axis.plot(range(1, len(shares) + 1), [100 * share for share in shares], color=numbered_look(index).color,
+                      linewidth=1.4, label=name)
+        axis.set_title("share of the front (%)", loc="left")
+        axis.set_xlabel("networks judged")
+        axis.set_ylim(0, 103)
+
+    return paint
+
+
+def _paint_checks(found: Searched) -> Callable[[Any], None]:
+    def paint(axis: Any) -> None:
+        from secost.figures.drawing import numbered_look
+
+        look = numbered_look(2)
+        most = 0.0
+        for predicted, record in found.checks:
+            low, high = record.latency_overhead_low, record.latency_overhead_high
+            x, y = 100 * predicted, 100 * (record.latency_overhead or 0.0)
+            axis.plot([x], [y], marker=look.marker, color=look.color, markersize=4)
+            if low is not None and high is not None:
+                axis.vlines(x, 100 * low, 100 * high, color=look.color, linewidth=1)
+            most = max(most, x, y)
+        axis.plot([0, most], [0, most], color="#888888", linewidth=0.8)
+        axis.fill_between([0, most], [0, most / (1 + _WITHIN)], [0, most / (1 - _WITHIN)], color="#dddddd", zorder=0)
+        axis.set_title("added time (%): measured by predicted", loc="left")
+        axis.set_xlabel("predicted; band: within 15 %")
+
+    return paint
+
+
+def _paint_believed(found: Searched) -> Callable[[Any], None]:
+    def paint(axis: Any) -> None:
+        from secost.figures.drawing import numbered_look
+
+        look = numbered_look(3)
+        axis.plot([first for first, _ in found.believed()], [second for _, second in found.believed()],
+                  linestyle="none", marker=look.marker, color=look.color, markersize=5)
+        axis.set_title("accuracy (%): alone by one-shot", loc="left")
+        axis.set_xlabel("one-shot estimate")
+
+    return paint

@@ -1,0 +1,201 @@
+"""Data sets to train on: a few that ship with packages or are made here, and torchvision's where the user has them.
+
+All come as tensors: images (N, 3, H, W) in float32, normalised by the training set's mean and deviation, grey ones with
+three equal channels; labels (N,) in int64. Nothing is downloaded unasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secost.errors import BadSpecError, MissingExtraError, one_line
+from secost.networks.sources import import_torchvision
+from secost.registry import Registry
+from secost.training.made import channel_cue, channel_free, three_cues
+
+_SPLIT_SEED = 0
+_MADE_TRAIN, _MADE_TEST = 2048, 1024
+_DIGITS_TEST = 597
+_FOLDER_PX, _MOST_IMAGES = 64, 60_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, H, W) and labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network is trained and tested on; `flips` tells that a mirrored image has the same label."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    flips: bool = False
+
+    @property
+    def resolution(self) -> int:
+        return int(self.train.images.shape[-1])
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One data set by name; `make` takes the folder where the user keeps it (None: the usual one)."""
+
+    name: str
+    summary: str
+    make: Callable[[Path | None], Data]
+
+
+DATASETS: Registry[DataSource] = Registry("dataset")
+
+
+def load_data(name: str, folder: str = "") -> Data:
+    """The data set of that name, or a folder of images sorted into `train/CLASS` and `test/CLASS` (or `val`).
+
+    Raises UnknownNameError for a name that is neither, BadSpecError with what to put where for one that is not here.
+    """
+    path = Path(folder) if folder else None
+    if "/" in name or Path(name).is_dir():
+        return _image_folder(Path(name))
+    return DATASETS.get(name).make(path)
+
+
+def _normalised(name: str, train: Split, test: Split, flips: bool = False) -> Data:
+    """By the training set's mean and deviation of each channel."""
+    mean = train.images.mean((0, 2, 3), keepdim=True)
+    deviation = train.images.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    classes = int(torch.cat((train.labels, test.labels)).max()) + 1
+    splits = [Split(((split.images - mean) / deviation).contiguous(), split.labels) for split in (train, test)]
+    return Data(name, splits[0], splits[1], classes, flips)
+
+
+# --- ship with a package, or made here --------------------------------------------------------------------------------
+
+
+def _digits(folder: Path | None) -> Data:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8; a fixed third is the test set."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtraError("scikit-learn", "train", "dataset 'digits'") from None
+    found = load_digits()
+    images = torch.tensor(found.images, dtype=torch.float32).div(16).unsqueeze(1).repeat(1, 3, 1, 1)
+    labels = torch.tensor(found.target, dtype=torch.int64)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    test, train = order[:_DIGITS_TEST], order[_DIGITS_TEST:]
+    return _normalised("digits", Split(images[train], labels[train]), Split(images[test], labels[test]))
+
+
+def _made(name: str, make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]) -> Callable[[Path | None], Data]:
+    def load(folder: Path | None) -> Data:
+        source = torch.Generator().manual_seed(_SPLIT_SEED)
+        train, test = (Split(*make(count, source)) for count in (_MADE_TRAIN, _MADE_TEST))
+        return _normalised(name, train, test)
+
+    return load
+
+
+# --- torchvision's, where the user has them ---------------------------------------------------------------------------
+
+
+def _torchvision(kind: str, name: str, flips: bool) -> Callable[[Path | None], Data]:
+    def make(folder: Path | None) -> Data:
+        root = folder or Path.home() / ".cache" / "secost" / "datasets"
+        datasets: Any = import_torchvision().datasets
+        splits = []
+        for train in (True, False):
+            try:
+                found = getattr(datasets, kind)(str(root), train=train, download=False)
+            except Exception:  # no files, or others than torchvision's
+                raise BadSpecError(
+                    f"dataset {name!r} is not in {str(root)!r}, and nothing is fetched unasked: name its folder with "
+                    f"--data, or put it there with torchvision.datasets.{kind}({str(root)!r}, download=True)"
+                ) from None
+            images = torch.as_tensor(found.data).to(torch.float32).div(255)
+            images = images.unsqueeze(1).repeat(1, 3, 1, 1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+            splits.append(Split(images.contiguous(), torch.as_tensor(found.targets, dtype=torch.int64)))
+        return _normalised(name, splits[0], splits[1], flips)
+
+    return make
+
+
+def _image_folder(root: Path) -> Data:
+    """Images in `train/CLASS` and `test/CLASS` (or `val/CLASS`), resized to 64 px and cut at the centre."""
+    test = next((name for name in ("test", "val") if (root / name).is_dir()), None)
+    if test is None or not (root / "train").is_dir():
+        raise BadSpecError(f"dataset {str(root)!r} needs the folders train/CLASS and test/CLASS (or val/CLASS)")
+    splits, classes = [], []
+    for part in ("train", test):
+        found, names = _folder_split(root / part)
+        splits.append(_shuffled(found))
+        classes.append(names)
+    if classes[0] != classes[1]:
+        odd = sorted(set(classes[0]) ^ set(classes[1]))
+        raise BadSpecError(f"dataset {str(root)!r}: train and {test} have different classes ({', '.join(odd[:5])})")
+    return _normalised(root.name, splits[0], splits[1], flips=True)
+
+
+def _shuffled(split: Split) -> Split:
+    """In a fixed order of all classes: folders come one class after another, and some use the first images only."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    return Split(split.images[order], split.labels[order])
+
+
+def _folder_split(root: Path) -> tuple[Split, list[str]]:
+    torchvision = import_torchvision()
+    transforms: Any = torchvision.transforms
+    steps = transforms.Compose([
+        transforms.Resize(_FOLDER_PX), transforms.CenterCrop(_FOLDER_PX), transforms.ToTensor(),
+    ])
+    try:
+        found = torchvision.datasets.ImageFolder(str(root), steps)
+    except (FileNotFoundError, OSError) as error:
+        raise BadSpecError(f"dataset {str(root)!r} can't be read: {one_line(error)}") from None
+    if len(found) > _MOST_IMAGES:
+        raise BadSpecError(
+            f"dataset {str(root)!r} has {len(found):,} images, and it is held in memory: give at most {_MOST_IMAGES:,}"
+        )
+    try:
+        images, labels = zip(*(found[index] for index in range(len(found))), strict=True)
+    except Exception as error:  # a damaged image: the decoders raise many things
+        raise BadSpecError(f"an image in {str(root)!r} can't be read: {one_line(error)}") from None
+    return Split(torch.stack(list(images)), torch.tensor(labels, dtype=torch.int64)), list(found.classes)
+
+
+for _source in (
+    DataSource("digits", "1,797 handwritten digits of scikit-learn, 8 x 8 px, 10 classes", _digits),
+    DataSource(
+        "channel-cue", "made: which channel matters changes from image to image (SE must help)",
+        _made("channel-cue", channel_cue),
+    ),
+    DataSource(
+        "channel-free", "made: all channels matter alike (SE must not help)", _made("channel-free", channel_free)
+    ),
+    DataSource(
+        "three-cues", "made: a corner at the top left, a texture, an edge, or none of them",
+        _made("three-cues", three_cues),
+    ),
+    DataSource("cifar10", "CIFAR-10, 32 x 32 px, from a folder of yours", _torchvision("CIFAR10", "cifar10", True)),
+    DataSource(
+        "cifar100", "CIFAR-100, 32 x 32 px, from a folder of yours", _torchvision("CIFAR100", "cifar100", True)
+    ),
+    DataSource(
+        "fashion-mnist", "Fashion-MNIST, 28 x 28 px, from a folder of yours",
+        _torchvision("FashionMNIST", "fashion-mnist", True),
+    ),
+):
+    DATASETS.register(_source.name, _source)

@@ -1,0 +1,226 @@
+"""Trains one network from one seed, one epoch at a time, and can be killed at any moment.
+
+What is random is drawn from (seed, epoch) alone: the order of the data, what augmentation draws, dropout. So variants
+trained from one seed see the same batches, and a training that goes on from a checkpoint ends where an undisturbed one
+does. Optimiser and schedule are torch's and timm's; the loop holds nothing that a hand-written one would not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secost.errors import BadSpecError, SecostError
+from secost.networks.sources import import_timm, import_torchvision
+from secost.plan.spec import Training
+from secost.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from secost.training.datasets import Data, Split
+
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+_WARM_UP_SHARE, _TEST_BATCH = 0.1, 512
+_PAD_SHARE = 8  # a crop moves by at most an eighth of the image
+
+
+class TrainingError(SecostError):
+    """A training that came to nothing: the loss is no number any more."""
+
+
+@dataclass
+class Trained:
+    """How one training went. `top1` is the test accuracy in percent after the last epoch.
+
+    `curve` has a row an epoch: `epoch`, `loss`, `train_top1`, `test_top1`. `images_per_s` is the speed of the training
+    passes alone; None where all epochs came from a checkpoint. `resumed_at` is the epoch that a checkpoint had reached.
+    """
+
+    top1: float
+    curve: list[dict[str, float]] = field(default_factory=list)
+    images_per_s: float | None = None
+    resumed_at: int = 0
+    damaged: bool = False
+
+
+def train(
+    net: nn.Module, data: Data, training: Training, checkpoint: Path | None = None,
+    on_epoch: Callable[[int], object] = lambda epoch: None, device: str = "cpu", memory_format: str = "contiguous",
+) -> Trained:
+    """Train the network in place for the epochs asked for, and test it after each.
+
+    With `checkpoint`, every epoch is kept there, and what it holds is not trained again; a damaged one is thrown away
+    and `damaged` says so. Raises TrainingError where the loss turns NaN, BadSpecError for classes that don't fit.
+    """
+    net, data = _placed(net, data, device, memory_format)
+    check_classes(net, data)
+    optimizer = _optimizer(net, training)
+    steps = math.ceil(len(data.train) / training.batch_size)
+    schedule = _schedule(optimizer, training, steps)
+    kept, damaged = _resume(net, optimizer, training, checkpoint)
+    curve, passed = list(kept.curve), 0.0
+    with _deterministic(training.deterministic):
+        for epoch in range(len(curve), training.epochs):
+            started = time.perf_counter()
+            loss, hits = _one_epoch(net, data, training, optimizer, schedule, epoch, steps)
+            passed += time.perf_counter() - started
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss became {loss} in epoch {epoch + 1}: try a lower --learning-rate")
+            curve.append({"epoch": epoch + 1, "loss": loss, "train_top1": hits, "test_top1": accuracy(net, data.test)})
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, Checkpoint(identity(training), net, optimizer, curve))
+            on_epoch(epoch + 1)
+    new = training.epochs - len(kept.curve)
+    speed = new * len(data.train) / passed if new and passed else None
+    return Trained(curve[-1]["test_top1"], curve, speed, len(kept.curve), damaged)
+
+
+def accuracy(net: nn.Module, split: Split) -> float:
+    """Top-1 accuracy in percent, in eval mode; the network's own mode is left as it was."""
+    mode, hits = net.training, 0
+    net.eval()
+    with torch.inference_mode():
+        for begin in range(0, len(split), _TEST_BATCH):
+            outputs = net(split.images[begin : begin + _TEST_BATCH])
+            hits += int((outputs.argmax(1) == split.labels[begin : begin + _TEST_BATCH]).sum())
+    net.train(mode)
+    return 100.0 * hits / len(split)
+
+
+def check_classes(net: nn.Module, data: Data) -> None:
+    """Raise BadSpecError where the network's outputs are not one for each class."""
+    mode = net.training
+    net.eval()
+    with torch.inference_mode():
+        outputs = net(data.test.images[:1])
+    net.train(mode)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        raise BadSpecError(f"{type(net).__name__} gives no scores (N, classes): train a classification network")
+    if outputs.shape[1] != data.classes:
+        raise BadSpecError(
+            f"{type(net).__name__} gives {outputs.shape[1]} scores and {data.name} has {data.classes} classes: "
+            "let its factory take num_classes"
+        )
+
+
+def identity(training: Training) -> str:
+    """What a checkpoint must have been made for."""
+    return hashlib.sha256(repr(training).encode()).hexdigest()[:16]
+
+
+def draw_seed(*parts: int | str) -> int:
+    """A seed from several numbers: far apart for neighbours, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
+
+
+def _one_epoch(
+    net: nn.Module, data: Data, training: Training, optimizer: torch.optim.Optimizer, schedule: Any, epoch: int,
+    steps: int,
+) -> tuple[float, float]:
+    """The mean loss, and the accuracy in percent on what was trained on, while it was."""
+    net.train()
+    device = data.train.labels.device
+    order = torch.randperm(
+        len(data.train), generator=torch.Generator().manual_seed(draw_seed(training.seed, epoch, "order"))
+    ).to(device)
+    augment = _augmentation(training, data)
+    losses = torch.zeros((), device=device)
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    with _own_randomness(draw_seed(training.seed, epoch, "draws"), device):
+        for step in range(steps):
+            picked = order[step * training.batch_size : (step + 1) * training.batch_size]
+            images, labels = augment(data.train.images[picked]), data.train.labels[picked]
+            schedule.step_update(epoch * steps + step)
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=training.amp):
+                outputs = net(images)
+                loss = nn.functional.cross_entropy(outputs, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses += loss.detach() * len(labels)
+            hits += (outputs.detach().argmax(1) == labels).sum()
+    return float(losses) / len(data.train), 100.0 * int(hits) / len(data.train)
+
+
+def _augmentation(training: Training, data: Data) -> Callable[[Tensor], Tensor]:
+    if not training.augment:
+        return lambda images: images
+    import_torchvision()
+    transforms: Any = importlib.import_module("torchvision.transforms.v2")
+    steps = [transforms.RandomCrop(data.resolution, padding=max(1, data.resolution // _PAD_SHARE))]
+    found: Callable[[Tensor], Tensor] = transforms.Compose(
+        [*steps, transforms.RandomHorizontalFlip()] if data.flips else steps
+    )
+    return found
+
+
+def _optimizer(net: nn.Module, training: Training) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        net.parameters(), lr=training.learning_rate, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY
+    )
+
+
+def _schedule(optimizer: torch.optim.Optimizer, training: Training, steps: int) -> Any:
+    """A linear warm-up and a cosine, a function of the step alone, so that it needs no checkpoint."""
+    import_timm()
+    scheduler: Any = importlib.import_module("timm.scheduler")
+    total = training.epochs * steps
+    warm_up = max(1, round(_WARM_UP_SHARE * total))
+    return scheduler.CosineLRScheduler(
+        optimizer, t_initial=total, warmup_t=warm_up, warmup_lr_init=training.learning_rate / 100, warmup_prefix=False,
+        t_in_epochs=False,
+    )
+
+
+def _resume(
+    net: nn.Module, optimizer: torch.optim.Optimizer, training: Training, path: Path | None
+) -> tuple[Checkpoint, bool]:
+    """What a checkpoint holds, loaded into network and optimiser; and whether there was a damaged one."""
+    fresh = Checkpoint(identity(training), net, optimizer, [])
+    if path is None or not path.exists():
+        return fresh, False
+    found = read_checkpoint(path, fresh)
+    if found is None:
+        path.unlink(missing_ok=True)
+        return fresh, True
+    return found, False
+
+
+def _placed(net: nn.Module, data: Data, device: str, memory_format: str) -> tuple[nn.Module, Data]:
+    layout = torch.channels_last if memory_format == "channels-last" else torch.contiguous_format
+    if device != "cpu" or memory_format == "channels-last":
+        net = net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    splits = [
+        Split(split.images.to(device).contiguous(memory_format=layout), split.labels.to(device))
+        for split in (data.train, data.test)
+    ]
+    return net, Data(data.name, splits[0], splits[1], data.classes, data.flips)
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random state from a seed for a while; the caller's comes back."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before, quick = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if wanted:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = quick

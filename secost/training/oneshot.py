@@ -1,0 +1,112 @@
+"""One network for all points of a space: each site holds every option, and shares the rest of the weights.
+
+It is trained as any other, with an option drawn at each site in every step (single path, uniform: Guo et al.,
+arXiv:1904.00420). A point is judged by choosing its options, measuring the norms' statistics anew on training images
+(they are of all points mixed otherwise) and testing on images that were held out. No point is trained by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from secost.networks.sites import Site
+from secost.networks.surgery import Placed, build_placed
+from secost.plan.mix import Choice
+from secost.plan.space import Point, Space
+from secost.plan.spec import BASELINE
+from secost.training.datasets import Data, Split
+
+_HELD_SHARE, _SPLIT_SEED = 0.25, 1
+_BATCH, _MOST_STATISTICS, _MOST_HELD = 128, 1024, 2000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Accuracy in percent and mean cross-entropy on the held-out images."""
+
+    top1: float
+    loss: float
+
+
+class Alternatives(nn.Module):
+    """All options of one site, (N, C, H, W) to the same; `chosen` is the number of the one that runs."""
+
+    def __init__(self, options: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.options = nn.ModuleList(options)
+        self.chosen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.options[self.chosen](x)
+        return found
+
+
+class OneShot(nn.Module):
+    """A network without attention with all options of a space at its sites. Where it trains, each pass draws a point.
+
+    Draws come from torch's global random state, which the trainer sets for each epoch.
+    """
+
+    def __init__(self, net: nn.Module, sites: Sequence[Site], space: Space) -> None:
+        super().__init__()
+        self.space, self.sampling = space, True
+        self._sites: list[Alternatives] = [None] * len(sites)  # type: ignore[list-item]
+        for group, options in zip(space.groups, space.options, strict=True):
+            for place in group:
+                alternatives = Alternatives([_option(net, sites[place], choice) for choice in options])
+                Placed(sites[place], "oneshot", alternatives).register(net)
+                self._sites[place] = alternatives
+        self.net = net
+
+    def choose(self, point: Point) -> None:
+        """Make the network that of one point."""
+        for group, index in zip(self.space.groups, point, strict=True):
+            for place in group:
+                self._sites[place].chosen = index
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.sampling:
+            self.choose(tuple(int(torch.randint(len(options), ())) for options in self.space.options))
+        found: Tensor = self.net(x)
+        return found
+
+    def judge(self, point: Point, statistics: Tensor, held: Split) -> Judged:
+        """The accuracy of one point. `statistics` are the images (N, C, H, W) that the norms are measured on."""
+        self.choose(point)
+        self.eval()
+        norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+            norm.train()
+        with torch.no_grad():
+            for images in torch.split(statistics, _BATCH):
+                self.net(images)
+            self.eval()
+            scores = torch.cat([self.net(images) for images in torch.split(held.images, _BATCH)])
+        top1 = 100.0 * float((scores.argmax(1) == held.labels).float().mean())
+        return Judged(top1, float(nn.functional.cross_entropy(scores, held.labels)))
+
+
+def _option(net: nn.Module, site: Site, choice: Choice) -> nn.Module:
+    name, reduction = choice
+    return nn.Identity() if name == BASELINE else build_placed(net, [site], name, reduction)[0].attention
+
+
+def held_out(data: Data) -> Data:
+    """The training set parted in two, as training and test set: points are not chosen by the images that finalists are
+    tested on."""
+    images, labels = data.train.images, data.train.labels
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    held = min(int(_HELD_SHARE * len(labels)), _MOST_HELD)
+    parts = [Split(images[picked], labels[picked]) for picked in (order[held:], order[:held])]
+    return Data(data.name, parts[0], parts[1], data.classes, data.flips)
+
+
+def statistics_of(data: Data) -> Tensor:
+    """The training images that norms are measured on."""
+    return data.train.images[:_MOST_STATISTICS]

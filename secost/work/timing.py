@@ -1,0 +1,255 @@
+"""Times one comparison: makes every variant ready for its backend, then measures all in the same rounds.
+
+Where the backend runs the network as it is (eager, fp32), variants are switched on one network; elsewhere each is a
+copy of its own, converted once here and opened in each measuring process. A variant that can't be made ready or run
+fails alone, with its reason; where the baseline fails, the comparison does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secost.meters.backends.offered import Backend, Prepared, Request, get_backend, measuring
+from secost.meters.clocks import Timer, timer_for
+from secost.meters.conditions import AS_IT_IS
+from secost.meters.fitness import Snapshot, between, snapshot
+from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
+from secost.meters.layout import scatter
+from secost.meters.processes import ChildError, can_fork, in_child
+from secost.networks.sites import Site
+from secost.networks.surgery import Placed, Switch, attention_at, build_placed, seeded, standalone
+from secost.plan.spec import BASELINE, NATIVE, Setting, Spec, Trial
+
+CONTROL = "control"
+_PROBE_S, _PATIENCE = 300.0, 20.0
+
+
+@dataclass
+class Variant:
+    """One variant, ready to be opened in a measuring process; `attention` is what can be timed in place.
+
+    `run` is its pass where this process measures, opened already; `pass_s` how long one took here, where one was run.
+    """
+
+    prepared: Prepared
+    attention: list[nn.Module] = field(default_factory=list)
+    run: Callable[[], object] | None = None
+    pass_s: float = 0.0
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What holds the weights that a pass reads."""
+        return [*self.prepared.modules, *self.attention]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured: the rounds, their labels (baseline, control, variants), what failed, what was converted."""
+
+    rounds: Rounds
+    labels: list[str]
+    failures: dict[str, Exception]
+    convert_s: dict[str, float | None]
+    cautions: dict[str, tuple[str, ...]]
+
+
+class Stopwatch:
+    """Times the variants of one comparison on one network."""
+
+    def __init__(self, net: nn.Module, switch: Switch, inputs: tuple[Tensor, ...], setting: Setting, spec: Spec,
+                 calibration: tuple[tuple[Tensor, ...], ...] | None = None) -> None:
+        self.net, self.switch, self.setting, self.spec = net, switch, setting, spec
+        self.inputs = tuple(item.repeat(setting.batch, *[1] * (item.ndim - 1)) for item in inputs)
+        self.request = Request(
+            precision=setting.precision, device=setting.device, threads=setting.threads,
+            memory_format=setting.memory_format, calibration=calibration, cuda_graphs=spec.cuda_graphs, seed=spec.seed,
+        )
+        self.backend: Backend = get_backend(
+            setting.backend, setting.precision, setting.device, setting.memory_format, spec.cuda_graphs
+        )
+        self.in_place = self.backend.in_place(self.request)
+        self.apart = setting.device == "cpu" and can_fork()
+        self.timer: Timer = timer_for(setting.device, setting.threads)
+        self.variants: dict[str, Variant] = {}
+        self.failures: dict[str, Exception] = {}
+
+    def time(self, trials: Sequence[Trial], sites: Sequence[Site],
+             on_share: Callable[[float], object] = lambda share: None) -> Timing:
+        """Measure the given trials, the baseline first. Raises what the baseline raises."""
+        # Where children measure, the allocator is set in them alone.
+        with measuring(self.setting.threads, AS_IT_IS if self.apart else self.spec.allocator):
+            for trial in trials:
+                self._make_ready(trial, sites)
+            try:
+                rounds = self._measured(on_share)
+            except ChildError:
+                self._drop_what_fails_alone()
+                rounds = self._measured(on_share)
+            self.switch.select(BASELINE)
+        ready = {label: variant.prepared for label, variant in self.variants.items()}
+        return Timing(
+            rounds, self._labels(), self.failures,
+            {label: prepared.convert_s for label, prepared in ready.items()},
+            {label: prepared.cautions for label, prepared in ready.items()},
+        )
+
+    def _labels(self) -> list[str]:
+        return [BASELINE, CONTROL, *(label for label in self.variants if label != BASELINE)]
+
+    def _make_ready(self, trial: Trial, sites: Sequence[Site]) -> None:
+        try:
+            placed = self._placed(trial, sites)
+            self.switch.select(trial.label)
+            variant = self._in_place(placed) if self.in_place else self._converted([item.site for item in placed])
+            if self.in_place or not self.apart:
+                self._try(variant)  # a variant that can't run fails here, and each child finds caches filled
+            self.variants[trial.label] = variant
+        except Exception as error:
+            if trial.attention == BASELINE:
+                raise
+            self.failures[trial.label] = error
+
+    def _placed(self, trial: Trial, sites: Sequence[Site]) -> list[Placed]:
+        if trial.attention in (BASELINE, NATIVE):
+            return []
+        with torch.inference_mode(False), seeded(self.spec.seed):
+            placed = build_placed(self.net, sites, trial.attention, trial.reduction, trial.spelling)
+        self.switch.add(trial.label, placed)
+        return placed
+
+    def _in_place(self, placed: Sequence[Placed]) -> Variant:
+        prepared = self.backend.prepare(self.net, self.inputs, self.request)
+        return Variant(prepared, [item.attention for item in placed])
+
+    def _converted(self, sites: Sequence[Site]) -> Variant:
+        with torch.inference_mode(False):
+            copy = standalone(self.net)
+            prepared = self.backend.prepare(copy, self.inputs, self.request)
+        return Variant(prepared, attention_at(copy, sites) if prepared.hooks_run else [])
+
+    def _try(self, variant: Variant) -> None:
+        run = variant.prepared.open()
+        begin = perf_counter()
+        run()
+        variant.pass_s = perf_counter() - begin
+        variant.run = None if self.apart else run
+
+    def _measured(self, on_share: Callable[[float], object]) -> Rounds:
+        spec = self.spec
+        run_turn = self._in_a_child if self.apart else _repeated(self._opened(0), self.timer)
+        return measure(
+            run_turn, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
+            apart=self.apart, seed=spec.seed, on_share=on_share,
+        )
+
+    def _in_a_child(self, turn: Turn) -> Rounds:
+        slowest_s = max(variant.pass_s for variant in self.variants.values())
+        # A child warms up and runs one round at least, however long that takes.
+        patience_s = max(_PROBE_S, _PATIENCE * (turn.deadline_s - perf_counter() + slowest_s * len(self._labels())))
+        return Rounds(**in_child(lambda: self._turn(turn).to_dict(), patience_s))
+
+    def _turn(self, turn: Turn) -> Rounds:
+        begin = perf_counter()
+        # The child's thread is new: nothing is set for it.
+        with measuring(self.setting.threads, self.spec.allocator, flush_denormals=True):
+            subjects, warm, gaps = self._opened(turn.seed)
+            marks: list[Snapshot] = []
+            rounds = measure_turn(
+                subjects, turn, self.timer, warm=warm, opened_s=perf_counter() - begin,
+                on_ready=lambda: marks.append(snapshot()),
+            )
+            rounds.notes = [between(marks[0], snapshot())]
+        del gaps
+        return rounds
+
+    def _opened(self, seed: int) -> tuple[list[Subject], list[Subject], list[Tensor]]:
+        """The subjects, those of them that need a pass before they are timed, and what fills the gaps in memory."""
+        gaps = scatter((m for variant in self.variants.values() for m in variant.modules), seed) if self.apart else []
+        subjects = [self._subject(label) for label in self._labels()]
+        return subjects, subjects[:2] if self.in_place else subjects, gaps
+
+    def _subject(self, label: str) -> Subject:
+        name = BASELINE if label == CONTROL else label
+        variant = self.variants[name]
+        run = variant.run or variant.prepared.open()
+        direct = _direct_pass(variant.attention, run, self.timer) if variant.attention and label != CONTROL else None
+        return Subject(label, run, (lambda: self.switch.select(name)) if self.in_place else _nothing, direct)
+
+    def _drop_what_fails_alone(self) -> None:
+        """After a measuring process came to a bad end: try each variant in a process of its own."""
+        for label in [name for name in self.variants if name != BASELINE] + [BASELINE]:
+            subject = self._subject(label) if self.in_place else None
+
+            def once(label: str = label, subject: Subject | None = subject) -> None:
+                with measuring(self.setting.threads, self.spec.allocator, flush_denormals=True):
+                    opened = subject or self._subject(label)
+                    opened.prepare()
+                    opened.run()
+
+            try:
+                in_child(once, _PROBE_S)
+            except ChildError as error:
+                if label == BASELINE:
+                    raise
+                self.failures[label] = error
+                del self.variants[label]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _repeated(
+    opened: tuple[list[Subject], list[Subject], list[Tensor]], timer: Timer
+) -> Callable[[Turn], Rounds]:
+    """Turns in this process, one after another: where none can be forked. Ready once, warm from the first turn on."""
+    subjects, warm, _ = opened
+    return lambda turn: measure_turn(subjects, turn, timer, warm=warm if turn.number == 0 else subjects[:1])
+
+
+def _direct_pass(modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer) -> Callable[[], list[float]]:
+    """One pass that gives the seconds inside each module; one called several times in a pass has the sum.
+
+    Biased as an estimate of the whole network's overhead (caches, allocation), so it only shares the cost out.
+    """
+
+    def direct() -> list[float]:
+        spent = [0.0] * len(modules)
+        with _marked(modules, timer) as (numbers, marks):
+            run()
+        for number, seconds in zip(numbers, timer.spent_s(marks), strict=True):
+            spent[number] += seconds
+        return spent
+
+    return direct
+
+
+@contextlib.contextmanager
+def _marked(modules: Iterable[nn.Module], timer: Timer) -> Iterator[tuple[list[int], list[tuple[Any, Any]]]]:
+    """Marks around every call of each module: the module's number, and when it began and ended."""
+    handles: list[Any] = []
+    begun: dict[int, Any] = {}
+    numbers: list[int] = []
+    marks: list[tuple[Any, Any]] = []
+    for number, module in enumerate(modules):
+
+        def begin(module: nn.Module, args: Any) -> None:
+            begun[id(module)] = timer.mark()
+
+        def end(module: nn.Module, args: Any, output: Any, number: int = number) -> None:
+            marks.append((begun[id(module)], timer.mark()))
+            numbers.append(number)
+
+        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        yield numbers, marks
+    finally:
+        for handle in handles:
+            handle.remove()

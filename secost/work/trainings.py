@@ -1,0 +1,236 @@
+"""Trains the variants of a run from paired seeds, each in a process of its own, and keeps each accuracy as a record.
+
+Costs come first, by `runner`; then seed by seed every variant, so that pairs are complete early. What a killed run had
+finished is in its store, what it was at is in the folder `checkpoints` beside it, epoch by epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secost.errors import BadSpecError, SecostError, one_line
+from secost.meters.conditions import measuring
+from secost.meters.machine import usable_processors
+from secost.meters.processes import as_they_end, can_fork, in_child
+from secost.networks.sources import load
+from secost.networks.surgery import attach, seeded, strip
+from secost.plan.spec import BASELINE, NATIVE, Comparison, Spec, Trial
+from secost.runs.records import DONE, Record
+from secost.runs.store import RunStore
+from secost.training.datasets import Data, load_data
+from secost.training.loop import Trained, check_classes, draw_seed, train
+from secost.work.executors import LOCAL, Executor, Job
+from secost.work.run import Listener, failed, placed, plan, run_in_store
+
+CHECKPOINTS = "checkpoints"
+_MEASURED_JOBS = 2
+_PATIENCE_S = 7 * 86_400.0
+
+
+def check_training(spec: Spec) -> Data:
+    """The data set, once it is sure that what is asked for can be trained on it. Raises what is wrong, in one line."""
+    if spec.train is None:
+        raise BadSpecError("nothing is to be trained: add [train] to the spec, or use secost train")
+    data = load_data(spec.train.dataset, spec.train.data)
+    for model in spec.models:
+        net = load(model, spec.allow_download, data.classes)
+        try:
+            check_classes(net, data)
+        except SecostError:
+            raise
+        except Exception as error:
+            raise BadSpecError(
+                f"{model} can't take {data.name}'s images of {data.resolution} px: {one_line(error)}"
+            ) from None
+    return data
+
+
+def at_resolution(spec: Spec, data: Data) -> Spec:
+    """The spec with costs at the size of the data set's images: cost and gain are of one network."""
+    return spec.with_changes(resolution=[data.resolution])
+
+
+def train_in_store(
+    spec: Spec, store: RunStore, data: Data, listener: Listener | None = None, retry_failed: bool = False,
+    jobs: int | None = None, keep_weights: bool = False, executor: Executor | None = None,
+) -> list[Record]:
+    """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
+
+    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
+    see `checked_jobs`. An `executor` that is not local trains on its workers, without checkpoints: they write nothing.
+    A network without attention is trained once for all placements. With `keep_weights` checkpoints stay, for
+    `trained_net`.
+    Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
+    """
+    listener, jobs = listener or Listener(), checked_jobs(jobs)
+    run_in_store(spec, store, listener, retry_failed, strict=True, classes=data.classes, executor=executor)
+    done = store.done_keys(retry_failed=retry_failed)
+    for comparison in plan(spec):
+        left = [trial for trial in spec.trainings(comparison) if trial.key not in done]
+        for record in _trained_elsewhere(left, spec, store):
+            listener.on_record(store.add(record))
+            done.add(record.key)
+        left = [trial for trial in left if trial.key not in done]
+        train_trials(left, spec, store, data, listener, jobs, keep_weights, executor)
+    return store.records()
+
+
+def train_trials(
+    trials: Sequence[Trial], spec: Spec, store: RunStore, data: Data, listener: Listener, jobs: int,
+    keep_weights: bool = False, executor: Executor | None = None,
+) -> None:
+    """Trainings of one setting, each kept as it ends. Their keys are in the plan, and none of them is in the store."""
+    if trials:
+        listener.on_comparison(Comparison(trials[0].setting, tuple(trials)), len(trials))
+    if executor is not None and executor.name != LOCAL:
+        for record, where in _trained_by(executor, trials, spec, data):
+            listener.on_record(store.add(record, where))
+        return
+    for record, notes in _all_trained(trials, spec, data, store.directory / CHECKPOINTS, jobs):
+        for text in notes:
+            listener.on_note(text)
+        listener.on_record(store.add(record))
+        if not keep_weights:
+            _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
+
+
+def _trained_by(
+    executor: Executor, trials: Sequence[Trial], spec: Spec, data: Data
+) -> Iterator[tuple[Record, Mapping[str, Any] | None]]:
+    """The record of each training as it ends on a worker, with the worker's environment."""
+    shared = executor.share(data) if trials else None
+    jobs = (Job(f"{trial.setting.model} {trial.label}", training_job, (trial, spec, shared),
+                gpu=trial.setting.device == "cuda") for trial in trials)
+    for outcome in executor.run(jobs):
+        trial = outcome.job.arguments[0]
+        record = failed(trial, outcome.error) if outcome.error is not None else _record(trial, Trained(**outcome.value))
+        yield placed(record, outcome), outcome.environment
+
+
+def training_job(trial: Trial, spec: Spec, data: Data) -> dict[str, Any]:
+    """One training as the work of a job; nothing is kept of it on the worker."""
+    return asdict(_in_this_process(trial, spec, data, None))
+
+
+def checked_jobs(jobs: int | None) -> int:
+    """How many trainings at a time: two where there are two processors, unless the user says.
+
+    Two at a time took 1 / 1.82 of the time on two processors (tests/benchmarks/training.py); more was not measured.
+    """
+    if jobs is not None and jobs < 1:
+        raise BadSpecError(f"--jobs {jobs} is not possible: give 1 or more")
+    return jobs or min(_MEASURED_JOBS, len(usable_processors() or [0]))
+
+
+def _trained_elsewhere(left: Sequence[Trial], spec: Spec, store: RunStore) -> list[Record]:
+    """Records of trainings that another placement has already: without attention, a network is the same at each."""
+    wanted = {_without_place(trial): trial for trial in left if trial.attention == BASELINE}
+    if not wanted:
+        return []
+    records = {record.key: record for record in store.records() if record.status == DONE}
+    found: dict[str, Record] = {}
+    for trial in (trial for comparison in plan(spec) for trial in spec.trainings(comparison)):
+        twin = wanted.get(_without_place(trial)) if trial.attention == BASELINE else None
+        if twin is not None and trial.key in records and twin.key not in found:
+            record = records[trial.key]
+            found[twin.key] = replace(Record.of_trial(twin), top1=record.top1, environment=record.environment,
+                                      samples={**(record.samples or {}), "same_as": record.key})
+    return list(found.values())
+
+
+def _without_place(trial: Trial) -> Trial:
+    return replace(trial, setting=replace(trial.setting, placement="", integration="", stages=None))
+
+
+def trained_net(trial: Trial, spec: Spec, data: Data, folder: Path) -> nn.Module:
+    """The network that a training of a run ended with, in eval mode; `folder` is the run's.
+
+    Its weights are the checkpoint's, where the run kept them; a training whose checkpoint is gone is done again.
+    """
+    assert trial.training is not None
+    with trainable(trial.setting.threads):
+        net = build(trial, spec, data)
+        train(net, data, trial.training, _checkpoint(folder / CHECKPOINTS, trial.key), device=trial.setting.device)
+    return net.eval()
+
+
+def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
+    """The network of one training. All variants of a seed have the same weights where they have the same layers."""
+    assert trial.training is not None  # only trainings come here
+    setting, seed = trial.setting, trial.training.seed
+    net = load(setting.model, spec.allow_download, data.classes, draw_seed(seed, "weights") % 2**32)
+    if trial.attention == NATIVE:
+        return net
+    example = data.test.images[:1]
+    net = strip(net, example=example)
+    if trial.attention == BASELINE:
+        return net
+    with seeded(draw_seed(seed, "attention") % 2**32):
+        return attach(
+            net, trial.attention, trial.reduction, setting.placement, setting.integration, setting.stages,
+            example=example, spelling=trial.spelling,
+        )
+
+
+def _all_trained(
+    left: Sequence[Trial], spec: Spec, data: Data, folder: Path, jobs: int
+) -> Iterator[tuple[Record, list[str]]]:
+    """The record of each training as it ends, with what the user should hear."""
+    forked = can_fork() and all(trial.setting.device == "cpu" for trial in left)
+    works = [partial(_trained, trial, spec, data, folder, forked) for trial in left]
+    return as_they_end(works, jobs if forked else 1)
+
+
+def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -> tuple[Record, list[str]]:
+    path = _checkpoint(folder, trial.key)
+
+    def work() -> dict[str, Any]:
+        return asdict(_in_this_process(trial, spec, data, path))
+
+    try:
+        found = Trained(**in_child(work, _PATIENCE_S)) if forked else _in_this_process(trial, spec, data, path)
+    except Exception as error:  # whatever a training comes to, the others go on
+        return failed(trial, error), []
+    return _record(trial, found), _notes(trial, found)
+
+
+def _record(trial: Trial, found: Trained) -> Record:
+    record = Record.of_trial(trial)
+    record.top1 = found.top1
+    record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
+    return record
+
+
+def _in_this_process(trial: Trial, spec: Spec, data: Data, path: Path | None) -> Trained:
+    assert trial.training is not None
+    setting = trial.setting
+    with trainable(setting.threads):
+        net = build(trial, spec, data)
+        return train(net, data, trial.training, path, device=setting.device, memory_format=setting.memory_format)
+
+
+def _notes(trial: Trial, found: Trained) -> list[str]:
+    assert trial.training is not None
+    name = f"{trial.setting.model} {trial.label}, seed {trial.training.seed}"
+    if found.damaged:
+        return [f"{name}: its checkpoint was damaged or another training's, so this seed started again"]
+    return [f"{name}: went on after epoch {found.resumed_at}"] if found.resumed_at else []
+
+
+def _checkpoint(folder: Path, key: str) -> Path:
+    return folder / f"{key}.safetensors"
+
+
+@contextlib.contextmanager
+def trainable(threads: int) -> Iterator[None]:
+    """The threads and the allocator of a measurement, with gradients."""
+    with measuring(threads), torch.inference_mode(False), torch.enable_grad():
+        yield

@@ -1,0 +1,184 @@
+"""Published gains: each from one table and one recipe, as printed; ranges for networks that nobody published."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from secost.answers.published_gains import (
+    PublishedGain,
+    Row,
+    gains_for,
+    own_count,
+    published_gains,
+    references,
+    rows,
+)
+from secost.cli import main
+from secost.errors import UnknownNameError
+from tests import own_counts
+
+
+def printed(source: str, table: str, model: str, attention: str, reduction: int | None = None) -> list[float]:
+    return [
+        pair.points for pair in published_gains([attention])
+        if pair.row.source.startswith(source) and pair.row.table.startswith(table) and pair.row.model == model
+        and reduction in (None, pair.row.reduction)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "table", "model", "attention", "points"),
+    [  # errors as printed: SENet's Tables 2 and 3, ECA-Net's Table 3, CBAM's ImageNet table
+        ("SENet arXiv", "Table 2 (re", "ResNet-50", "se", 24.80 - 23.29),
+        ("SENet arXiv", "Table 2 (re", "VGG-16", "se", 27.02 - 25.22),
+        ("SENet arXiv", "Table 3", "MobileNet", "se", 28.4 - 25.3),
+        ("ECA-Net arXiv", "Table 3", "ResNet-50", "eca", 24.80 - 22.52),
+        ("ECA-Net arXiv", "Table 3", "MobileNetV2", "eca", 28.36 - 27.44),
+        ("CBAM arXiv", "ImageNet", "ResNet-50", "cbam", 24.56 - 22.66),
+        ("CBAM arXiv", "ImageNet", "ResNet-50", "se", 24.56 - 23.14),
+    ],
+)
+def test_a_gain_is_the_difference_of_two_figures_of_one_table(
+    source: str, table: str, model: str, attention: str, points: float
+) -> None:
+    assert printed(source, table, model, attention) == [pytest.approx(points, abs=1e-9)]
+
+
+def test_ablations_have_their_own_baseline() -> None:
+    """SENet's Table 10 starts at 23.30, not at the 24.80 of Table 2."""
+    found = {ratio: printed("SENet arXiv", "Table 10", "ResNet-50", "se", ratio)[0] for ratio in (2, 4, 8, 16, 32)}
+    assert found == {2: 1.01, 4: 1.05, 8: 1.04, 16: 1.02, 32: 0.58}
+
+
+def test_a_gain_can_be_negative() -> None:
+    by_recipe = {pair.row.recipe: pair.points for pair in published_gains(["se"], "resnet")
+                 if pair.row.model == "resnet50" and pair.row.resolution == 224}
+    assert by_recipe == {"a1_in1k": -0.37, "a2_in1k": pytest.approx(0.274), "a3_in1k": pytest.approx(-1.016)}
+
+
+def test_no_gain_crosses_a_table_a_recipe_a_network_or_a_resolution() -> None:
+    def place(row: Row) -> tuple[Any, ...]:
+        return row.source, row.table, row.recipe, row.dataset, row.model, row.resolution
+
+    gains = published_gains()
+    assert len(gains) > 100
+    assert all(place(pair.base) == place(pair.row) and pair.base.attention == "none" for pair in gains)
+    assert all(pair.base.comparable and pair.row.comparable for pair in gains)
+
+
+@pytest.mark.parametrize("note", ["copied into ECA", "lite", "regnety", "(t stem)", "ra_in1k; "])
+def test_what_is_of_another_recipe_or_another_network_is_subtracted_from_nothing(note: str) -> None:
+    strange = [row for row in rows() if note in f"{row.note} {row.model}"]
+    assert not any(row.comparable for row in strange)
+
+
+def test_every_row_names_its_source_and_licence_and_is_a_percentage() -> None:
+    assert all(row.source and row.table and row.licence and 0 < row.top1 < 100 for row in rows())
+
+
+def test_one_training_counts_once_in_the_reference_class() -> None:
+    """ECA-Net's and SENet's Table 2 print the same pair of ResNet-50; timm tests one training at two sizes."""
+    whole = references("se")[0]
+    assert whole.kind == "all" and whole.negative >= 2 and whole.low == pytest.approx(-1.016)
+    assert whole.low <= whole.median <= whole.high and whole.high == pytest.approx(3.1)
+    by_kind = {found.kind: found.pairs for found in references("se")}
+    assert sum(count for kind, count in by_kind.items() if kind.startswith("family")) == by_kind["all"]
+    pairs = [pair for pair in published_gains(["se"]) if pair.row.model in ("ResNet-50", "resnet50")]
+    assert by_kind["family resnet"] < len(pairs) + 20
+
+
+def test_a_reference_class_is_the_median_of_its_pairs() -> None:
+    base = next(row for row in rows() if row.comparable and row.attention == "none")
+
+    def pair(model: str, gain: float) -> PublishedGain:
+        from dataclasses import replace
+
+        return PublishedGain(replace(base, model=model), replace(base, model=model, attention="se", placement="",
+                                                               reduction=16, top1=base.top1 + gain))
+
+    found = references("se", [pair("a", 1.0), pair("b", 3.0), pair("c", -0.5), pair("c", -0.5)])[0]
+    assert (found.pairs, found.median, found.low, found.high, found.negative) == (3, 1.0, -0.5, 3.0, 1)
+
+
+def test_gains_of_a_network_are_found_by_the_name_that_secost_loads() -> None:
+    assert {gain.attention for gain in gains_for("resnet50", ["se", "eca"])} == {"se", "eca"}
+    assert gains_for("resnet50.a1_in1k", ["se"]) == gains_for("resnet50", ["se"])
+    assert gains_for("nobodys_net", ["se"]) == []
+
+
+def test_several_trainings_of_a_variant_are_their_median_and_range() -> None:
+    """One paper's lucky recipe does not speak for all: SENet's +1.51 stands beside timm's A3, -1.02."""
+    se = next(gain for gain in gains_for("resnet50", ["se"]) if gain.reduction == 16)
+    points = sorted({pair.points for pair in published_gains(["se"], "resnet")
+                     if pair.base.network == "resnet50" and pair.row.reduction == 16})
+    assert se.spread == (points[0], points[-1]) == (-1.016, 1.51)
+    assert points[0] < se.points < points[-1] and se.low is None and se.top1 is None
+
+
+def test_a_variant_published_once_keeps_its_citation() -> None:
+    once = next(gain for gain in gains_for("resnet50", ["se"]) if gain.reduction == 2)
+    assert once.spread is None and once.pairs == 1 and "Table 10" in once.basis
+
+
+def test_our_own_counts_stand_beside_the_printed_ones() -> None:
+    """SENet's Table 2 prints 3.86 and 3.87 GMACs for ResNet-50, in the version of 2017."""
+    pair = next(pair for pair in published_gains(["se"]) if pair.row.table.startswith("Table 2 (re"))
+    base, with_se = own_count(pair.base), own_count(pair.row)
+    assert base is not None and with_se is not None
+    assert (base.macs, with_se.macs) == (pytest.approx(3.86e9, abs=2e7), pytest.approx(3.87e9, abs=2e7))
+    assert base.params == 25_557_032
+
+
+@pytest.mark.slow
+def test_the_file_of_own_counts_is_what_the_tool_counts() -> None:
+    assert own_counts.text() == own_counts.FILE.read_text(encoding="utf-8")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["benefit", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_command_cites_each_gain(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--attention", "se,eca", "--format", "json")
+    found = json.loads(out)
+    assert code == 0 and found["kind"] == "benefit"
+    assert {row["attention"] for row in found["gains"]} == {"se", "eca"}
+    assert all(row["source"] and row["table"] for row in found["gains"])
+    assert {row["attention"] for row in found["references"]} == {"se", "eca"}
+
+
+def test_a_family_narrows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--attention", "se", "--family", "vgg", "--format", "csv")
+    found = list(csv.DictReader(io.StringIO(out)))
+    assert [row["model"] for row in found] == ["VGG-16"] and found[0]["gain_points"] == "1.8"
+
+
+def test_the_table_says_that_it_is_no_prediction(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = run(capsys, "--attention", "se", "--family", "resnet")
+    assert code == 0 and "no prediction for your network" in " ".join(out.split()) and "+1.51" in out and "-1.02" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--attention", "sse"], "did you mean"), (["--family", "resnt"], "did you mean 'resnet'"),
+     (["--format", "xml"], "unknown format")],
+)
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and said.replace("'", "") in err.replace("'", "") and err.count("\n") == 1
+
+
+def test_an_unknown_family_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="resnext"):
+        published_gains([], "resnex")

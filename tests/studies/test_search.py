@@ -1,0 +1,164 @@
+"""A whole search, small: every step is kept in its run, a killed one goes on, and the page says what was found."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import secost
+from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, front
+from secost.errors import BadSpecError, RunError
+from secost.pages.search import page, sentences
+from secost.plan.mix import is_mix
+from secost.render.plain_pages import render_page, write_pages
+from secost.runs.records import Record
+from secost.runs.store import DATABASE, RunStore, read_run
+
+SMALL: dict[str, Any] = {
+    "max_latency": 2.0, "attentions": ["se", "spatial"], "reductions": [4], "per": "site", "trials": 20,
+    "oneshot_epochs": 2, "calibrate": 4, "check": 3, "finalists": 2, "seeds": 2, "epochs": 1, "seconds": 1.0,
+    "jobs": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search") / "run"
+    secost.search("small:resnet", out=folder, **SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(run: Path) -> Searched:
+    spec, records, _ = read_run(run)
+    return Searched(spec, tuple(records))
+
+
+def test_every_network_is_judged_once_by_each_of_sampler_draw_and_all(found: Searched) -> None:
+    counted = Counter((record.estimate, record.attention) for record in found.records if record.estimate)
+    assert set(counted.values()) == {1}
+    by = Counter(record.estimate for record in found.records if record.estimate)
+    assert by == {"nsga2": 20, RANDOM: 20, EXHAUSTIVE: 81}
+
+
+def test_one_network_has_one_estimate_whoever_asked(found: Searched) -> None:
+    for name in {record.attention for record in found.records if record.estimate}:
+        mine = [record for record in found.records if record.estimate and record.attention == name]
+        assert len({(r.estimated_top1, r.estimated_overhead, r.params, r.macs) for r in mine}) == 1
+
+
+def test_counts_of_an_estimate_are_those_of_the_network_itself(found: Searched) -> None:
+    measured = next(record for record in found.mixes.values() if record.attention in found.estimated)
+    estimated = found.estimated[measured.attention]
+    for name in ("params", "macs", "sites", "attention_params", "attention_macs"):
+        assert getattr(estimated, name) == getattr(measured, name), name
+    assert estimated.params_overhead == pytest.approx(measured.params_overhead)
+
+
+def test_finalists_are_measured_whole_and_trained_from_the_seeds_of_the_others(found: Searched) -> None:
+    mine = [item for item in found.finalists if is_mix(item.record.attention)]
+    assert 2 <= len(mine) <= 3
+    for item in mine:
+        assert item.record.latency_overhead is not None and item.gain is not None and item.gain.pairs == 2
+    assert {item.name for item in found.finalists} >= {"se r=4", "spatial"}
+
+
+def test_the_search_covers_no_more_than_all_points_do(found: Searched) -> None:
+    assert found.shares(EXHAUSTIVE)[-1] == pytest.approx(1.0)
+    for name in ("nsga2", RANDOM):
+        shares = found.shares(name)
+        assert shares == sorted(shares) and 0 <= shares[-1] <= 1 + 1e-9
+    best = front(found.allowed_estimates(EXHAUSTIVE))
+    assert all(first.estimated_top1 < second.estimated_top1 for first, second in itertools.pairwise(best))
+
+
+def test_the_same_call_again_does_nothing_twice(run: Path, found: Searched) -> None:
+    again = secost.search("small:resnet", out=run, **SMALL)
+    assert [record.key for record in again.records] == [record.key for record in found.records]
+    assert again.records == found.records
+
+
+def test_another_space_in_the_same_folder_is_refused_naming_what_differs(run: Path) -> None:
+    with pytest.raises(RunError, match=r"'attention' was \['se', 'spatial'\] and is now \['se', 'eca'\]"):
+        secost.search("small:resnet", out=run, **{**SMALL, "attentions": ["se", "eca"]})
+    with pytest.raises(RunError, match=r"'search\.max_latency' was 2\.0 and is now 0\.5"):
+        secost.search("small:resnet", out=run, **{**SMALL, "max_latency": 0.5})
+
+
+def test_the_page_answers_in_three_sentences_and_shows_the_figures_behind_them(found: Searched, tmp_path: Path) -> None:
+    told = sentences(found)
+    assert len(told) == 3
+    best = found.chosen
+    assert best is not None and best.name in told[0]
+    files = {path.name for path in write_pages(page(found), tmp_path)}
+    assert {"search.md", "search.html", "search.json", "search.csv", "search-front.png", "search-networks.png",
+            "search-checks.png"} == files
+    text = (tmp_path / "search.md").read_text()
+    assert all(words in text for words in ("Spatial early and channel late?", "random draw", "all points", "Spearman"))
+    document = json.loads((tmp_path / "search.json").read_text())
+    assert document["chosen"] == best.record.attention and len(document["latency_checks"]) == 3
+    assert len((tmp_path / "search.csv").read_text().splitlines()) == 1 + 20 + 20 + 81
+    for width in (80, 120, 200):
+        assert max(map(len, render_page(page(found), "table", width).splitlines())) <= width
+
+
+def test_the_ordinary_report_has_the_whole_networks_and_no_estimates(run: Path, tmp_path: Path) -> None:
+    secost.report(run, ["csv", "md"], tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "se r=4" in text and "mix:" in text
+
+
+def test_a_budget_that_nothing_meets_leaves_the_network_without_attention(found: Searched) -> None:
+    spec = found.spec.with_changes(search={**found.spec.to_dict()["search"], "max_latency": 0.0})
+    strict = Searched(spec, found.records)
+    assert strict.chosen is None
+    assert sentences(strict)[0].startswith("No network with attention")
+
+
+def test_a_space_with_one_point_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSpecError, match="one point"):
+        secost.search("small:resnet", out=tmp_path / "run", **{**SMALL, "attentions": ["none"]})
+    assert not (tmp_path / "run").exists()
+
+
+def kept(folder: Path) -> list[Record]:
+    with RunStore.open_readonly(folder) as store:
+        return store.records()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [3, 16, 40])
+def test_a_killed_search_goes_on_and_loses_and_doubles_nothing(after: int, tmp_path: Path, found: Searched) -> None:
+    folder = tmp_path / "run"
+    words = f"import secost; secost.search('small:resnet', out={str(folder)!r}, **{SMALL!r})"
+    process = subprocess.Popen([sys.executable, "-c", words], start_new_session=True)
+    while process.poll() is None:
+        time.sleep(0.02)
+        if (folder / DATABASE).exists():
+            try:
+                count = len(kept(folder))
+            except RunError:
+                continue
+            if count >= after:
+                break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = kept(folder)
+    assert len(before) >= after
+    done = secost.search("small:resnet", out=folder, **SMALL)
+    after_records = {record.key: record for record in done.records}
+    assert all(after_records[record.key] == record for record in before)
+    assert len(after_records) == len(done.records)
+    counted = Counter(record.estimate for record in done.records if record.estimate)
+    assert counted == {"nsga2": 20, RANDOM: 20, EXHAUSTIVE: 81}
+    assert [r.attention for r in done.estimates(RANDOM)] == [r.attention for r in found.estimates(RANDOM)]

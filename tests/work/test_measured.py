@@ -1,0 +1,90 @@
+"""From rounds to a record: what the machine did meanwhile, and what may be said of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from secost.meters import environment, machine
+from secost.meters.latency import Rounds
+from secost.runs.records import Record
+from secost.work.measured import machine_cautions
+
+QUIET: dict[str, Any] = {
+    "seconds": 10.0, "throttled_s": 0.0, "heat_throttles": 0, "other_processors": 0.0, "steal_processors": 0.0,
+}
+
+
+def record(threads: int = 1, device: str = "cpu", backend: str = "eager") -> Record:
+    return Record("net", "se", 16, "auto", "standard", None, 1, 1, 32, backend, "fp32", device, threads)
+
+
+def found(threads: int = 1, device: str = "cpu", backend: str = "eager", **note: Any) -> list[str]:
+    return machine_cautions(Rounds(notes=[QUIET | note]), record(threads, device, backend))
+
+
+@pytest.fixture(autouse=True)
+def passive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+
+
+def test_a_quiet_machine_gives_no_caution() -> None:
+    assert found() == found(threads=2) == []
+
+
+def test_time_taken_away_by_a_quota_or_for_heat_is_throttling() -> None:
+    assert found(throttled_s=0.2) == ["throttling"] and found(throttled_s=0.05) == []
+    assert found(heat_throttles=1) == ["throttling"]
+
+
+def test_with_several_threads_other_work_beyond_the_processors_is_contention() -> None:
+    cores = os.cpu_count() or 1
+    assert "contention" in found(threads=max(2, cores), other_processors=0.5 + max(0, 2 - cores))
+    assert "contention" in found(threads=2, steal_processors=0.1)
+
+
+def test_of_one_thread_and_of_a_gpu_other_work_says_nothing_here() -> None:
+    """One thread is judged by its own clock against the wall's; a GPU by its control."""
+    assert found(threads=1, other_processors=9.0) == found(threads=2, device="cuda", other_processors=9.0) == []
+
+
+@pytest.mark.parametrize(("threads", "device", "backend", "spins"), [
+    (2, "cpu", "eager", True), (2, "cpu", "compile", True), (2, "cpu", "onnxruntime", False),
+    (2, "cpu", "openvino", False), (1, "cpu", "eager", False), (2, "cuda", "eager", False),
+])
+def test_spinning_is_about_torchs_threads_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, threads: int, device: str, backend: str, spins: bool
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert ("spinning-threads" in found(threads, device, backend)) is spins
+
+
+def test_what_the_system_does_not_tell_is_no_reason() -> None:
+    nothing = dict.fromkeys(QUIET, None) | {"seconds": 10.0}
+    assert machine_cautions(Rounds(notes=[nothing]), record(2)) == []
+
+
+def test_the_environment_names_the_gpu_so_that_two_cards_are_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert "gpu" not in environment.describe()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Card A")
+    first = environment.describe()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Card B")
+    assert first["gpu"] == "Card A" and first != environment.describe()
+
+
+def test_a_group_above_that_is_throttled_counts(tmp_path: Any) -> None:
+    files = {
+        "proc/self/cgroup": "0::/box/inner\n", "sys/fs/cgroup/cgroup.controllers": "cpu\n",
+        "sys/fs/cgroup/box/inner/cpu.stat": "usage_usec 5\nnr_throttled 0\nthrottled_usec 0\n",
+        "sys/fs/cgroup/box/cpu.stat": "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert machine.throttled(tmp_path) == (3, 2.5)
