@@ -26,8 +26,8 @@ from types import TracebackType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
 
 from secost.errors import RunError, SecostError, one_line
-from secost.runs.records import FAILED, Record
 from secost.plan.spec import Spec
+from secost.runs.records import FAILED, Record
 
 if sys.platform != "win32":
     import fcntl

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secost.errors import RunError, SecostError
-from secost.runs.records import FAILED, Record
 from secost.plan.spec import Spec
 from secost.runs import store as store_module
+from secost.runs.records import FAILED, Record
 from secost.runs.store import APPLICATION_ID, DATABASE, TABLES, RunStore, environment_id, read_run
 
 SPEC = Spec(models=("resnet50",), attention=("se", "eca"), stages=((3, 4), None), reductions=(4, 16))
