@@ -14,10 +14,10 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from secost.benefit.datasets import load_data
-from secost.records import Record
+from secost.runs.records import Record
 from secost.statistics import Interval
 from secost.studies import occlusion, quantization, scaling
+from secost.training.datasets import load_data
 
 REPORTS = Path(__file__).parents[1] / "reports"
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from made_records import ENVIRONMENT, baseline, record, variant, with_trouble
 from rebuilt_studies import STUDIES, study_page
-from test_reporting_made import ENVIRONMENT, baseline, record, variant, with_trouble
 
 from secost.cli import main
 
@@ -43,8 +43,8 @@ TABLES = {name: form for name, form in FORMS.items() if name.startswith("table")
 
 def store_run(folder: Path, records: Sequence[Any], environment: Mapping[str, Any]) -> None:
     """A run in a folder, as `secost report` reads it."""
-    from secost.spec import Spec
-    from secost.sweeps.store import RunStore
+    from secost.plan.spec import Spec
+    from secost.runs.store import RunStore
 
     with RunStore.create_or_resume(folder, Spec(models=("resnet50",), attention=("se",)), environment) as store:
         store.set_plan([record.key for record in records])
@@ -68,9 +68,9 @@ def replace_doctor(patch: pytest.MonkeyPatch, found: Sequence[tuple[str, str, st
 
 def search_page() -> Any:
     """The page of the search in reports/."""
-    from secost.analysis.searched import read_search
-    from secost.reporting.search_page import page
-    from secost.sweeps.store import read_run
+    from secost.answers.searched import read_search
+    from secost.pages.search import page
+    from secost.runs.store import read_run
 
     spec, records, _ = read_run(REPORTS / "search-digits")
     return page(read_search(records, spec))
@@ -78,14 +78,14 @@ def search_page() -> Any:
 
 def page_text(page: Any, format: str, width: int) -> str:
     """A page of a search or a study as it is printed."""
-    from secost.reporting.plain_pages import render_page
+    from secost.render.plain_pages import render_page
 
     return render_page(page, format, width)
 
 
 def page_files(page: Any, folder: Path) -> None:
     """A page of a study as its files in a folder."""
-    from secost.reporting.plain_pages import write_pages
+    from secost.render.plain_pages import write_pages
 
     write_pages(page, folder)
 

@@ -455,7 +455,7 @@ def test_set_reduction_tells_what_it_cannot_do() -> None:
 
 @pytest.mark.parametrize("make", [nets.TinyResNet, nets.UserHooks, nets.ChangesBuffers, nets.Parametrized,
                                   lambda: nets.ChangesBuffers(on_cpu=True), nets.DataDependent, nets.TiedWeights,
-                                  attached], ids=str)
+                                  attached], ids=lambda make: make.__name__)  # without addresses: the same in every run
 def test_looking_for_sites_leaves_the_network_as_found(make: Callable[[], nn.Module]) -> None:
     net = make().train()
     net.get_submodule("stem" if hasattr(net, "stem") else "conv1").eval()
