@@ -27,13 +27,13 @@ from secost.answers.limits import (
 from secost.answers.machines import machine_difference
 from secost.answers.matching import match_records
 from secost.errors import BadSpecError
+from secost.glossary import Note
 from secost.plan.spec import BASELINE
 from secost.runs.records import DONE, FAILED, Record, overhead
 
 WORSE, BETTER, SAME, UNCLEAR = "worse", "better", "same", "not distinguishable"
 ONLY_OLD, ONLY_NEW, FAILED_TRIAL, MATCHED = "only in old", "only in new", "failed", "matched"
 VANISHED, NEWLY_FAILED = "vanished", "newly failed"
-BASELINE_MOVED = "baseline-moved"
 
 _MOST_NAMED = 3
 
@@ -219,21 +219,21 @@ def _count_change(figure: Figure, old: int, new: int, notes: tuple[str, ...]) ->
 
 
 def _count_notes(figure: Figure, old: Record, new: Record) -> tuple[str, ...]:
-    found = ["other-placement"] if old.placement != new.placement else []
+    found: list[str] = [Note.OTHER_PLACEMENT] if old.placement != new.placement else []
     if figure is MACS and old.mac_convention != new.mac_convention:
-        found.append("other-convention")
+        found.append(Note.OTHER_CONVENTION)
     return tuple(found)
 
 
 def _latency_change(old: Record, new: Record, elsewhere: bool, run_spread: float) -> Change:
     other_clock = _differs("clock", old, new)
     runs = [_times(record, "wall_s" if other_clock else "variant_s") for record in (old, new)]
-    notes = _measured_notes(old, new, elsewhere) + (("other-clock",) if other_clock else ())
+    notes = _measured_notes(old, new, elsewhere) + ((Note.OTHER_CLOCK,) if other_clock else ())
     mine, theirs = runs
     if mine is None or theirs is None:
         return Change(
             LATENCY, old.latency_ms, new.latency_ms, overhead(new.latency_ms, old.latency_ms), None, None, UNCLEAR,
-            (*notes, "no-rounds"),
+            (*notes, Note.NO_ROUNDS),
         )
     shift = ratio_shift(mine, theirs, run_spread)
     answer = UNCLEAR if shift.holds(0.0) else WORSE if shift.estimate > 0 else BETTER
@@ -250,14 +250,14 @@ def _overhead_change(old: Record, new: Record, elsewhere: bool) -> Change:
     )
     shift = overhead_shift(mine, theirs)
     answer = UNCLEAR if shift.holds(0.0) else WORSE if shift.estimate > 0 else BETTER
-    notes = _measured_notes(old, new, elsewhere) + (("no-rounds",) if shift.low is None else ())
+    notes = _measured_notes(old, new, elsewhere) + ((Note.NO_ROUNDS,) if shift.low is None else ())
     return Change(OVERHEAD, mine.estimate, theirs.estimate, shift.estimate, shift.low, shift.high, answer, notes)
 
 
 def _measured_notes(old: Record, new: Record, elsewhere: bool) -> tuple[str, ...]:
-    found = ["one-process"] if min(process_count(old), process_count(new)) < 2 else []
-    found += ["other-allocator"] if _differs("allocator", old, new) else []
-    return tuple(found + (["other-machine"] if elsewhere else []))
+    found: list[str] = [Note.ONE_PROCESS] if min(process_count(old), process_count(new)) < 2 else []
+    found += [Note.OTHER_ALLOCATOR] if _differs("allocator", old, new) else []
+    return tuple(found + ([Note.OTHER_MACHINE] if elsewhere else []))
 
 
 def _differs(name: str, old: Record, new: Record) -> bool:
@@ -309,7 +309,7 @@ def _noted(matches: list[Match]) -> list[Match]:
 def _with_note(match: Match, change: Change, moved: set[tuple[Any, str]]) -> Change:
     if change.figure is not LATENCY or (setting_key(match.record), change.answer) not in moved:
         return change
-    return replace(change, notes=(*change.notes, BASELINE_MOVED))
+    return replace(change, notes=(*change.notes, Note.BASELINE_MOVED))
 
 
 # --- which limits are kept ---

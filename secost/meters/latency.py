@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from secost.errors import BadSpecError
+from secost.glossary import Caution
 from secost.meters.clocks import Timer
 from secost.statistics import Interval, built_at, by_process, clustered_interval, drift, median
 
@@ -212,23 +213,23 @@ def measure_turn(
 
 
 def cautions(rounds: Rounds, labels: Sequence[str], target: float) -> list[str]:
-    """Reasons to trust the rounds less, as values; `secost.glossary.CAUTIONS` words them."""
+    """Reasons to trust the rounds less."""
     baseline, control = labels[:2]
-    found = []
+    found: list[str] = []
     if not rounds.control(baseline, control, CONTROL_CONFIDENCE).holds(0.0):
-        found.append("control-failed")
+        found.append(Caution.CONTROL_FAILED)
     if rounds.clock == "thread-cpu" and _waiting_share(rounds, baseline) > _CONTENTION:
-        found.append("contention")
+        found.append(Caution.CONTENTION)
     if rounds.clock == "thread-cpu" and _preempted_share(rounds, labels) > _PREEMPTED_SHARE:
-        found.append("preemption")
+        found.append(Caution.PREEMPTION)
     if abs(drift(rounds.times_s(baseline))) > _DRIFT:
-        found.append("drift")
+        found.append(Caution.DRIFT)
     if rounds.count < FEW_ROUNDS:
-        found.append("too-few-rounds")
+        found.append(Caution.TOO_FEW_ROUNDS)
     if rounds.processes < 2:
-        found.append("one-process")
+        found.append(Caution.ONE_PROCESS)
     if not _precise(rounds, labels, target):
-        found.append("target-missed")
+        found.append(Caution.TARGET_MISSED)
     return found
 
 

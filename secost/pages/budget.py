@@ -8,12 +8,10 @@ from typing import Any
 from secost.answers.benefits import gain_words
 from secost.answers.budget import LIMITED, Choice, Decision, Limit
 from secost.answers.groups import Group
-from secost.glossary import CAUTIONS
+from secost.glossary import CAUTIONS, SERIOUS
 from secost.numbers import NA, joined, percent
 from secost.pages.page import PlainPage, Section, Table
 from secost.runs.gain import Gain
-
-_SERIOUS = ("control-failed", "contention", "throttling", "target-missed", "one-process", "attention-left")
 
 
 def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> PlainPage:
@@ -60,8 +58,8 @@ def _words(decision: Decision, gains: Sequence[Gain]) -> tuple[str, ...]:
 
 def _careful(group: Group) -> tuple[str, ...]:
     """What the records themselves warn of."""
-    codes = dict.fromkeys(code for record in group.records for code in record.cautions if code in _SERIOUS)
-    return tuple(f"Careful, {code}: {CAUTIONS[code][0]}." for code in codes)
+    codes = dict.fromkeys(code for record in group.records for code in record.cautions if code in SERIOUS)
+    return tuple(f"Careful, {code}: {CAUTIONS[code].meaning}." for code in codes)
 
 
 def _table(decision: Decision) -> Table:

@@ -12,7 +12,6 @@ from typing import Any
 
 from secost.answers.changes import least_half_width
 from secost.answers.comparison import (
-    BASELINE_MOVED,
     BETTER,
     FAILED_TRIAL,
     MATCHED,
@@ -31,52 +30,13 @@ from secost.answers.comparison import (
 from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
 from secost.answers.limits import BROKEN, FIGURES, HELD, LATENCY, NOT_PROVEN, OVERHEAD, Figure, Limit
 from secost.answers.machines import environment_differences, machine_difference, unshared_facts
-from secost.glossary import CAUTIONS
+from secost.glossary import CAUTIONS, NOTES, Code, Note
 from secost.numbers import NA, interval_decimals, joined, milliseconds, percent, quantity
 from secost.runs.records import FAILED, Record
 
 _ANSWERS = (WORSE, FAILED_TRIAL, ONLY_OLD, BETTER, ONLY_NEW, UNCLEAR, SAME)
 _MANY_CHANGES = 10
 _MOST_NAMED = 3
-
-# What each note of a comparison means, and the next step.
-NOTES = {
-    "one-process": (
-        "the rounds of a run come from one process, which can't tell what another would bring: the interval allows "
-        "for a standard deviation of 1 % between processes",
-        "share the rounds with --processes, and the interval is had from what differs between them",
-    ),
-    BASELINE_MOVED: (
-        "the network without attention changed in the same direction, and two runs made at different times may differ "
-        "so by the machine's doing alone",
-        "judge attention by its overhead, in which what both share cancels, or measure both runs again in turns",
-    ),
-    "other-machine": (
-        "the runs were measured on different machines, or one did not record its own",
-        "read the change as one of the machine and the network together",
-    ),
-    "other-clock": (
-        "one run has processor time and the other wall time, so the wall times of both are compared",
-        "measure both with the same number of threads and the same device",
-    ),
-    "other-allocator": (
-        "the runs kept freed memory in different ways, which changes how long a pass takes",
-        "measure both with the same --allocator",
-    ),
-    "no-rounds": (
-        "a run holds no rounds or no interval, so nothing tells how far the change is noise",
-        "compare run folders or JSON documents that were measured with latency, for some seconds more",
-    ),
-    "other-placement": (
-        "what was asked for by the same words was put at other sites",
-        "compare the two with secost sites",
-    ),
-    "other-convention": (
-        "the runs count MACs by different rules (see mac_convention)",
-        "count the old network again with this version",
-    ),
-}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -240,7 +200,7 @@ def _finding(finding: Finding, label: str) -> str:
     if finding.kind == VANISHED:
         return f"{what} is only in OLD (--allow-missing lets that pass)"
     proven = "" if finding.kind == BROKEN else " and that is not proven to be kept"
-    moved = " (the baseline moved too)" if BASELINE_MOVED in change.notes else ""
+    moved = " (the baseline moved too)" if Note.BASELINE_MOVED in change.notes else ""
     return f"{what}: {change_text(change)}, the limit is {limit.words}{proven}{moved}"
 
 
@@ -357,10 +317,12 @@ def _value(figure: Figure, value: float | None) -> str:
     return quantity(value, figure.unit)
 
 
-def _note(code: str, where: Sequence[str], words: dict[str, tuple[str, str]]) -> str:
+def _note(code: str, where: Sequence[str], words: Mapping[str, Code]) -> str:
     names = list(dict.fromkeys(where))
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    meaning, step = words.get(code, (code, "see the documentation of the version that wrote the run"))
+    known = words.get(code)
+    meaning, step = (known.meaning, known.next_step) if known else (
+        code, "see the documentation of the version that wrote the run")
     return f"{code} ({', '.join(names[:_MOST_NAMED])}{more}): {meaning}; {step}."
 
 

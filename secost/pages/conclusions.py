@@ -9,11 +9,11 @@ from secost.answers.floor import floor_words
 from secost.answers.groups import Group
 from secost.answers.paired import difference
 from secost.answers.spellings import spelling_tables, spelling_words
+from secost.glossary import Caution
 from secost.numbers import joined, percent, percent_interval
 from secost.runs.records import Record
 
 _MOST_SENTENCES = 6
-CONTROL_FAILED = "control-failed"
 
 
 def costs(group: Group) -> list[str]:
@@ -134,7 +134,7 @@ SINGLE: tuple[Callable[[Group], list[str]], ...] = (
 
 def control_failed(group: Group) -> bool:
     """By the meter's caution: it looks at a wider interval than the 95 % one in the samples."""
-    return any(caution.split(":")[0].strip() == CONTROL_FAILED
+    return any(caution.split(":")[0].strip() == Caution.CONTROL_FAILED
                for record in group.records for caution in record.cautions)
 
 

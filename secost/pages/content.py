@@ -218,7 +218,9 @@ def _stage_times(floor: Floor | None) -> tuple[str, str, str]:
 
 def _caution(caution: str, names: list[str]) -> CautionLine:
     code = caution.split(":")[0].strip()
-    meaning, next_step = CAUTIONS.get(code, ("a caution that this version of secost does not know", "see its source"))
+    known = CAUTIONS.get(code)
+    meaning, next_step = (known.meaning, known.next_step) if known else (
+        "a caution that this version of secost does not know", "see its source")
     shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
     mark = "; " if any("," in name for name in shown) else ", "
     return CautionLine(caution, meaning, next_step, mark.join(shown))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from secost.glossary import Caution
 from secost.meters.latency import Rounds, cautions
 from secost.plan.spec import BASELINE, Spec
 from secost.runs.records import Record
@@ -48,17 +49,17 @@ def add_latency(record: Record, label: str, timing: Timing, spec: Spec) -> None:
 
 def machine_cautions(rounds: Rounds, record: Record) -> list[str]:
     """What the system counted while the rounds ran, where it spoils them."""
-    found = []
+    found: list[str] = []
     wall_s = sum(note["seconds"] or 0 for note in rounds.notes)
     stopped_s = sum(note["throttled_s"] or 0 for note in rounds.notes)
     if stopped_s > _THROTTLED_SHARE * wall_s or any(note["heat_throttles"] for note in rounds.notes):
-        found.append("throttling")
+        found.append(Caution.THROTTLING)
     if record.threads > 1 and record.device == "cpu":  # of one thread the processor's own clock tells
         wanted = _mean(rounds, "other_processors") + record.threads
         if wanted > (os.cpu_count() or 1) + _SPARE or _mean(rounds, "steal_processors") > _STEAL:
-            found.append("contention")
+            found.append(Caution.CONTENTION)
         if record.backend in _OPENMP and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-            found.append("spinning-threads")
+            found.append(Caution.SPINNING_THREADS)
     return found
 
 

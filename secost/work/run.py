@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
+from secost.glossary import Caution
 from secost.meters import environment
 from secost.meters.backends.calibration import load_calibration
 from secost.meters.backends.offered import BACKENDS, get_backend, not_offered
@@ -345,7 +346,7 @@ class _Bench:
 
     def _count_cautions(self) -> list[str]:
         left = any(found.path is None for found in find_attention(self.graph))
-        return ["attention-left"] if left else []
+        return [Caution.ATTENTION_LEFT] if left else []
 
     def _timed(self, counted: Sequence[tuple[Trial, Record]], sites: list[Site]) -> Timing | None:
         if not self.spec.latency:
@@ -382,7 +383,7 @@ class _Bench:
         if timing is not None:
             add_latency(record, trial.label, timing, self.spec)
         if record.unsupported_ops:
-            record.cautions.append("uncounted-ops")
+            record.cautions.append(Caution.UNCOUNTED_OPS)
         return record
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, SecostError, one_line
+from secost.glossary import Caution
 from secost.meters.conditions import Batch, Request
 from secost.networks.images import normalisation, read_image
 from secost.networks.sources import _factory
 
-RANDOM = "random-calibration"
 MOST_IMAGES = 128
 _RANDOM_IMAGES = 16
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -61,7 +61,7 @@ def fitted(inputs: Batch, request: Request) -> tuple[tuple[Batch, ...], tuple[st
     """The batches to fit int8 to, in the inputs' own size, and the cautions that go with them."""
     if request.calibration:
         return _batched(_single(request.calibration), inputs), ()
-    return random_batches(inputs, request.seed), (RANDOM,)
+    return random_batches(inputs, request.seed), (Caution.RANDOM_CALIBRATION,)
 
 
 def _images(folder: Path, inputs: Batch, net: nn.Module | None) -> list[Tensor]:

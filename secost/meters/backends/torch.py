@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secost.glossary import Caution
 from secost.meters.backends import conversion
 from secost.meters.conditions import (
     AS_IT_IS,
@@ -68,7 +69,7 @@ def prepare_compiled(net: nn.Module, inputs: Batch, request: Request) -> Prepare
         raise ConversionError(f"compile can't take {type(net).__name__}: {reason_of(error)}") from error
     seconds, breaks, from_cache = found
     made = conversion.remember_seconds("compile", key, seconds, from_cache)
-    cautions = ("graph-breaks",) if breaks else ()
+    cautions = (Caution.GRAPH_BREAKS,) if breaks else ()
     return Prepared(lambda: _opened(_checked(run, request), request), made, from_cache, cautions, (net,))
 
 
