@@ -160,7 +160,7 @@ def report(
     `benefit` names where gains in accuracy come from (published, file, trained; what the run trained, unless asked
     otherwise), `accuracy` a CSV of the user's own.
     """
-    from secost.answers.gain_sources import gains_from
+    from secost.answers.evidence import gains_from
     from secost.pages.report import build_report
     from secost.render.formats import write_report
     from secost.runs.store import read_run

@@ -1,4 +1,4 @@
-"""How numbers read: percents, quantities, intervals. One place, so that tables, sentences and figures agree.
+"""How numbers are written and read: percents, quantities, intervals. One place, so that all that shows them agrees.
 
 A measured value gets no more digits than its interval carries; an exact count gets two or three.
 """
@@ -6,11 +6,16 @@ A measured value gets no more digits than its interval carries; an exact count g
 from __future__ import annotations
 
 import math
+import re
+from fractions import Fraction
+
+from secost.errors import BadSpecError
 
 NA = "N/A"
 _MICROSECOND_MS = 1e-3
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SMALLEST_PERCENT = 1e-5
+_SHARE = re.compile(r"([+-]?(?:\d{1,12}\.?\d{0,12}|\.\d{1,12}))\s*(%|pt|pts|points?)?")
 
 
 def percent(fraction: float | None, signed: bool = True) -> str:
@@ -88,6 +93,24 @@ def joined(words: list[str], last: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def share_parts(text: str) -> tuple[str, str | None] | None:
+    """The number as it is written and its unit (%, points, or none) of `4%`, `0.04`, `1 pt`; None for anything else."""
+    match = _SHARE.fullmatch(text)
+    return None if match is None else (match[1], match[2])
+
+
+def parse_share(option: str, text: str) -> float:
+    """`4%` or `0.04` as a fraction, 0 or more; a bare number must be below 1, as `4` could mean 4 % or four times.
+
+    Raises BadSpecError for anything else, naming the option.
+    """
+    written, unit = share_parts(text.strip()) or ("-1", None)
+    value = Fraction(written) / (100 if unit else 1)
+    if value < 0 or (unit is None and value >= 1) or unit not in (None, "%"):
+        raise BadSpecError(f"{option} {text!r} is no share of a time or count: write a percentage such as 1%, or 0")
+    return float(value)
 
 
 def _exact_decimals(size: float) -> int:

@@ -12,7 +12,7 @@ import io
 from pathlib import Path
 
 import secost
-from secost.answers.published_gains import rows
+from secost.answers.published import published_accuracies
 from secost.errors import SecostError
 from secost.networks.attention import ATTENTION
 
@@ -22,8 +22,9 @@ RESOLUTION = 224
 
 def wanted() -> list[tuple[str, str, int | None]]:
     """(network, attention, reduction) of every comparable row that secost can build, each once and in order."""
-    found = [(row.counted, row.attention, row.reduction) for row in rows() if row.comparable and row.counted]
-    found += [(row.counted, "none", None) for row in rows() if row.comparable and row.counted]
+    rows = [row for row in published_accuracies() if row.comparable and row.counted]
+    found = [(row.counted, row.attention, row.reduction) for row in rows]
+    found += [(row.counted, "none", None) for row in rows]
     return [item for item in dict.fromkeys(found) if item[1] == "none" or _has(*item)]
 
 

@@ -15,8 +15,8 @@ from secost.statistics import (
     CONFIDENCE,
     Interval,
     built_at,
-    by_process,
     clustered_interval,
+    clusters,
     drift,
     median,
     student_quantile,
@@ -165,7 +165,7 @@ def test_an_interval_is_built_stricter_than_it_promises() -> None:
 
 
 def test_values_are_grouped_by_process_and_by_blocks_where_there_is_only_one() -> None:
-    assert by_process([1.0, 2.0, 3.0], [4, 4, 7]) == [[1.0, 2.0], [3.0]]
-    assert by_process(list(map(float, range(25))), [0] * 25)[0] == [0.0, 1.0]
-    assert [len(group) for group in by_process([0.0] * 25, [0] * 25)] == [2, 3, 3, 2, 2, 3, 3, 2, 2, 3]
-    assert by_process([], []) == [] and by_process([5.0], [0]) == [[5.0]]
+    assert clusters([1.0, 2.0, 3.0], [4, 4, 7]) == [[1.0, 2.0], [3.0]]
+    assert clusters(list(map(float, range(25))), [0] * 25)[0] == [0.0, 1.0]
+    assert [len(group) for group in clusters([0.0] * 25, [0] * 25)] == [2, 3, 3, 2, 2, 3, 3, 2, 2, 3]
+    assert clusters([], []) == [] and clusters([5.0], [0]) == [[5.0]]

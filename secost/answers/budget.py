@@ -15,15 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from secost.answers.benefits import matches
-from secost.answers.currencies import LATENCY, MACS, MEMORY, PARAMS, Currency
-from secost.answers.groups import Group
+from secost.answers.evidence import matches
+from secost.answers.groups import LATENCY, MACS, MEMORY, PARAMS, Currency, Group
 from secost.errors import BadSpecError
 from secost.runs.gain import Gain
 from secost.runs.records import Record
 
 LIMITED = (LATENCY, PARAMS, MACS, MEMORY)
 MOST_CHOICES = 2_000_000
+BY_GAIN, BY_CAPACITY = "gain in accuracy", "attention capacity (channels gated, then weights, then cost)"
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,11 @@ def choices(group: Group, per_stage: bool = False, gains: Sequence[Gain] = ()) -
         raise BadSpecError(
             f"{group.label}: {count:,} choices are too many to look at: leave --per-stage out, or try fewer reductions"
         )
-    found = [Choice("none", (), {currency.name: Price(0.0, 0.0) for currency in LIMITED}, 0, 0, True)]
+    candidates = [Choice("none", (), {currency.name: Price(0.0, 0.0) for currency in LIMITED}, 0, 0, True)]
     for name, records in by_kind.items():
         stages = {record.reduction: _Stages(record, base) for record in records}
-        for reductions in _assignments(stages, per_stage):
-            found.append(_choice(name, reductions, stages, gains))
-    return found
+        candidates += [_choice(name, reductions, stages, gains) for reductions in _assignments(stages, per_stage)]
+    return candidates
 
 
 def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bool = False) -> Decision:
@@ -146,7 +145,7 @@ def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bo
     binding = set.intersection(*broken) if broken else set()
     return Decision(
         tuple(limits), best, nearest, tuple(sorted(binding)), tuple(steps), len(candidates),
-        "gain in accuracy" if with_gains else "attention capacity (channels gated, then weights, then cost)",
+        BY_GAIN if with_gains else BY_CAPACITY,
     )
 
 
@@ -186,12 +185,12 @@ class _Stages:
         total = sum(direct.values())
         if len(direct) < len(self.rows) or not total:
             return None
-        found = {}
+        prices = {}
         for stage, row in self.rows.items():
             share, high = direct[stage] / total, row.get("latency_high_ms") or direct[stage]
             highest = high / (high + sum(self._low(other) for other in self.rows if other != stage))
-            found[stage] = Price(whole * share, max(upper * highest, whole * share))
-        return found
+            prices[stage] = Price(whole * share, max(upper * highest, whole * share))
+        return prices
 
     def _low(self, stage: int) -> float:
         row = self.rows[stage]
@@ -230,8 +229,8 @@ def _whole(
     ratios = {ratio for _, ratio in reductions}
     if len(ratios) != 1:
         return None
-    found = stages[next(iter(ratios))]
-    return found.record if {stage for stage, _ in reductions} == set(found.rows) else None
+    tried = stages[next(iter(ratios))]
+    return tried.record if {stage for stage, _ in reductions} == set(tried.rows) else None
 
 
 def _gain(

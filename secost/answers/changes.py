@@ -1,212 +1,323 @@
-"""By how much a measured figure changed from one run to another, with an interval. Pure numbers; `compare` asks here.
+"""By how much each figure of a trial changed from one run to another: which record is which, and on which machine.
 
-Two runs share no rounds, so nothing can be paired: what one process has (its addresses, its caches, its clock
-frequency) and what it goes through (bursts, drift) are noise of the run. The unit is therefore the process, not the
-round: the logarithm of each process's median time. From five processes a run on the interval is Hodges and Lehmann's
-for a shift, which a burst can't move far; of fewer ranks say too little, and it is Welch's for a difference of means.
-
-Both were chosen on made noise with 1 % between processes, bursts and rounds that are alike, by how often their 95 %
-intervals held the truth and by their width. With 3 processes of 20 rounds: Welch 97 % of runs, a two-level bootstrap
-89 %, order statistics over all rounds 77 %. With 12 of 6 rounds: Hodges-Lehmann 95 % at +-2.1 %, Welch 97 % at
-+-3.4 %, the bootstrap 98 % at +-2.2 %. tests/answers/test_compare_changes.py holds the coverage.
+`statistics` gives the intervals of what was measured; `comparison` holds limits to what is found here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from statistics import NormalDist, fmean, median, variance
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-CONFIDENCE = 0.95
-# What another process would bring to a run of one process, as a standard deviation: such a run can't tell it itself.
-# About a point was seen between processes that keep freed memory; a round figure, not a fit.
-PROCESS_SPREAD = 0.01
-# What another time of measuring would bring to a run's absolute times, as a standard deviation: its processes share the
-# mood of the machine, so they can't tell it. Nine equal runs of ResNet-18 on a shared machine differed by 0.9 %, and
-# without this allowance a quarter of their pairs were told apart.
-RUN_SPREAD = 0.01
-# A run of one process is cut into this many stretches of rounds, because rounds near in time are alike (lag-1
-# autocorrelation 0.1 to 0.6 in the samples in reports/). More stretches gave narrower intervals that held less often.
-STRETCHES = 4
-MANY_PROCESSES = 5
-_EXACT_UP_TO = 400
-_NORMAL_FROM = 1e4
+from secost.answers.groups import SETTING_FIELDS, setting_key
+from secost.glossary import Note
+from secost.plan.spec import BASELINE
+from secost.runs.records import DONE, FAILED, Record, overhead
+from secost.statistics import Interval, Overhead, overhead_shift, ratio_shift, times_by_process, typical_s
 
-
-@dataclass(frozen=True)
-class Shift:
-    """A change with its interval: a fraction of the old time, or a difference of two overheads. No interval: None."""
-
-    estimate: float
-    low: float | None
-    high: float | None
-
-    def holds(self, value: float) -> bool:
-        """Whether a value lies inside; no interval excludes nothing."""
-        return self.low is None or self.high is None or self.low <= value <= self.high
+WORSE, BETTER, SAME, UNCLEAR = "worse", "better", "same", "not distinguishable"
+ONLY_OLD, ONLY_NEW, FAILED_TRIAL, MATCHED = "only in old", "only in new", "failed", "matched"
+TRIAL = (*SETTING_FIELDS, "attention", "reduction", "spelling", "dataset", "seed", "epochs", "estimate")
+_RESOLVED = ("placement", "resolution")
+# Facts that make it another machine. The others (kernel, versions, governor, settings) may be the very change that is
+# looked at, so they are shown and not refused.
+MACHINE = (
+    "cpu", "gpu", "logical_cores", "physical_cores", "usable_cores", "cpu_quota", "caches", "memory_gib", "hypervisor",
+    "machine", "os",
+)
+_MEMORY_SLACK = 0.125  # the memory that a kernel reports varies a little with its version
+POINTS = "pt"
 
 
 @dataclass(frozen=True)
-class Overhead:
-    """One run's paired overhead with its interval (fractions), and how many processes the interval covers."""
+class Figure:
+    """What is compared between two runs. `field` is a field of a Record; `change_unit` is % or pt (points)."""
 
-    estimate: float
+    name: str
+    field: str
+    title: str
+    unit: str = ""
+    measured: bool = False
+    change_unit: str = "%"
+
+
+PARAMS = Figure("params", "params", "Parameters")
+MACS = Figure("macs", "macs", "MACs")
+MEMORY = Figure("memory", "memory_bytes", "Memory traffic", "B")
+KERNELS = Figure("kernels", "kernels", "Kernels")
+ACTIVATIONS = Figure("activations", "activations", "Activations")
+LATENCY = Figure("latency", "latency_ms", "Latency", "ms", measured=True)
+OVERHEAD = Figure("overhead", "latency_overhead", "Overhead", measured=True, change_unit=POINTS)
+FIGURES = {item.name: item for item in (PARAMS, MACS, MEMORY, KERNELS, ACTIVATIONS, LATENCY, OVERHEAD)}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs. `environments` has facts by the id that a record holds, `""` where it holds none."""
+
+    name: str
+    records: tuple[Record, ...]
+    environments: Mapping[str, Mapping[str, Any]]
+
+    def facts(self, record: Record) -> Mapping[str, Any]:
+        """The environment that a record was made in; empty where none was recorded."""
+        return self.environments.get(record.environment or "", {})
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one trial in both runs.
+
+    `change` is new / old - 1, for overhead new - old; with its 95 % interval for what is measured. `notes` are codes
+    of reasons to read it with care.
+    """
+
+    figure: Figure
+    old: float | None
+    new: float | None
+    change: float | None
     low: float | None
     high: float | None
-    processes: int
+    answer: str
+    notes: tuple[str, ...] = ()
 
 
-def by_process(times_s: Sequence[float], process: Sequence[int] | None) -> list[list[float]]:
-    """The rounds' times, one list a process in order of appearance; without `process` they are all of one."""
-    if process is None:
-        return [list(times_s)]
-    found: dict[int, list[float]] = {}
-    for value, number in zip(times_s, process, strict=True):
-        found.setdefault(number, []).append(value)
-    return list(found.values())
+@dataclass(frozen=True)
+class Match:
+    """One trial as it stands in the two runs. `status` is matched, only in old, only in new, or failed."""
+
+    old: Record | None
+    new: Record | None
+    status: str
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def record(self) -> Record:
+        """The trial's words: those of the run that has them resolved."""
+        records = [record for record in (self.new, self.old) if record is not None]
+        return next((record for record in records if record.status == DONE), records[0])
+
+    @property
+    def newly_failed(self) -> bool:
+        """Whether the trial fails in NEW only."""
+        return self.status == FAILED_TRIAL and self.old is not None and self.old.status == DONE
+
+    def change_of(self, figure: Figure) -> Change | None:
+        return next((change for change in self.changes if change.figure is figure), None)
 
 
-def typical_s(processes: Sequence[Sequence[float]]) -> float:
-    """One time for a run: the median of the processes' medians."""
-    return median([median(times) for times in processes])
+def changes_of(
+    pairs: Sequence[tuple[Record | None, Record | None]], old: Side, new: Side, run_spread: float,
+) -> list[Match]:
+    """Each pair with what changed; times that moved together with their baseline, and the baseline's own, have a note.
 
-
-def ratio_shift(
-    old: Sequence[Sequence[float]], new: Sequence[Sequence[float]], run_spread: float = RUN_SPREAD
-) -> Shift:
-    """new / old - 1 of the runs' times, from seconds by process, with its 95 % interval.
-
-    The interval covers processes, and runs that differ by `run_spread` (a standard deviation) for the time at which
-    they were made. A run of one process enters with its stretches and with `PROCESS_SPREAD`; one of fewer than four
-    rounds has no interval. Times must be above 0.
+    What all variants share may be the machine's doing: two runs at different times differ by a few percent on a shared
+    machine, and nothing within a run tells that.
     """
-    many = min(len(old), len(new)) >= MANY_PROCESSES
-    shift = _by_ranks(_units(old), _units(new)) if many else _by_means(old, new)
-    if shift.low is None or shift.high is None:
-        return Shift(math.expm1(shift.estimate), None, None)
-    unseen = math.log1p(least_half_width(run_spread))
-    down, up = math.hypot(shift.estimate - shift.low, unseen), math.hypot(shift.high - shift.estimate, unseen)
-    return Shift(math.expm1(shift.estimate), math.expm1(shift.estimate - down), math.expm1(shift.estimate + up))
+    matches = [_match(mine, theirs, old, new, run_spread) for mine, theirs in pairs]
+    moved = {
+        (setting_key(match.record), change.answer)
+        for match in matches if match.record.attention == BASELINE
+        for change in match.changes if change.figure is LATENCY and change.answer in (WORSE, BETTER)
+    }
+    return [replace(match, changes=tuple(_with_note(match, change, moved) for change in match.changes))
+            for match in matches]
 
 
-def least_half_width(run_spread: float) -> float:
-    """The half-width (a fraction) that no length of two runs gets below, as equal runs differ by `run_spread`."""
-    return math.expm1(_quantile(math.inf) * math.sqrt(2) * run_spread)
+# --- which trial is which ---
 
 
-def overhead_shift(old: Overhead, new: Overhead) -> Shift:
-    """new - old of two paired overheads, with the interval that follows from both.
+def match_records(old: Sequence[Record], new: Sequence[Record]) -> list[tuple[Record | None, Record | None]]:
+    """Pairs of records of the same trial, in the order of `old`, and then what only `new` has.
 
-    The ends are had from the distances on the side that matters (Zou and Donner, Statistics in Medicine 27, 2008), so
-    lopsided intervals stay lopsided. A run of one process is widened by `PROCESS_SPREAD`.
+    A key changes when a release adds to what it is made of; the words stay. A failed record still has the placement
+    and resolution that were asked for, a finished one those that were found. What fits several others fits none.
     """
-    estimate = new.estimate - old.estimate
-    if old.low is None or old.high is None or new.low is None or new.high is None:
-        return Shift(estimate, None, None)
-    unseen = [_quantile(math.inf) * PROCESS_SPREAD for run in (old, new) if run.processes < 2]
-    down = math.hypot(new.estimate - new.low, old.high - old.estimate, *unseen)
-    up = math.hypot(new.high - new.estimate, old.estimate - old.low, *unseen)
-    return Shift(estimate, estimate - down, estimate + up)
+    left_old, left_new = list(old), list(new)
+    partner: dict[int, Record] = {}
+    for identity in (_key, _words, _loose_words):
+        theirs = _unique(left_new, identity)
+        for name, record in _unique(left_old, identity).items():
+            if name in theirs and (identity is not _loose_words or _unresolved(record, theirs[name])):
+                partner[id(record)] = theirs[name]
+        taken = {id(record) for record in partner.values()}
+        left_old = [record for record in left_old if id(record) not in partner]
+        left_new = [record for record in left_new if id(record) not in taken]
+    pairs: list[tuple[Record | None, Record | None]] = [(record, partner.get(id(record))) for record in old]
+    return [*pairs, *((None, record) for record in left_new)]
 
 
-def _by_means(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Shift:
-    """The difference of the means of logarithms, with Welch's interval."""
-    estimate = fmean(_units(new)) - fmean(_units(old))
-    parts = [_variance(run) for run in (old, new)]
-    if any(part is None for part in parts):
-        return Shift(estimate, None, None)
-    terms = [part for part in parts if part is not None]
-    # A run of one process adds a variance that is taken as known: it has no degrees of freedom of its own to spend.
-    total = sum(own + known for own, _, known in terms)
-    half = _quantile(_degrees(total, [(own, degrees) for own, degrees, _ in terms])) * math.sqrt(total)
-    return Shift(estimate, estimate - half, estimate + half)
+def _unique(records: Iterable[Record], identity: Callable[[Record], Any]) -> dict[Any, Record]:
+    named: dict[Any, list[Record]] = {}
+    for record in records:
+        name = identity(record)
+        if name is not None:
+            named.setdefault(name, []).append(record)
+    return {name: members[0] for name, members in named.items() if len(members) == 1}
 
 
-def _by_ranks(old: Sequence[float], new: Sequence[float]) -> Shift:
-    """Hodges and Lehmann's shift of logarithms, with the interval that the rank-sum test gives: exact for processes
-    that are alike but for the shift (Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, section 4.3)."""
-    differences = sorted(mine - theirs for mine in new for theirs in old)
-    rank = rank_sum_limit(len(old), len(new))
-    return Shift(median(differences), differences[rank], differences[-1 - rank])
+def _key(record: Record) -> str | None:
+    return record.key or None
 
 
-@lru_cache(maxsize=1024)
-def rank_sum_limit(old: int, new: int) -> int:
-    """How many differences to leave out at each end: the critical value of the two-sided rank-sum test at 5 %.
+def _words(record: Record) -> tuple[Any, ...]:
+    return tuple(_hashable(getattr(record, name)) for name in TRIAL)
 
-    By counting all orders of the two samples; by the normal approximation from 400 differences on.
+
+def _loose_words(record: Record) -> tuple[Any, ...]:
+    return tuple(_hashable(getattr(record, name)) for name in TRIAL if name not in _RESOLVED)
+
+
+def _unresolved(old: Record, new: Record) -> bool:
+    """Whether placement and resolution differ only because one of the two was never resolved."""
+    placement = old.placement == new.placement or "auto" in (old.placement, new.placement)
+    failed = FAILED in (old.status, new.status)
+    return placement and (old.resolution == new.resolution or (failed and None in (old.resolution, new.resolution)))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# --- which machine is which ---
+
+
+def machine_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """The first fact that makes two environments different machines, with both values; None for the same machine.
+
+    A fact that one of them does not have (an earlier version recorded fewer) tells nothing.
     """
-    if old * new > _EXACT_UP_TO:
-        spread = math.sqrt(old * new * (old + new + 1) / 12)
-        return math.floor(old * new / 2 - _quantile(math.inf) * spread - 0.5)
-    ways = [[1] for _ in range(new + 1)]  # ways[j][u]: orders of i and j values in which u pairs stand the wrong way
-    for i in range(1, old + 1):
-        row = [[1]]
-        for j in range(1, new + 1):
-            found = [0] * (i * j + 1)
-            for u, count in enumerate(ways[j]):
-                found[u + j] += count
-            for u, count in enumerate(row[j - 1]):
-                found[u] += count
-            row.append(found)
-        ways = row
-    allowed = (1 - CONFIDENCE) / 2 * math.comb(old + new, old)
-    tail, limit = 0, -1
-    for count in ways[new]:
-        tail += count
-        if tail > allowed:
-            break
-        limit += 1
-    return limit
+    if not old or not new:
+        return "the environment of one of them was not recorded"
+    for name in MACHINE:
+        mine, theirs = old.get(name), new.get(name)
+        if mine is not None and theirs is not None and not _same_fact(name, mine, theirs):
+            return f"{name} was {mine!r} and is {theirs!r}"
+    return None
 
 
-def _units(processes: Sequence[Sequence[float]]) -> list[float]:
-    """Logarithms of medians: of the processes, or of the stretches of the only one."""
-    if len(processes) > 1:
-        return [math.log(median(times)) for times in processes]
-    times = processes[0]
-    count = min(STRETCHES, len(times))
-    ends = [len(times) * step // count for step in range(count + 1)]
-    return [math.log(median(times[begin:end])) for begin, end in pairwise(ends)]
+def environment_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Every fact that both have and that is not the same in both, with both values."""
+    return [(name, value, new[name]) for name, value in old.items() if name in new and new[name] != value]
 
 
-def _variance(processes: Sequence[Sequence[float]]) -> tuple[float, int, float] | None:
-    """Variance of the mean of a run's units, its degrees of freedom, and the variance that the run can't show."""
-    units = _units(processes)
-    if len(processes) == 1 and len(units) < STRETCHES:
+def unshared_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The facts that only one of the two has, as when another version wrote it."""
+    return sorted(old.keys() ^ new.keys())
+
+
+def _same_fact(name: str, old: Any, new: Any) -> bool:
+    if name == "memory_gib" and isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(old - new) <= _MEMORY_SLACK * max(old, new)
+    if name == "os":  # the kernel's release is software; the system is not
+        return str(old).split(" ")[0] == str(new).split(" ")[0]
+    return bool(old == new)
+
+
+# --- what changed ---
+
+
+def _match(mine: Record | None, theirs: Record | None, old: Side, new: Side, run_spread: float) -> Match:
+    if mine is None:
+        return Match(None, theirs, ONLY_NEW)
+    if theirs is None:
+        return Match(mine, None, ONLY_OLD)
+    if FAILED in (mine.status, theirs.status):
+        return Match(mine, theirs, FAILED_TRIAL)
+    elsewhere = machine_difference(old.facts(mine), new.facts(theirs)) is not None
+    return Match(mine, theirs, MATCHED, tuple(_changes(mine, theirs, elsewhere, run_spread)))
+
+
+def _changes(old: Record, new: Record, elsewhere: bool, run_spread: float) -> Iterator[Change]:
+    for figure in FIGURES.values():
+        mine, theirs = getattr(old, figure.field), getattr(new, figure.field)
+        if mine is None and theirs is None:
+            continue
+        if mine is None or theirs is None:
+            yield Change(figure, mine, theirs, None, None, None, ONLY_NEW if mine is None else ONLY_OLD)
+        elif figure is LATENCY:
+            yield _latency_change(old, new, elsewhere, run_spread)
+        elif figure is OVERHEAD:
+            yield _overhead_change(old, new, elsewhere)
+        else:
+            answer = SAME if theirs == mine else WORSE if theirs > mine else BETTER
+            change = 0.0 if theirs == mine else overhead(theirs, mine)
+            yield Change(figure, mine, theirs, change, None, None, answer, _count_notes(figure, old, new))
+
+
+def _count_notes(figure: Figure, old: Record, new: Record) -> tuple[str, ...]:
+    notes: list[str] = [Note.OTHER_PLACEMENT] if old.placement != new.placement else []
+    if figure is MACS and old.mac_convention != new.mac_convention:
+        notes.append(Note.OTHER_CONVENTION)
+    return tuple(notes)
+
+
+def _latency_change(old: Record, new: Record, elsewhere: bool, run_spread: float) -> Change:
+    other_clock = _differs("clock", old, new)
+    mine, theirs = (_times(record, "wall_s" if other_clock else "variant_s") for record in (old, new))
+    notes = _measured_notes(old, new, elsewhere) + ((Note.OTHER_CLOCK,) if other_clock else ())
+    if mine is None or theirs is None:
+        change = overhead(new.latency_ms, old.latency_ms)
+        return Change(LATENCY, old.latency_ms, new.latency_ms, change, None, None, UNCLEAR, (*notes, Note.NO_ROUNDS))
+    shift = ratio_shift(mine, theirs, run_spread)
+    return _shifted(LATENCY, 1e3 * typical_s(mine), 1e3 * typical_s(theirs), shift, notes)
+
+
+def _overhead_change(old: Record, new: Record, elsewhere: bool) -> Change:
+    mine, theirs = (
+        Overhead(record.latency_overhead or 0.0, record.latency_overhead_low, record.latency_overhead_high,
+                 process_count(record))
+        for record in (old, new)
+    )
+    shift = overhead_shift(mine, theirs)
+    notes = _measured_notes(old, new, elsewhere) + ((Note.NO_ROUNDS,) if shift.low is None else ())
+    return _shifted(OVERHEAD, mine.estimate, theirs.estimate, shift, notes)
+
+
+def _shifted(figure: Figure, old: float, new: float, shift: Interval, notes: tuple[str, ...]) -> Change:
+    answer = UNCLEAR if shift.holds(0.0) else WORSE if shift.estimate > 0 else BETTER
+    return Change(figure, old, new, shift.estimate, shift.low, shift.high, answer, notes)
+
+
+def _measured_notes(old: Record, new: Record, elsewhere: bool) -> tuple[str, ...]:
+    notes: list[str] = [Note.ONE_PROCESS] if min(process_count(old), process_count(new)) < 2 else []
+    notes += [Note.OTHER_ALLOCATOR] if _differs("allocator", old, new) else []
+    return tuple(notes + ([Note.OTHER_MACHINE] if elsewhere else []))
+
+
+def _differs(name: str, old: Record, new: Record) -> bool:
+    """Whether the rounds of both say something of this name, and not the same."""
+    words = [(record.samples or {}).get(name) for record in (old, new)]
+    return None not in words and words[0] != words[1]
+
+
+def process_count(record: Record) -> int:
+    """How many processes shared a record's rounds: from the rounds themselves where they say, else from the record."""
+    numbers = _process(record)
+    return len(set(numbers)) if numbers else record.processes or 1
+
+
+def _times(record: Record, name: str) -> list[list[float]] | None:
+    """A record's times in seconds by process; None where it has no usable rounds."""
+    times = (record.samples or {}).get(name)
+    if not isinstance(times, list) or not times or not all(_is_time(value) for value in times):
         return None
-    own = variance(units) / len(units)
-    return own, len(units) - 1, PROCESS_SPREAD**2 if len(processes) == 1 else 0.0
+    process = _process(record)
+    return times_by_process(times, process if process and len(process) == len(times) else None)
 
 
-def _degrees(total: float, terms: Sequence[tuple[float, int]]) -> float:
-    """Satterthwaite's degrees of freedom of a sum of variances; infinite where none of it was estimated."""
-    spent = sum(own**2 / degrees for own, degrees in terms)
-    return total**2 / spent if spent > 0 else math.inf
+def _process(record: Record) -> list[int] | None:
+    """The number of the process that each round ran in; None for one process, as in runs before there were several."""
+    numbers = (record.samples or {}).get("process")
+    return numbers if isinstance(numbers, list) and all(isinstance(number, int) for number in numbers) else None
 
 
-def _quantile(degrees: float) -> float:
-    """The t value that leaves 2.5 % on either side, for any real number of degrees of freedom from 1 on."""
-    return _student(round(degrees, 2)) if degrees < _NORMAL_FROM else NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
-@lru_cache(maxsize=4096)
-def _student(degrees: float) -> float:
-    """By bisection over the angle of t = sqrt(degrees) * tan(angle), in which Student's density is a power of cos."""
-    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        inside = 2 * scale * _power_of_cos(middle, degrees - 1)
-        low, high = (middle, high) if inside < CONFIDENCE else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _power_of_cos(end: float, power: float, steps: int = 200) -> float:
-    """The integral of cos(x) ** power from 0 to `end`, by Simpson's rule."""
-    width = end / steps
-    weights = (1 if step in (0, steps) else 4 if step % 2 else 2 for step in range(steps + 1))
-    return width / 3 * sum(weight * math.pow(math.cos(step * width), power) for step, weight in enumerate(weights))
+def _with_note(match: Match, change: Change, moved: set[tuple[Any, str]]) -> Change:
+    if change.figure is not LATENCY or (setting_key(match.record), change.answer) not in moved:
+        return change
+    return replace(change, notes=(*change.notes, Note.BASELINE_MOVED))

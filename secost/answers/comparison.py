@@ -1,96 +1,52 @@
-"""Two runs, matched by trial: by how much each figure changed, which limits broke, and where the runs differ.
+"""Two runs beside each other: what changed, which limits on what may get worse are read from words, and which broke.
 
-`changes` gives the intervals, `limits` reads and judges the limits; `reporting/comparing.py` puts this into words.
+`changes` pairs the trials and gives what changed; `pages.compare` puts this into words.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
-from secost.answers.changes import RUN_SPREAD, Overhead, by_process, overhead_shift, ratio_shift, typical_s
-from secost.answers.groups import setting_key
-from secost.answers.limits import (
-    BROKEN,
+from secost.answers.changes import (
     FIGURES,
-    LATENCY,
-    MACS,
-    NOT_PROVEN,
-    OVERHEAD,
-    Figure,
-    Limit,
-    judge_count,
-    judge_measured,
+    ONLY_OLD,
+    POINTS,
+    Change,
+    Match,
+    Side,
+    changes_of,
+    machine_difference,
+    match_records,
 )
-from secost.answers.machines import machine_difference
-from secost.answers.matching import match_records
-from secost.errors import BadSpecError
-from secost.glossary import Note
-from secost.plan.spec import BASELINE
-from secost.runs.records import DONE, FAILED, Record, overhead
+from secost.errors import BadSpecError, UnknownNameError
+from secost.numbers import parse_share, share_parts
+from secost.runs.records import DONE, Record
+from secost.statistics import RUN_SPREAD
 
-WORSE, BETTER, SAME, UNCLEAR = "worse", "better", "same", "not distinguishable"
-ONLY_OLD, ONLY_NEW, FAILED_TRIAL, MATCHED = "only in old", "only in new", "failed", "matched"
+BROKEN, NOT_PROVEN, HELD = "broken", "not proven", "held"
 VANISHED, NEWLY_FAILED = "vanished", "newly failed"
-
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two runs. `environments` has facts by the id that a record holds, `""` where it holds none."""
+class Limit:
+    """The growth of one figure that is still allowed: a fraction of the old value, for overhead a difference."""
 
-    name: str
-    records: tuple[Record, ...]
-    environments: Mapping[str, Mapping[str, Any]]
-
-    def facts(self, record: Record) -> Mapping[str, Any]:
-        """The environment that a record was made in; empty where none was recorded."""
-        return self.environments.get(record.environment or "", {})
-
-
-@dataclass(frozen=True)
-class Change:
-    """One figure of one trial in both runs.
-
-    `change` is new / old - 1, for overhead new - old; with its 95 % interval for what is measured. `notes` are codes
-    of reasons to read it with care.
-    """
-
-    figure: Figure
-    old: float | None
-    new: float | None
-    change: float | None
-    low: float | None
-    high: float | None
-    answer: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Match:
-    """One trial as it stands in the two runs. `status` is matched, only in old, only in new, or failed."""
-
-    old: Record | None
-    new: Record | None
-    status: str
-    changes: tuple[Change, ...] = ()
+    figure: str
+    value: float
 
     @property
-    def record(self) -> Record:
-        """The trial's words: those of the run that has them resolved."""
-        records = [record for record in (self.new, self.old) if record is not None]
-        return next((record for record in records if record.status == DONE), records[0])
+    def exact(self) -> Fraction:
+        """The limit as it was written: 3 % is 3/100, not the nearest binary number."""
+        return Fraction(str(self.value))
 
     @property
-    def newly_failed(self) -> bool:
-        """Whether the trial fails in NEW only."""
-        return self.status == FAILED_TRIAL and self.old is not None and self.old.status == DONE
-
-    def change_of(self, figure: Figure) -> Change | None:
-        return next((change for change in self.changes if change.figure is figure), None)
+    def words(self) -> str:
+        """`3 %`, `1 pt`."""
+        return f"{float(100 * self.exact):g} {FIGURES[self.figure].change_unit}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +63,7 @@ class Finding:
 class Rules:
     """What is allowed. `strict` counts what is not proven as broken; `allow_missing` forgives what NEW lacks.
 
-    `run_spread` is the standard deviation by which equal runs differ, a fraction of the time (see `changes`).
+    `run_spread` is the standard deviation by which equal runs differ, a fraction of the time (see `statistics`).
     """
 
     limits: tuple[Limit, ...] = ()
@@ -142,7 +98,7 @@ def compare_runs(old: Side, new: Side, rules: Rules | None = None) -> RunCompari
     _require_common(old, new, both)
     if not rules.across_machines:
         _refuse_machines(old, new, both)
-    matches = _noted([_match(mine, theirs, old, new, rules.run_spread) for mine, theirs in pairs])
+    matches = changes_of(pairs, old, new, rules.run_spread)
     _require_figures(rules.limits, matches)
     findings = [finding for match in matches for finding in _findings(match, rules)]
     broken = tuple(finding for finding in findings if finding.kind != NOT_PROVEN or rules.strict)
@@ -183,133 +139,53 @@ def _refuse_machines(old: Side, new: Side, both: Sequence[tuple[Record, Record]]
             )
 
 
-# --- what changed ---
+# --- limits, read from words ---
 
 
-def _match(mine: Record | None, theirs: Record | None, old: Side, new: Side, run_spread: float) -> Match:
-    if mine is None:
-        return Match(None, theirs, ONLY_NEW)
-    if theirs is None:
-        return Match(mine, None, ONLY_OLD)
-    if FAILED in (mine.status, theirs.status):
-        return Match(mine, theirs, FAILED_TRIAL)
-    elsewhere = machine_difference(old.facts(mine), new.facts(theirs)) is not None
-    return Match(mine, theirs, MATCHED, tuple(_changes(mine, theirs, elsewhere, run_spread)))
+def parse_limit(text: str) -> Limit:
+    """`latency=3%`, `latency=0.03`, `overhead=1pt` or `params=0` as a limit.
 
-
-def _changes(old: Record, new: Record, elsewhere: bool, run_spread: float) -> Iterator[Change]:
-    for figure in FIGURES.values():
-        mine, theirs = getattr(old, figure.field), getattr(new, figure.field)
-        if mine is None and theirs is None:
-            continue
-        if mine is None or theirs is None:
-            yield Change(figure, mine, theirs, None, None, None, ONLY_NEW if mine is None else ONLY_OLD)
-        elif figure is LATENCY:
-            yield _latency_change(old, new, elsewhere, run_spread)
-        elif figure is OVERHEAD:
-            yield _overhead_change(old, new, elsewhere)
-        else:
-            yield _count_change(figure, mine, theirs, _count_notes(figure, old, new))
-
-
-def _count_change(figure: Figure, old: int, new: int, notes: tuple[str, ...]) -> Change:
-    answer = SAME if new == old else WORSE if new > old else BETTER
-    change = 0.0 if new == old else overhead(new, old)
-    return Change(figure, old, new, change, None, None, answer, notes)
-
-
-def _count_notes(figure: Figure, old: Record, new: Record) -> tuple[str, ...]:
-    found: list[str] = [Note.OTHER_PLACEMENT] if old.placement != new.placement else []
-    if figure is MACS and old.mac_convention != new.mac_convention:
-        found.append(Note.OTHER_CONVENTION)
-    return tuple(found)
-
-
-def _latency_change(old: Record, new: Record, elsewhere: bool, run_spread: float) -> Change:
-    other_clock = _differs("clock", old, new)
-    runs = [_times(record, "wall_s" if other_clock else "variant_s") for record in (old, new)]
-    notes = _measured_notes(old, new, elsewhere) + ((Note.OTHER_CLOCK,) if other_clock else ())
-    mine, theirs = runs
-    if mine is None or theirs is None:
-        return Change(
-            LATENCY, old.latency_ms, new.latency_ms, overhead(new.latency_ms, old.latency_ms), None, None, UNCLEAR,
-            (*notes, Note.NO_ROUNDS),
-        )
-    shift = ratio_shift(mine, theirs, run_spread)
-    answer = UNCLEAR if shift.holds(0.0) else WORSE if shift.estimate > 0 else BETTER
-    return Change(
-        LATENCY, 1e3 * typical_s(mine), 1e3 * typical_s(theirs), shift.estimate, shift.low, shift.high, answer, notes
-    )
-
-
-def _overhead_change(old: Record, new: Record, elsewhere: bool) -> Change:
-    mine, theirs = (
-        Overhead(record.latency_overhead or 0.0, record.latency_overhead_low, record.latency_overhead_high,
-                 process_count(record))
-        for record in (old, new)
-    )
-    shift = overhead_shift(mine, theirs)
-    answer = UNCLEAR if shift.holds(0.0) else WORSE if shift.estimate > 0 else BETTER
-    notes = _measured_notes(old, new, elsewhere) + ((Note.NO_ROUNDS,) if shift.low is None else ())
-    return Change(OVERHEAD, mine.estimate, theirs.estimate, shift.estimate, shift.low, shift.high, answer, notes)
-
-
-def _measured_notes(old: Record, new: Record, elsewhere: bool) -> tuple[str, ...]:
-    found: list[str] = [Note.ONE_PROCESS] if min(process_count(old), process_count(new)) < 2 else []
-    found += [Note.OTHER_ALLOCATOR] if _differs("allocator", old, new) else []
-    return tuple(found + ([Note.OTHER_MACHINE] if elsewhere else []))
-
-
-def _differs(name: str, old: Record, new: Record) -> bool:
-    """Whether the rounds of both say something of this name, and not the same."""
-    words = [(record.samples or {}).get(name) for record in (old, new)]
-    return None not in words and words[0] != words[1]
-
-
-def process_count(record: Record) -> int:
-    """How many processes shared a record's rounds: from the rounds themselves where they say, else from the record."""
-    numbers = _process(record)
-    return len(set(numbers)) if numbers else record.processes or 1
-
-
-def _times(record: Record, name: str) -> list[list[float]] | None:
-    """A record's times in seconds by process; None where it has no usable rounds."""
-    times = (record.samples or {}).get(name)
-    if not isinstance(times, list) or not times or not all(_is_time(value) for value in times):
-        return None
-    process = _process(record)
-    return by_process(times, process if process and len(process) == len(times) else None)
-
-
-def _process(record: Record) -> list[int] | None:
-    """The number of the process that each round ran in; None for one process, as in runs before there were several."""
-    numbers = (record.samples or {}).get("process")
-    return numbers if isinstance(numbers, list) and all(isinstance(number, int) for number in numbers) else None
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-
-
-def _noted(matches: list[Match]) -> list[Match]:
-    """The same, with a note on times that moved together with their baseline, and on the baseline's own.
-
-    What all variants share may be the machine's doing: two runs at different times differ by a few percent on a shared
-    machine, and nothing within a run tells that.
+    A bare number is a fraction and so below 1: `latency=3` could mean 3 % or three times as much again, and is refused.
+    Raises UnknownNameError for a figure that is not compared, BadSpecError for everything else.
     """
-    moved = {
-        (setting_key(match.record), change.answer)
-        for match in matches if match.record.attention == BASELINE
-        for change in match.changes if change.figure is LATENCY and change.answer in (WORSE, BETTER)
-    }
-    return [replace(match, changes=tuple(_with_note(match, change, moved) for change in match.changes))
-            for match in matches]
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise BadSpecError(f"--fail-on {text!r} is no limit: write a figure and a growth, such as latency=3%")
+    if name not in FIGURES:
+        raise UnknownNameError("figure in --fail-on", name, FIGURES)
+    parts = share_parts(value)
+    if parts is None:
+        raise BadSpecError(f"--fail-on {text!r}: {value!r} is no growth, write a percentage such as {name}=3%")
+    written, unit = parts
+    number = Fraction(written)
+    if number < 0:
+        raise BadSpecError(f"--fail-on {text!r}: a limit is the growth that is still allowed, so it must be 0 or more")
+    if unit is None and number >= 1:
+        raise BadSpecError(
+            f"--fail-on {text!r}: a bare number is a fraction and must be below 1, write {name}={value}% or "
+            f"{name}={float(number / 100):g}"
+        )
+    if unit not in (None, "%") and FIGURES[name].change_unit != POINTS:
+        raise BadSpecError(f"--fail-on {text!r}: points are for overhead, write {name}={written}%")
+    return Limit(name, float(number if unit is None else number / 100))
 
 
-def _with_note(match: Match, change: Change, moved: set[tuple[Any, str]]) -> Change:
-    if change.figure is not LATENCY or (setting_key(match.record), change.answer) not in moved:
-        return change
-    return replace(change, notes=(*change.notes, Note.BASELINE_MOVED))
+def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
+    """All limits of a request. Raises BadSpecError where a figure has two."""
+    limits = tuple(map(parse_limit, texts))
+    names = [limit.figure for limit in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadSpecError(f"--fail-on gives {name} more than once: keep one")
+    return limits
+
+
+def parse_spread(text: str) -> float:
+    """`1%` or `0.01` as a fraction below 1. Raises BadSpecError for anything else."""
+    value = parse_share("--run-spread", text)
+    if value >= 1:
+        raise BadSpecError(f"--run-spread {text!r} is no share of a time: write a percentage such as 1%, or 0")
+    return value
 
 
 # --- which limits are kept ---
@@ -350,3 +226,17 @@ def _judged(limit: Limit, change: Change) -> str:
     if change.figure.measured:
         return judge_measured(limit, change.low, change.high)
     return judge_count(limit, int(change.old or 0), int(change.new or 0))
+
+
+def judge_count(limit: Limit, old: int, new: int) -> str:
+    """Whether an exact count kept its limit; growth from 0 breaks every limit."""
+    return BROKEN if new - old > limit.exact * old else HELD
+
+
+def judge_measured(limit: Limit, low: float | None, high: float | None) -> str:
+    """Broken where the whole interval lies above the limit; not proven where a part of it does, or there is none."""
+    if low is None or high is None:
+        return NOT_PROVEN
+    if low > limit.value:
+        return BROKEN
+    return NOT_PROVEN if high > limit.value else HELD

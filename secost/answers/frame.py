@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from secost.answers.currencies import CURRENCIES, LATENCY
-from secost.answers.groups import SETTING_FIELDS
+from secost.answers.groups import CURRENCIES, LATENCY, SETTING_FIELDS
 from secost.plan.spec import BASELINE
 from secost.runs.records import DONE, FLAT_FIELDS, Record
 

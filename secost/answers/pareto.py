@@ -1,36 +1,27 @@
-"""Which rows nobody beats: the Pareto front over any two fields."""
+"""Which of several nobody beats: the Pareto front, in one place for pages, figures, the search and its sampler."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import math
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-import pandas as pd
-
-from secost.errors import UnknownNameError
+Item = TypeVar("Item")
 
 
-def pareto_front(frame: pd.DataFrame, x: str, y: str, maximize: Collection[str] = ()) -> pd.Series[bool]:
-    """A mask of the rows on the front of two fields, less being better except for those named in `maximize`.
+def pareto_front(
+    items: Iterable[Item], place: Callable[[Item], tuple[float, float]], ties: bool = True,
+) -> list[Item]:
+    """The items that none beats, by their first figure. `place` gives two figures, less being better in both.
 
-    A row is beaten by another that is at least as good in both fields and better in one. Rows that are equal
-    in both do not beat each other: either all of them are on the front or none. A row with NA in one of the two
-    is not on the front and beats nobody. The mask has the frame's index. Takes n log n steps.
+    An item is beaten by another that is at least as good in both figures and better in one. Items that are equal in
+    both do not beat each other: all of them are on the front, or, without `ties`, the first. Takes n log n steps.
     """
-    for name in (x, y):
-        if name not in frame.columns:
-            raise UnknownNameError("field", name, map(str, frame.columns))
-    across, up = _cost(frame[x], x in maximize), _cost(frame[y], y in maximize)
-    known = across.notna() & up.notna()
-    across, up = across[known], up[known]
-    best_here = up.groupby(across).min().sort_index()
-    best_before = best_here.cummin().shift()
-    before = across.map(best_before)
-    on_front = (up == across.map(best_here)) & (before.isna() | (up < before))
-    return on_front.reindex(frame.index, fill_value=False).astype(bool)
-
-
-def _cost(values: pd.Series[Any], negate: bool) -> pd.Series[float]:
-    numbers = pd.Series(values.astype("Float64").to_numpy(dtype=float, na_value=float("nan")), index=values.index)
-    # Adding 0.0 makes -0.0 and 0.0 one value.
-    return (-numbers if negate else numbers) + 0.0
+    on_front: list[Item] = []
+    best = (-math.inf, math.inf)
+    for item in sorted(items, key=place):
+        here = place(item)
+        if here[1] < best[1] or (ties and here == best):
+            on_front.append(item)
+            best = here
+    return on_front

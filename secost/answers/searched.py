@@ -6,16 +6,16 @@ Nothing here is measured or trained. Accuracies are in percent, overheads fracti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean, variance
-from typing import TypeVar
 
 import pandas as pd
 
-from secost.answers.benefits import trained_gains
+from secost.answers.evidence import trained_gains
 from secost.answers.groups import Group, group_records
+from secost.answers.pareto import pareto_front
 from secost.answers.predicted import LatencyTable, fit_latency
 from secost.errors import BadSpecError, RunError
 from secost.plan.mix import is_mix
@@ -27,7 +27,6 @@ from secost.statistics import Interval
 
 SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"
 _KINDS = {**dict.fromkeys(("se", "ese", "eca", "srm", "gc", "ge"), CHANNEL), "spatial": SPATIAL}
-Item = TypeVar("Item")
 RANDOM, EXHAUSTIVE = "random draw", "all points"
 _FIELDS = {"latency": "estimated_overhead_high", "params": "params_overhead", "macs": "macs_overhead"}
 _MEASURED_FIELDS = {**_FIELDS, "latency": "latency_overhead_high"}
@@ -53,17 +52,8 @@ def allowed(record: Record, limits: Mapping[str, float], measured: bool = False)
 
 def front(records: Iterable[Record]) -> list[Record]:
     """Estimates that none beats, by rising overhead: more accuracy for more time. Of equal ones the first."""
-    return front_of(records, _place)
-
-
-def front_of(items: Iterable[Item], place: Callable[[Item], tuple[float, float]]) -> list[Item]:
-    """The same of anything that has a place (top1, overhead)."""
-    best, found = -math.inf, []
-    for item in sorted(items, key=lambda item: (place(item)[1], -place(item)[0])):
-        if place(item)[0] > best:
-            best = place(item)[0]
-            found.append(item)
-    return found
+    return pareto_front(records, lambda record: (record.estimated_overhead or 0.0, -(record.estimated_top1 or 0.0)),
+                        ties=False)
 
 
 def hypervolume(points: Iterable[tuple[float, float]], overhead: float, top1: float) -> float:

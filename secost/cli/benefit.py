@@ -21,7 +21,7 @@ def benefit(
     from secost.pages import benefit as evidence
 
     if accuracy is not None:
-        from secost.answers.accuracy_file import file_gains, read_accuracies
+        from secost.answers.evidence import file_gains, read_accuracies
         from secost.networks.sources import check_name
 
         rows = read_accuracies(accuracy)
@@ -30,7 +30,7 @@ def benefit(
         found = file_gains(rows, Path(accuracy).name)
         page = evidence.of_file(found.gains, found.unmatched, accuracy)
     else:
-        from secost.answers.published_gains import published_gains
+        from secost.answers.published import published_gains
 
         names = options.words(attention) if attention else []
         page = evidence.of_published(published_gains(names, family), names)

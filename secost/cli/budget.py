@@ -29,7 +29,7 @@ def budget(
     """The best attention, r and stages within limits: every choice is looked at. Exit 1 where none meets them."""
     options.check_format(format)
     from secost.answers.budget import choices, decide
-    from secost.answers.gain_sources import gains_from
+    from secost.answers.evidence import gains_from
     from secost.answers.groups import group_records
     from secost.errors import BadSpecError
     from secost.pages import budget as decisions
@@ -56,7 +56,7 @@ def budget(
 
 def _limits(given: dict[str, str | None]) -> list[Limit]:
     from secost.answers.budget import LIMITED, Limit
-    from secost.answers.limits import parse_share
+    from secost.numbers import parse_share
 
     by_name = {currency.name: currency for currency in LIMITED}
     asked = {name: text for name, text in given.items() if text is not None}

@@ -40,8 +40,8 @@ def compare(
 ) -> int:
     """Did it get worse? Two runs, trial by trial, with intervals; nothing is measured."""
     options.check_format(format)
-    from secost.answers.comparison import Rules, Side, compare_runs
-    from secost.answers.limits import parse_limits, parse_spread
+    from secost.answers.changes import Side
+    from secost.answers.comparison import Rules, compare_runs, parse_limits, parse_spread
     from secost.pages.compare import finding_lines, headline
     from secost.render.comparison import render_comparison
     from secost.runs.documents import read_results

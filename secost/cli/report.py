@@ -31,7 +31,7 @@ def report(
     formats = options.words(format)
     for name in formats:
         options.check_format(name, (*options.FILE_FORMATS, "table"))
-    from secost.answers.gain_sources import gains_from
+    from secost.answers.evidence import gains_from
     from secost.pages.report import build_report
     from secost.render.formats import write_report
     from secost.runs.store import read_run

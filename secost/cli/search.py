@@ -48,7 +48,7 @@ def search(
 ) -> int:
     """Which attention goes where within a budget: a search, and what speaks for its answer. Resumable at any moment."""
     options.check_format(format)
-    from secost.answers.limits import parse_share
+    from secost.numbers import parse_share
     from secost.pages.search import page
     from secost.render.plain_pages import write_pages
     from secost.studies import search as found

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from secost.answers.axes import Family, images_per_s, runtime_rows, timed
-from secost.answers.currencies import LATENCY
-from secost.answers.spellings import OTHER, SpellingTable
+from secost.answers.families import OTHER, Family, SpellingTable, images_per_s, runtime_rows, timed
+from secost.answers.groups import LATENCY
 from secost.figures.costs import MOST_ATTENTIONS, MOST_BARS, Point, left_out_line, point_of
 from secost.numbers import joined
 

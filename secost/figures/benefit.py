@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from secost.answers.benefits import BEATEN, BEATEN_ON_MEAN, UNBEATEN, Weighed, standing
-from secost.answers.currencies import LATENCY, MACS, PARAMS, Currency
+from secost.answers.evidence import BEATEN, BEATEN_ON_MEAN, UNBEATEN, Weighed, standing
+from secost.answers.groups import LATENCY, MACS, PARAMS, Currency
 from secost.figures.costs import Point, left_out_line, point_of
 from secost.numbers import joined
 from secost.runs.gain import PUBLISHED

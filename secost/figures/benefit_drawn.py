@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from secost.answers.benefits import BEATEN, BEATEN_ON_MEAN, UNBEATEN
+from secost.answers.evidence import BEATEN, BEATEN_ON_MEAN, UNBEATEN
 from secost.figures.benefit import BenefitFigure, BenefitPanel, BenefitPoint
 from secost.figures.labelling import labeller, pixels
 from secost.figures.labels import Box

@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from secost.answers.currencies import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency
-from secost.answers.floor import stage_floors, whole_floor
-from secost.answers.groups import Group
+from secost.answers.groups import (
+    KERNELS,
+    LATENCY,
+    MACS,
+    MEMORY,
+    PARAMS,
+    Currency,
+    Group,
+    stage_floors,
+    whole_floor,
+)
+from secost.answers.pareto import pareto_front
 from secost.runs.records import Record
 
 MOST_GROUPS = 3
@@ -285,15 +294,10 @@ def _both(group: Group, x: Currency, y: Currency) -> list[tuple[Record, float, P
 
 
 def _front_panel(group: Group, x: Currency, y: Currency) -> FrontPanel:
-    import pandas as pd
-
-    from secost.answers.pareto import pareto_front
-
     rows = _both(group, x, y)
-    frame = pd.DataFrame({"x": [across for _, across, _ in rows], "y": [up.percent for _, _, up in rows]})
-    mask = pareto_front(frame, "x", "y").tolist()
-    points = tuple(FrontPoint(record.label, record.attention, across, up, bool(best))
-                   for (record, across, up), best in zip(rows, mask, strict=True))
+    best = pareto_front(range(len(rows)), lambda index: (rows[index][1], rows[index][2].percent))
+    points = tuple(FrontPoint(record.label, record.attention, across, up, index in best)
+                   for index, (record, across, up) in enumerate(rows))
     order = sorted(range(len(points)), key=lambda index: not points[index].on_front)
     return FrontPanel(group.label, points, _scale([point.x for point in points]), tuple(order[:MOST_POINTS]))
 

@@ -17,10 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from secost.answers.axes import Family, axis_families, runtime_families
-from secost.answers.benefits import Weighed
+from secost.answers.evidence import Weighed
+from secost.answers.families import Family, axis_families, runtime_families, spelling_tables
 from secost.answers.groups import Group
-from secost.answers.spellings import spelling_tables
 from secost.figures import across as across_numbers
 from secost.figures import costs as numbers
 from secost.figures.across_drawn import paint_axis, paint_backends, paint_spelling

@@ -19,7 +19,7 @@ from typing import Any
 from secost.errors import BadSpecError
 from secost.glossary import Caution
 from secost.meters.clocks import Timer
-from secost.statistics import Interval, built_at, by_process, clustered_interval, drift, median
+from secost.statistics import Interval, built_at, clustered_interval, clusters, drift, median
 
 BUILT_AT = built_at()
 CONTROL_CONFIDENCE = 0.99
@@ -77,25 +77,25 @@ class Rounds:
 
     def overhead(self, label: str, baseline: str, control: str, confidence: float = BUILT_AT) -> Interval:
         """The median over rounds of (variant / mean of both baselines - 1), with its interval."""
-        return clustered_interval(by_process(self._ratios(label, baseline, control), self.process), confidence)
+        return clustered_interval(clusters(self._ratios(label, baseline, control), self.process), confidence)
 
     def control(self, baseline: str, control: str, confidence: float = BUILT_AT) -> Interval:
         """The same of one baseline against the other: the machine's own idea of no difference."""
         pairs = zip(self.times_s(control), self.times_s(baseline), strict=True)
         ratios = [second / first - 1 for second, first in pairs]
-        return clustered_interval(by_process(ratios, self.process), confidence)
+        return clustered_interval(clusters(ratios, self.process), confidence)
 
     def direct_ms(self, label: str, sites: Sequence[int] | None = None) -> Interval:
         """Milliseconds of one pass spent at the given sites (by number; None: at all), with their interval."""
         passes = self.direct_s[label]
         sums = [sum(row if sites is None else [row[site] for site in sites]) * 1e3 for row in passes]
-        return clustered_interval(by_process(sums, self.direct_process), BUILT_AT)
+        return clustered_interval(clusters(sums, self.direct_process), BUILT_AT)
 
     def added_ms(self, label: str, baseline: str, control: str) -> Interval:
         """Milliseconds that the variant takes longer than the baseline, with their interval."""
         rows = zip(self.times_s(label), self.times_s(baseline), self.times_s(control), strict=True)
         added = [(variant - (first + second) / 2) * 1e3 for variant, first, second in rows]
-        return clustered_interval(by_process(added, self.process), BUILT_AT)
+        return clustered_interval(clusters(added, self.process), BUILT_AT)
 
     def latency_ms(self, label: str) -> float:
         """The median wall time of one forward pass."""

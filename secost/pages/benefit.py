@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from secost.answers.benefits import gain_words
-from secost.answers.published_gains import OwnCount, PublishedGain, Reference, Row, own_count, references
+from secost.answers.published import OwnCount, PublishedAccuracy, PublishedGain, Reference, own_count, references
 from secost.numbers import NA, quantity
 from secost.pages.page import PlainPage, Section, Table
+from secost.pages.wording import gain_words
 from secost.runs.gain import Gain
 
 _HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", "GMACs printed", "secost counts",
@@ -96,7 +96,7 @@ def _row(pair: PublishedGain, source: int) -> tuple[str, ...]:
             f"{row.top1:g}", f"{pair.points:+.2f}{doubt}", printed, counted, str(source))
 
 
-def _counted_there(row: Row) -> OwnCount | None:
+def _counted_there(row: PublishedAccuracy) -> OwnCount | None:
     """secost's own count, which is at 224 px: beside a figure of another resolution it would mislead."""
     return own_count(row) if row.resolution in (None, _COUNTED_PX) else None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from secost.answers.benefits import gain_words
 from secost.answers.budget import LIMITED, Choice, Decision, Limit
 from secost.answers.groups import Group
 from secost.glossary import CAUTIONS, SERIOUS
 from secost.numbers import NA, joined, percent
 from secost.pages.page import PlainPage, Section, Table
+from secost.pages.wording import gain_words
 from secost.runs.gain import Gain
 
 

@@ -10,29 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secost.answers.changes import least_half_width
-from secost.answers.comparison import (
+from secost.answers.changes import (
     BETTER,
     FAILED_TRIAL,
+    FIGURES,
+    LATENCY,
     MATCHED,
-    NEWLY_FAILED,
     ONLY_NEW,
     ONLY_OLD,
+    OVERHEAD,
     SAME,
     UNCLEAR,
-    VANISHED,
     WORSE,
     Change,
-    Finding,
+    Figure,
     Match,
-    RunComparison,
+    environment_differences,
+    machine_difference,
+    unshared_facts,
 )
+from secost.answers.comparison import BROKEN, HELD, NEWLY_FAILED, NOT_PROVEN, VANISHED, Finding, Limit, RunComparison
 from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
-from secost.answers.limits import BROKEN, FIGURES, HELD, LATENCY, NOT_PROVEN, OVERHEAD, Figure, Limit
-from secost.answers.machines import environment_differences, machine_difference, unshared_facts
 from secost.glossary import CAUTIONS, NOTES, Code, Note
 from secost.numbers import NA, interval_decimals, joined, milliseconds, percent, quantity
 from secost.runs.records import FAILED, Record
+from secost.statistics import least_half_width
 
 _ANSWERS = (WORSE, FAILED_TRIAL, ONLY_OLD, BETTER, ONLY_NEW, UNCLEAR, SAME)
 _MANY_CHANGES = 10

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from secost.answers.currencies import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency
-from secost.answers.floor import floor_words
-from secost.answers.groups import Group
-from secost.answers.paired import difference
-from secost.answers.spellings import spelling_tables, spelling_words
-from secost.glossary import Caution
+from secost.answers.families import difference, spelling_tables
+from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group
+from secost.answers.verdict import control_failed, control_interval
 from secost.numbers import joined, percent, percent_interval
+from secost.pages.wording import floor_words, spelling_words
 from secost.runs.records import Record
 
 _MOST_SENTENCES = 6
@@ -19,10 +17,10 @@ _MOST_SENTENCES = 6
 def costs(group: Group) -> list[str]:
     """What each attention costs, in every currency at hand: one sentence for each representative."""
     chosen = group.representatives()
-    found = [f"{record.label}{cost_words(group, record)}." for record in chosen[:_MOST_SENTENCES]]
+    sentences = [f"{record.label}{cost_words(group, record)}." for record in chosen[:_MOST_SENTENCES]]
     if len(chosen) > _MOST_SENTENCES:
-        found.append(f"{len(chosen) - _MOST_SENTENCES} more attentions are in the table.")
-    return found
+        sentences.append(f"{len(chosen) - _MOST_SENTENCES} more attentions are in the table.")
+    return sentences
 
 
 def native(group: Group) -> list[str]:
@@ -56,24 +54,24 @@ def clock_against_macs(group: Group) -> list[str]:
             ratios.append(_ratio_words(record, counted, interval))
         elif interval[0] > 0 and counted == 0:
             freed.append(record.label)
-    found = []
+    sentences = []
     if ratios:
-        found.append(f"Clock against counter: the time overhead is the MAC overhead times {joined(ratios)}.")
+        sentences.append(f"Clock against counter: the time overhead is the MAC overhead times {joined(ratios)}.")
     if freed:
-        found.append(f"MACs do not show the cost of {joined(freed)} at all: none are added, and yet time is.")
+        sentences.append(f"MACs do not show the cost of {joined(freed)} at all: none are added, and yet time is.")
     if unclear:
-        found.append(f"Not distinguishable from the baseline in time (the interval includes 0): {joined(unclear)}.")
-    return found
+        sentences.append(f"Not distinguishable from the baseline in time (the interval includes 0): {joined(unclear)}.")
+    return sentences
 
 
 def reduction_knob(group: Group) -> list[str]:
     """What r moves: parameters always, time only where the intervals of the two ends are apart."""
-    found = []
+    sentences = []
     for attention in group.attentions[:_MOST_SENTENCES]:
         members = [record for record in group.of(attention) if record.reduction is not None]
         if len({record.reduction for record in members}) > 1:
-            found += _knob(group, attention, members[0], members[-1])
-    return found
+            sentences += _knob(group, attention, members[0], members[-1])
+    return sentences
 
 
 def cheapest(group: Group) -> list[str]:
@@ -81,7 +79,8 @@ def cheapest(group: Group) -> list[str]:
     if len(group.plain_variants) < 2:
         return []
     words = [_cheapest_counted(group, currency) for currency in COUNTED]
-    return [f"Cheapest: {'; '.join(found)}." for found in [[*filter(None, words), *_cheapest_time(group)]] if found]
+    told = [*filter(None, words), *_cheapest_time(group)]
+    return [f"Cheapest: {'; '.join(told)}."] if told else []
 
 
 def stage_share(group: Group) -> list[str]:
@@ -103,7 +102,7 @@ def control(group: Group) -> list[str]:
     timed = [record for record in group.compared if record.latency_overhead is not None]
     if not timed:
         return []
-    interval = next((found for found in map(control_interval, timed) if found), None)
+    interval = next(filter(None, map(control_interval, timed)), None)
     shown = f" ({percent(interval[0])} to {percent(interval[1])})" if interval else ""
     if control_failed(group):
         return [f"The negative control failed: a second copy of the baseline came out as different from it{shown}, "
@@ -130,22 +129,6 @@ SINGLE: tuple[Callable[[Group], list[str]], ...] = (
     costs, native, clock_against_macs, reduction_knob, cheapest, stage_share, floor_words, spellings,
     control, failures,
 )
-
-
-def control_failed(group: Group) -> bool:
-    """By the meter's caution: it looks at a wider interval than the 95 % one in the samples."""
-    return any(caution.split(":")[0].strip() == Caution.CONTROL_FAILED
-               for record in group.records for caution in record.cautions)
-
-
-def control_interval(record: Record) -> tuple[float, float] | None:
-    """The control's 95 % interval as fractions. Stored as fractions or as ratios to the baseline (around 1)."""
-    samples = record.samples or {}
-    low, high = samples.get("control_low"), samples.get("control_high")
-    if low is None or high is None:
-        return None
-    shift = 1.0 if low > 0.5 else 0.0
-    return float(low) - shift, float(high) - shift
 
 
 def range_over(values: Iterable[float | None]) -> str | None:
@@ -204,8 +187,8 @@ def _knob_time(first: Record, last: Record) -> str:
 
 
 def _cheapest_counted(group: Group, currency: Currency) -> str | None:
-    found = [(group.overhead(record, currency), record) for record in group.plain_variants]
-    known = [(value, record) for value, record in found if value is not None]
+    known = [(value, record) for record in group.plain_variants
+             if (value := group.overhead(record, currency)) is not None]
     if not known:
         return None
     lowest = min(value for value, _ in known)
@@ -216,8 +199,7 @@ def _cheapest_counted(group: Group, currency: Currency) -> str | None:
 
 
 def _cheapest_time(group: Group) -> list[str]:
-    found = [(record, LATENCY.interval(record)) for record in group.plain_variants]
-    known = [(record, interval) for record, interval in found if interval is not None]
+    known = [(record, interval) for record in group.plain_variants if (interval := LATENCY.interval(record))]
     if len(known) < 2:
         return []
     best, (low, high) = min(known, key=lambda pair: pair[0].latency_overhead or 0.0)

@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from secost.answers.currencies import CURRENCIES, MACS, MEMORY, PARAMS, Currency
-from secost.answers.floor import Floor, stage_floors, times_words
-from secost.answers.groups import Group, setting_words
+from secost.answers.groups import CURRENCIES, MACS, MEMORY, PARAMS, Currency, Floor, Group, setting_words, stage_floors
 from secost.glossary import CAUTIONS, FIELDS
 from secost.numbers import NA, milliseconds, percent, quantity
 from secost.pages.report import Report
+from secost.pages.wording import times_words
 from secost.plan.spec import BASELINE, variant_label
 from secost.runs.records import DONE, Record
 

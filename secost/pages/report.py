@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from secost.answers.benefits import Weighed, trained_gains, weighed
+from secost.answers.evidence import Weighed, trained_gains, weighed
 from secost.answers.groups import Group, group_records
-from secost.pages.verdict import Verdict, decide
+from secost.pages.verdict import Statement, state
 from secost.runs.gain import Gain
 from secost.runs.records import Record
 
@@ -31,7 +31,7 @@ class Report:
     records: tuple[Record, ...]
     spec: Mapping[str, Any] | None
     environments: Mapping[str, Environment]
-    verdict: Verdict
+    verdict: Statement
     created: str | None = None
     gains: tuple[Gain, ...] = ()
     # Figures are drawn once, however many formats show them.
@@ -72,7 +72,7 @@ def build_report(
     bought = tuple(trained_gains(records) if gains is None else gains)
     return Report(
         title=title or _title(records), records=tuple(records), spec=spec, environments=_by_id(environments),
-        verdict=decide(records, bought), created=created, gains=bought,
+        verdict=state(records, bought), created=created, gains=bought,
     )
 
 

@@ -6,27 +6,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from secost.answers.axes import (
+from secost.answers.evidence import failed_trainings, trained_seeds, unmatched
+from secost.answers.families import (
     Family,
+    SpellingTable,
     axis_families,
-    axis_words,
     images_per_s,
     runtime_families,
     runtime_rows,
-    runtime_words,
+    spelling_tables,
     timed,
 )
-from secost.answers.benefits import benefit_words, failed_trainings, gain_words, trained_seeds, unmatched
-from secost.answers.currencies import LATENCY, MACS, MEMORY, PARAMS
-from secost.answers.floor import Floor, added_ms, floor_words, times_words, whole_floor
-from secost.answers.groups import Group, setting_words
-from secost.answers.paired import Difference
-from secost.answers.published_times import Published, published_rows, published_words
-from secost.answers.spellings import SpellingTable, spelling_tables, spelling_words
+from secost.answers.groups import LATENCY, MACS, MEMORY, PARAMS, Floor, Group, added_ms, setting_words, whole_floor
+from secost.answers.published import PublishedTime, times_of
 from secost.errors import BadSpecError
 from secost.numbers import NA, interval_decimals, milliseconds, percent, percent_interval
 from secost.pages.page import Section, Table
 from secost.pages.report import Report
+from secost.pages.wording import (
+    axis_words,
+    benefit_words,
+    difference_words,
+    floor_words,
+    gain_words,
+    published_words,
+    runtime_words,
+    spelling_words,
+    times_words,
+)
 from secost.plan.spelling import get_spelling
 from secost.runs.gain import FILE
 from secost.runs.records import Record
@@ -132,7 +139,7 @@ def _spelling_table(group: Group, table: SpellingTable) -> Table:
         record = row.record
         rows.append((
             row.name, _written(record), row.standing, milliseconds(record.latency_ms), _overhead(record),
-            _difference(row.against_own), _difference(row.against_fastest),
+            difference_words(row.against_own), difference_words(row.against_fastest),
         ))
     heads = ("Spelling", "Squeeze, excitation, gate, scaling", "At equal outputs", "time", "overhead",
              "against secost's own", "against the fastest")
@@ -180,7 +187,7 @@ def _floor_table(pairs: Sequence[tuple[Group, Record, Floor]], several: bool) ->
 
 
 def _published(groups: Sequence[Group]) -> Section | None:
-    rows = published_rows(groups)
+    rows = times_of(groups)
     if not rows:
         return None
     words = published_words(groups)
@@ -192,7 +199,7 @@ def _published(groups: Sequence[Group]) -> Section | None:
     return Section("published", "Published elsewhere", tuple(words), (table,), brief=True)
 
 
-def _published_row(row: Published) -> tuple[str, ...]:
+def _published_row(row: PublishedTime) -> tuple[str, ...]:
     ratio = "" if row.reduction is None else f" r={row.reduction}"
     runs = " ".join(word for word in (row.backend, row.precision, f"torch {row.torch}" if row.torch else None) if word)
     return (row.model, f"{row.attention}{ratio}", row.hardware, runs or NA, row.memory_format or NA, row.source,
@@ -207,20 +214,15 @@ def _overhead(record: Record) -> str:
     return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
 
 
-def _difference(found: Difference | None) -> str:
-    return "" if found is None else percent_interval(found.estimate, found.low, found.high)
-
-
 def _added(group: Group, record: Record) -> str:
     """`+4.47 ms [4.02, 5.31]`, with as many digits as the interval carries."""
-    found = added_ms(group, record)
-    if found is None:
+    added = added_ms(group, record)
+    if added is None:
         return NA
-    middle, low, high = found
-    if low is None or high is None:
-        return f"{milliseconds(middle, signed=True)} [no interval]"
-    digits = interval_decimals(low / 100, high / 100)
-    return f"{middle:+,.{digits}f} ms [{low:,.{digits}f}, {high:,.{digits}f}]"
+    if added.low is None or added.high is None:
+        return f"{milliseconds(added.estimate, signed=True)} [no interval]"
+    digits = interval_decimals(added.low / 100, added.high / 100)
+    return f"{added.estimate:+,.{digits}f} ms [{added.low:,.{digits}f}, {added.high:,.{digits}f}]"
 
 
 def _speed(value: float | None) -> str:

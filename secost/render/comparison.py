@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from secost.answers.comparison import BETTER, Change, RunComparison, Side
-from secost.answers.matching import TRIAL
+from secost.answers.changes import BETTER, TRIAL, Change, Side
+from secost.answers.comparison import RunComparison
 from secost.cleaning import for_csv, for_markdown, plain
 from secost.pages.compare import (
     Row,

@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from secost.answers.currencies import CURRENCIES, LATENCY, PARAMS, Currency
-from secost.answers.groups import Group
+from secost.answers.groups import CURRENCIES, LATENCY, PARAMS, Currency, Group
+from secost.answers.pareto import pareto_front
 from secost.cleaning import plain
 from secost.numbers import NA
 from secost.runs.records import Record
@@ -79,19 +79,14 @@ def _percent(fraction: float | None) -> float | None:
 
 def _fronts(group: Group, records: Sequence[Record], currencies: Sequence[Currency]) -> list[str]:
     """For each record the pairs of currencies' letters on whose front it is: `pt mt`."""
-    import pandas as pd
-
-    from secost.answers.pareto import pareto_front
-
-    frame = pd.DataFrame({
-        _LETTERS[currency.name]: pd.array([group.overhead(record, currency) for record in records], dtype="Float64")
-        for currency in currencies
-    })
-    found: list[list[str]] = [[] for _ in records]
-    for x, y in itertools.combinations_with_replacement(frame.columns, 2):
-        for pairs, best in zip(found, pareto_front(frame, x, y).tolist(), strict=True):
-            pairs += [f"{x}{y}"] if best else []
-    return [" ".join(pairs) for pairs in found]
+    fronts: list[list[str]] = [[] for _ in records]
+    for x, y in itertools.combinations_with_replacement(currencies, 2):
+        overheads = [(group.overhead(record, x), group.overhead(record, y)) for record in records]
+        known = {place: (across, up) for place, (across, up) in enumerate(overheads)
+                 if across is not None and up is not None}
+        for place in pareto_front(known, known.__getitem__):
+            fronts[place].append(f"{_LETTERS[x.name]}{_LETTERS[y.name]}")
+    return [" ".join(pairs) for pairs in fronts]
 
 
 def _parameters(groups: Sequence[Group], currencies: Sequence[Currency], x: Currency, y: Currency) -> list[Any]:

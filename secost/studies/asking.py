@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secost.answers.searched import front_of
+from secost.answers.pareto import pareto_front
 from secost.errors import BadSpecError, MissingExtraError, UnknownNameError
 from secost.plan.space import Point, Space
 
@@ -80,7 +80,7 @@ def _unseen(space: Space, known: Mapping[Point, Worth], count: int, order: rando
 def _front(known: Mapping[Point, Worth]) -> list[Point]:
     """The allowed points that none beats."""
     allowed = [point for point, worth in known.items() if worth.allowed]
-    return front_of(allowed, lambda point: (known[point].top1, known[point].overhead))
+    return pareto_front(allowed, lambda point: (known[point].overhead, -known[point].top1), ties=False)
 
 
 def _tell(study: Any, trial: Any, worth: Worth) -> None:

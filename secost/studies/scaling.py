@@ -20,7 +20,7 @@ from secost.plan.spec import BASELINE, NATIVE, Spec
 from secost.runs.records import DONE, Record
 
 if TYPE_CHECKING:
-    from secost.answers.published_gains import Row
+    from secost.answers.published import PublishedAccuracy
     from secost.meters.counts import Cost
     from secost.pages.page import PlainPage
     from secost.work.run import Listener
@@ -376,14 +376,14 @@ def page(study: Scaling) -> PlainPage:
     )
 
 
-def _printed(size: Size) -> Row | None:
+def _printed(size: Size) -> PublishedAccuracy | None:
     """The paper's row of that size (arXiv:1905.11946, Table 2): millions of parameters and GMACs, as printed."""
-    from secost.answers.published_gains import rows
+    from secost.answers.published import published_accuracies
 
     if not size.published:
         return None
-    return next(row for row in rows() if row.model == f"EfficientNet-B{size.phi:g}" and "1905.11946" in row.source
-                and row.table.startswith("Table 2"))
+    return next(row for row in published_accuracies() if row.model == f"EfficientNet-B{size.phi:g}"
+                and "1905.11946" in row.source and row.table.startswith("Table 2"))
 
 
 def _printed_words(study: Scaling) -> list[str]:

@@ -24,22 +24,24 @@ from made_records import (
     variant,
 )
 
-from secost.answers.axes import axis_families, axis_words, images_per_s, runtime_families, runtime_rows, runtime_words
-from secost.answers.floor import added_ms, floor_words, stage_floors, whole_floor
-from secost.answers.groups import group_records
-from secost.answers.paired import difference
-from secost.answers.published_times import plain_name, published, published_for, published_rows, published_words
-from secost.answers.spellings import (
+from secost.answers.families import (
     ALIKE,
     FASTEST,
     OTHER,
     SLOWER,
     UNKNOWN,
     SpellingTable,
+    axis_families,
+    difference,
+    images_per_s,
+    runtime_families,
+    runtime_rows,
     spelling_tables,
-    spelling_words,
 )
-from secost.pages.verdict import decide
+from secost.answers.groups import added_ms, group_records, stage_floors, whole_floor
+from secost.answers.published import plain_name, published_times, times_for, times_of
+from secost.pages.verdict import state
+from secost.pages.wording import axis_words, floor_words, published_words, runtime_words, spelling_words
 from secost.plan.spelling import spellings_of
 from secost.runs.records import Record
 
@@ -192,7 +194,7 @@ def test_a_kind_of_attention_is_stood_for_by_its_own_spelling() -> None:
 
 
 def test_the_verdict_tells_the_fastest_spelling_and_no_cheapest_among_ways_to_write_one() -> None:
-    text = "\n".join(decide(spelled()).sentences)
+    text = "\n".join(state(spelled()).sentences)
     assert "How se r=16 is written" in text and "Cheapest" not in text
 
 
@@ -237,8 +239,9 @@ def test_no_floor_no_words() -> None:
 
 def test_added_milliseconds_are_the_paired_overhead_of_the_baseline() -> None:
     (group,) = group_records(one_variant())
-    assert added_ms(group, group.variants[0]) == (
-        pytest.approx(61.3 * 0.081), pytest.approx(61.3 * 0.072), pytest.approx(61.3 * 0.090))
+    added = added_ms(group, group.variants[0])
+    assert added is not None and [added.estimate, added.low, added.high] == pytest.approx([
+        61.3 * 0.081, 61.3 * 0.072, 61.3 * 0.090])
     (other,) = group_records([baseline(environment="a"), variant("se", 16, (0.1, 0.0, 0.2), environment="b")])
     assert added_ms(other, other.variants[0]) is None
 
@@ -349,15 +352,15 @@ def test_a_network_with_its_own_input_has_no_resolution_axis() -> None:
 
 
 def test_the_verdict_of_many_comparisons_tells_the_axis_and_the_backend() -> None:
-    assert any("from batch 1 to batch 64" in sentence for sentence in decide(over_batch()).sentences)
-    assert any("depends on what runs the network" in sentence for sentence in decide(by_backend()).sentences)
+    assert any("from batch 1 to batch 64" in sentence for sentence in state(over_batch()).sentences)
+    assert any("depends on what runs the network" in sentence for sentence in state(by_backend()).sentences)
 
 
 # What others published
 
 
 def test_every_published_row_has_its_source_and_a_sane_value() -> None:
-    rows = published()
+    rows = published_times()
     assert len(rows) > 90 and len(set(rows)) == len(rows)
     for row in rows:
         assert row.source and row.hardware and -0.05 < row.latency_overhead < 1.0
@@ -366,13 +369,14 @@ def test_every_published_row_has_its_source_and_a_sane_value() -> None:
 
 def test_published_figures_are_those_of_their_sources() -> None:
     """SENet section 4: 164 and 167 ms. ECA-Net table 3: 1855, 1620 and 1805 images/s, MobileNetV2 2086 and 2010."""
-    paper = {(row.model, row.attention): row.latency_overhead for row in published() if "1910.03151" in row.source}
+    rows = published_times()
+    paper = {(row.model, row.attention): row.latency_overhead for row in rows if "1910.03151" in row.source}
     assert paper["resnet50", "se"] == pytest.approx(1855 / 1620 - 1, abs=5e-4)
     assert paper["resnet50", "eca"] == pytest.approx(1855 / 1805 - 1, abs=5e-4)
     assert paper["mobilenetv2_100", "eca"] == pytest.approx(2086 / 2010 - 1, abs=5e-4)
-    (senet,) = [row for row in published() if "1709.01507" in row.source]
+    (senet,) = [row for row in rows if "1709.01507" in row.source]
     assert senet.latency_overhead == pytest.approx(167 / 164 - 1, abs=5e-4)
-    compiled = [row for row in published() if (row.hardware, row.backend, row.model, row.attention, row.resolution)
+    compiled = [row for row in rows if (row.hardware, row.backend, row.model, row.attention, row.resolution)
                 == ("RTX 4090", "compile", "resnet50", "se", 224)]
     assert [row.latency_overhead for row in compiled] == [0.265]
 
@@ -388,13 +392,13 @@ def test_a_model_is_known_by_its_plain_name_and_a_users_own_never(model: str, na
 
 def test_published_rows_stand_beside_the_same_network_attention_and_place_only() -> None:
     made = variant("se", 16, placement="residual")
-    rows = published_for(made)
+    rows = times_for(made)
     assert len(rows) == 9 and {(row.model, row.attention, row.resolution) for row in rows} == {("resnet50", "se", 224)}
-    assert published_for(replace(made, placement="stage")) == [] and published_for(replace(made, attention="gc")) == []
-    assert published_for(replace(made, model="resnet51")) == [] and published_for(replace(made, resolution=None)) == []
-    assert {row.resolution for row in published_for(replace(made, resolution=176))} == {160}
+    assert times_for(replace(made, placement="stage")) == [] and times_for(replace(made, attention="gc")) == []
+    assert times_for(replace(made, model="resnet51")) == [] and times_for(replace(made, resolution=None)) == []
+    assert {row.resolution for row in times_for(replace(made, resolution=176))} == {160}
     some_stages = [baseline(placement="residual", stages=[4]), replace(made, stages=[4])]
-    assert published_rows(group_records(some_stages)) == []
+    assert times_of(group_records(some_stages)) == []
 
 
 def test_the_published_range_is_told_once_a_network_and_tests_nothing() -> None:

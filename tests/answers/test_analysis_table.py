@@ -1,4 +1,4 @@
-"""The table, its join to the baselines, the Pareto front, and how numbers read."""
+"""The table, its join to the baselines, and how numbers read."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from made_records import as_shipped, baseline, record, run_of_six, two_models, variant, with_trouble
 
 from secost.answers.frame import add_baselines, to_frame
 from secost.answers.groups import group_records
-from secost.answers.pareto import pareto_front
-from secost.errors import UnknownNameError
 from secost.numbers import interval_decimals, milliseconds, percent, percent_interval, quantity
 from secost.runs.records import FLAT_FIELDS
-
-VALUES = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.0, 2.0, -3.0]), st.floats(-1e6, 1e6))
-
 
 def test_frame_has_the_contract_fields_first_and_in_order() -> None:
     frame = to_frame(run_of_six())
@@ -82,29 +75,6 @@ def test_join_leaves_its_input_and_index_as_they_were() -> None:
     pd.testing.assert_frame_equal(frame, before)
     assert joined.index.equals(frame.index)
     assert joined["params_added"].notna().all()
-
-
-@given(st.lists(st.tuples(VALUES, VALUES), max_size=25), st.sampled_from([(), ("x",), ("y",), ("x", "y")]))
-def test_pareto_front_equals_brute_force(
-    rows: list[tuple[float | None, float | None]], maximize: tuple[str, ...],
-) -> None:
-    frame = pd.DataFrame({"x": pd.array([x for x, _ in rows], dtype="Float64"),
-                          "y": pd.array([y for _, y in rows], dtype="Float64")})
-    signs = [-1 if name in maximize else 1 for name in ("x", "y")]
-    known = [None if x is None or y is None else (signs[0] * x, signs[1] * y) for x, y in rows]
-    expected = [mine is not None and not any(_beats(other, mine) for other in known if other) for mine in known]
-    assert pareto_front(frame, "x", "y", maximize).tolist() == expected
-
-
-def _beats(other: tuple[float, float], mine: tuple[float, float]) -> bool:
-    return other != mine and other[0] <= mine[0] and other[1] <= mine[1]
-
-
-def test_pareto_front_of_real_fields_and_unknown_ones() -> None:
-    frame = add_baselines(to_frame(run_of_six())).iloc[1:]
-    assert pareto_front(frame, "params_overhead", "latency_overhead").tolist() == [False] * 5 + [True]
-    with pytest.raises(UnknownNameError, match="macs"):
-        pareto_front(frame, "mac", "params")
 
 
 def test_groups_know_their_baseline_native_and_variants() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from secost.answers.accuracy_file import file_gains, read_accuracies
+from secost.answers.evidence import file_gains, read_accuracies
 from secost.cli import main
 from secost.errors import BadSpecError
 from secost.statistics import paired_difference, unpaired_difference

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from secost.answers.published_gains import (
+from secost.answers.published import (
+    PublishedAccuracy,
     PublishedGain,
-    Row,
     gains_for,
     own_count,
+    published_accuracies,
     published_gains,
     references,
-    rows,
 )
 from secost.cli import main
 from secost.errors import UnknownNameError
@@ -62,7 +62,7 @@ def test_a_gain_can_be_negative() -> None:
 
 
 def test_no_gain_crosses_a_table_a_recipe_a_network_or_a_resolution() -> None:
-    def place(row: Row) -> tuple[Any, ...]:
+    def place(row: PublishedAccuracy) -> tuple[Any, ...]:
         return row.source, row.table, row.recipe, row.dataset, row.model, row.resolution
 
     gains = published_gains()
@@ -73,12 +73,12 @@ def test_no_gain_crosses_a_table_a_recipe_a_network_or_a_resolution() -> None:
 
 @pytest.mark.parametrize("note", ["copied into ECA", "lite", "regnety", "(t stem)", "ra_in1k; "])
 def test_what_is_of_another_recipe_or_another_network_is_subtracted_from_nothing(note: str) -> None:
-    strange = [row for row in rows() if note in f"{row.note} {row.model}"]
+    strange = [row for row in published_accuracies() if note in f"{row.note} {row.model}"]
     assert not any(row.comparable for row in strange)
 
 
 def test_every_row_names_its_source_and_licence_and_is_a_percentage() -> None:
-    assert all(row.source and row.table and row.licence and 0 < row.top1 < 100 for row in rows())
+    assert all(row.source and row.table and row.licence and 0 < row.top1 < 100 for row in published_accuracies())
 
 
 def test_one_training_counts_once_in_the_reference_class() -> None:
@@ -93,7 +93,7 @@ def test_one_training_counts_once_in_the_reference_class() -> None:
 
 
 def test_a_reference_class_is_the_median_of_its_pairs() -> None:
-    base = next(row for row in rows() if row.comparable and row.attention == "none")
+    base = next(row for row in published_accuracies() if row.comparable and row.attention == "none")
 
     def pair(model: str, gain: float) -> PublishedGain:
         from dataclasses import replace

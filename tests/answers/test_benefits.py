@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from secost.answers.benefits import (
+from secost.answers.evidence import (
     BEATEN,
     BEATEN_ON_MEAN,
     NO_GAIN,
@@ -18,11 +18,10 @@ from secost.answers.benefits import (
     standing,
     weighed,
 )
-from secost.answers.currencies import LATENCY, PARAMS
-from secost.answers.groups import Group, group_records
+from secost.answers.groups import LATENCY, PARAMS, Group, group_records
 from secost.figures.benefit import benefit_figure
 from secost.figures.drawing import draw
-from secost.pages.verdict import decide
+from secost.pages.verdict import state
 from secost.runs.gain import FILE, TRAINED, Gain
 from secost.runs.records import Record
 
@@ -86,7 +85,7 @@ def test_a_gain_belongs_to_its_own_variant_alone(changes: dict[str, object], fit
     ([], "can't tell", "the gain is not"),
 ])
 def test_the_verdict_follows_from_the_gain_and_names_the_price(gains: list[Gain], answer: str, said: str) -> None:
-    found = decide(RECORDS, gains)
+    found = state(RECORDS, gains)
     assert found.answer == answer and said in found.reason
 
 

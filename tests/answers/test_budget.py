@@ -11,11 +11,10 @@ import pytest
 
 import secost
 from secost.answers.budget import Choice, Limit, choices, decide
-from secost.answers.currencies import LATENCY, MACS, PARAMS
-from secost.answers.groups import Group, group_records
-from secost.answers.limits import parse_share
+from secost.answers.groups import LATENCY, MACS, PARAMS, Group, group_records
 from secost.cli import main
 from secost.errors import BadSpecError
+from secost.numbers import parse_share
 from secost.runs.gain import FILE, Gain
 from secost.runs.records import Record
 

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from secost.answers.comparison import Finding, Rules, RunComparison, Side, compare_runs, process_count
-from secost.answers.limits import FIGURES, Limit, parse_limit, parse_limits, parse_spread
-from secost.answers.machines import MACHINE, machine_difference
-from secost.answers.matching import match_records
+from secost.answers.changes import FIGURES, MACHINE, Side, machine_difference, match_records, process_count
+from secost.answers.comparison import (
+    Finding,
+    Limit,
+    Rules,
+    RunComparison,
+    compare_runs,
+    parse_limit,
+    parse_limits,
+    parse_spread,
+)
 from secost.errors import BadSpecError
 from secost.plan.spec import Spec, Trial
 from secost.runs.records import Record

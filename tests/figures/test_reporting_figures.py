@@ -30,9 +30,8 @@ from matplotlib.axis import Tick
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from secost.answers.axes import axis_families, runtime_families
+from secost.answers.families import axis_families, runtime_families, spelling_tables
 from secost.answers.groups import group_records
-from secost.answers.spellings import spelling_tables
 from secost.figures import across as figures_across
 from secost.figures import costs as figures
 from secost.figures.drawing import Drawing, draw

@@ -17,16 +17,16 @@ from made_records import (
     with_trouble,
 )
 
-from secost.pages.verdict import decide
+from secost.pages.verdict import state
 from secost.runs.records import Record
 
 
 def said(records: list[Record]) -> str:
-    return "\n".join(decide(records).sentences)
+    return "\n".join(state(records).sentences)
 
 
 def test_cost_comes_first_and_worth_stays_open() -> None:
-    verdict = decide(run_of_six())
+    verdict = state(run_of_six())
     assert verdict.answer == "can't tell"
     assert verdict.sentences[0] == ("se r=16 adds 9.9 % parameters, 0.20 % MACs, 18 % memory traffic and 55 % kernels; "
                                     "measured +8.1 % [7.2, 9.0] time.")
@@ -35,7 +35,7 @@ def test_cost_comes_first_and_worth_stays_open() -> None:
 
 def test_every_sentence_ends_and_is_one_line() -> None:
     for make in (run_of_six, counted_only, one_variant, two_models, as_shipped, many):
-        for sentence in decide(make()).sentences:
+        for sentence in state(make()).sentences:
             assert sentence.endswith(".") and "\n" not in sentence
 
 
@@ -66,7 +66,7 @@ def test_r_without_times_speaks_of_parameters_only() -> None:
 
 
 def test_counting_only_asks_for_the_clock() -> None:
-    verdict = decide(counted_only())
+    verdict = state(counted_only())
     assert "counted only" in verdict.reason and "--no-latency" in verdict.next_step
     assert "time was not measured" in verdict.sentences[0]
     assert "control" not in said(counted_only())
@@ -103,7 +103,7 @@ def test_passed_and_failed_controls() -> None:
     assert "The negative control passed" in said(one_variant())
     bad = one_variant()
     bad[1] = replace(bad[1], cautions=["control-failed"], samples={"control_low": 0.01, "control_high": 0.03})
-    verdict = decide(bad)
+    verdict = state(bad)
     assert "can't be trusted" in verdict.reason and verdict.next_step.startswith("close other programs")
     assert "The negative control failed" in said(bad)
     assert "not to be trusted" in verdict.sentences[0]
@@ -127,13 +127,13 @@ def test_failures_are_counted_and_quoted() -> None:
     assert "1 of 4 trials failed (se r=4): RuntimeError" in said(with_trouble())
 
 
-def test_nothing_to_decide() -> None:
-    assert "no records" in decide([]).reason
-    assert "nothing to compare" in decide([baseline()]).reason
+def test_nothing_to_state() -> None:
+    assert "no records" in state([]).reason
+    assert "nothing to compare" in state([baseline()]).reason
     failed = [record(status="failed", error="no"), record("se", 2, status="failed", error="no")]
-    assert "no variant could be counted" in decide(failed).reason
+    assert "no variant could be counted" in state(failed).reason
     alone = [record(status="failed", error="no"), variant("se", 2)]
-    assert "no baseline finished" in decide(alone).reason
+    assert "no baseline finished" in state(alone).reason
 
 
 def test_negative_overheads_are_changes_not_additions() -> None:
@@ -148,7 +148,7 @@ def test_two_models_are_told_apart_by_name() -> None:
 
 
 def test_many_models_are_told_as_ranges() -> None:
-    verdict = decide(many())
+    verdict = state(many())
     assert verdict.sentences[0].startswith("Over 40 comparisons, se r=4: parameters +39 %")
     assert len(verdict.sentences) < 14
     assert "440 of 440 time overheads are distinguishable from 0" in said(many())

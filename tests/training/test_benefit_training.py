@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import secost
-from secost.answers.benefits import trained_gains, trained_seeds
+from secost.answers.evidence import trained_gains, trained_seeds
 from secost.cli import main
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks.sources import load

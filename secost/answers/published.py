@@ -1,8 +1,13 @@
-"""Published accuracy of networks with and without attention: each gain from one table of one recipe, with its citation.
+"""What others published of networks with and without attention: accuracy, and time overheads, each with its source.
 
 `secost/data/published_accuracy.csv` holds figures only, as printed (top-1 accuracy in percent, millions of parameters,
 GMACs). `comparable` marks rows of one table and one recipe in which the same network stands with and without attention;
 others are evidence of a level, never of a gain, and are not subtracted from anything.
+
+`secost/data/published_latency.csv` holds figures only: from the papers of SENet and ECA-Net, and time an image from the
+inference tables of timm (Apache-2.0), where both networks of a pair were run with one setting (images a second are
+turned over). Pairs that are two architectures, or carry the attention at other places than the rest, were left out. A
+missing cell was not told by the source.
 """
 
 from __future__ import annotations
@@ -10,23 +15,31 @@ from __future__ import annotations
 import csv
 import functools
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from statistics import median
+from typing import Any, TypeVar
 
+from secost.answers.groups import STANDARD_REDUCTION, Group
 from secost.errors import UnknownNameError
 from secost.runs.gain import PUBLISHED, Gain
+from secost.runs.records import Record
 
-_FILE, _COUNTS_FILE = "published_accuracy.csv", "own_counts.csv"
-STANDARD_REDUCTION = 16
+_ACCURACIES, _COUNTS, _TIMES = "published_accuracy.csv", "own_counts.csv", "published_latency.csv"
 IMAGENET = "ImageNet-1k"
 # Millions of parameters without attention, as printed or counted: what users call small, medium and large.
 SIZES_M = (("small", 0.0, 10.0), ("medium", 10.0, 35.0), ("large", 35.0, float("inf")))
+# One network under two libraries' names.
+_SAME_NET = {"mobilenet_v2": "mobilenetv2_100"}
+Kind = TypeVar("Kind")
+
+
+# --- accuracy ---
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedAccuracy:
     """One network in one published table. `network` is the name secost loads it by, empty where it can't; `counted` is
     the one whose layers are the table's own (ResNets of 2017 have their stride on another convolution).
 
@@ -71,8 +84,8 @@ class OwnCount:
 class PublishedGain:
     """One attention against none, from one table and recipe. `points` of top-1; negative where it lost."""
 
-    base: Row
-    row: Row
+    base: PublishedAccuracy
+    row: PublishedAccuracy
 
     @property
     def points(self) -> float:
@@ -102,9 +115,9 @@ class Reference:
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
-    """Every published row, in the file's order."""
-    return tuple(_row(values) for values in _read(_FILE))
+def published_accuracies() -> tuple[PublishedAccuracy, ...]:
+    """Every published accuracy, in the file's order."""
+    return _rows_of(PublishedAccuracy, _ACCURACIES)
 
 
 @functools.cache
@@ -112,7 +125,7 @@ def own_counts() -> dict[tuple[str, str, int | None], OwnCount]:
     """secost's own counts by (network, attention, reduction), made by `python -m tests.own_counts`."""
     return {
         (row["network"], row["attention"], _whole(row["reduction"])): OwnCount(int(row["params"]), int(row["macs"]))
-        for row in _read(_COUNTS_FILE)
+        for row in _read(_COUNTS)
     }
 
 
@@ -122,16 +135,16 @@ def published_gains(attention: Sequence[str] = (), family: str | None = None) ->
     A variant of an attention (`se-var2`, `cbam channel part only`) is not that attention. Raises UnknownNameError for
     a name of which nothing is published.
     """
-    _check("attention with published figures", attention, {row.attention for row in rows()})
-    _check("family with published figures", [family] if family else [], {row.family for row in rows()})
-    found = []
+    _check("attention with published figures", attention, {row.attention for row in published_accuracies()})
+    _check("family with published figures", [family] if family else [], {row.family for row in published_accuracies()})
+    gains = []
     for members in _tables():
         base = next((row for row in members if row.attention == "none"), None)
         if base is None or (family is not None and base.family != family):
             continue
         chosen = [row for row in members if row.attention != "none" and (not attention or row.attention in attention)]
-        found += [PublishedGain(base, row) for row in chosen]
-    return found
+        gains += [PublishedGain(base, row) for row in chosen]
+    return gains
 
 
 def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> list[Reference]:
@@ -178,19 +191,19 @@ def _over_recipes(pairs: Sequence[PublishedGain]) -> Gain:
     )
 
 
-def own_count(row: Row) -> OwnCount | None:
+def own_count(row: PublishedAccuracy) -> OwnCount | None:
     """secost's count of the network in this row; None where it was not counted."""
     return own_counts().get((row.counted, row.attention, row.reduction))
 
 
-def _tables() -> list[list[Row]]:
+def _tables() -> list[list[PublishedAccuracy]]:
     """Comparable rows, by source, table, recipe, data set, network and resolution."""
-    found: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows():
+    tables: dict[tuple[object, ...], list[PublishedAccuracy]] = {}
+    for row in published_accuracies():
         if row.comparable:
             key = (row.source, row.table, row.recipe, row.dataset, row.model, row.resolution)
-            found.setdefault(key, []).append(row)
-    return list(found.values())
+            tables.setdefault(key, []).append(row)
+    return list(tables.values())
 
 
 def _independent(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
@@ -203,7 +216,7 @@ def _independent(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
 
 def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
     """Each training once, however many tables print it and at however many resolutions it was tested."""
-    found: dict[tuple[object, ...], PublishedGain] = {}
+    trainings: dict[tuple[object, ...], PublishedGain] = {}
     printed: set[tuple[object, ...]] = set()
     for pair in gains:
         row = pair.row
@@ -211,8 +224,8 @@ def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
         same = (row.model, row.attention, pair.base.top1, row.top1)
         if same not in printed:
             printed.add(same)
-            found.setdefault(training, pair)
-    return list(found.values())
+            trainings.setdefault(training, pair)
+    return list(trainings.values())
 
 
 def _reference(attention: str, kind: str, pairs: Sequence[PublishedGain]) -> Reference:
@@ -221,7 +234,7 @@ def _reference(attention: str, kind: str, pairs: Sequence[PublishedGain]) -> Ref
                      sum(value < 0 for value in points))
 
 
-def _size(row: Row) -> str | None:
+def _size(row: PublishedAccuracy) -> str | None:
     count = own_count(row)
     params_m = row.params_m if count is None else count.params / 1e6
     if params_m is None:
@@ -235,26 +248,97 @@ def _check(kind: str, names: Sequence[str], known: set[str]) -> None:
             raise UnknownNameError(kind, name, known - {"none"})
 
 
+# --- time ---
+
+
+@dataclass(frozen=True)
+class PublishedTime:
+    """One published overhead (a fraction of the time without attention), and what it was measured on."""
+
+    model: str
+    attention: str
+    reduction: int | None
+    placement: str
+    resolution: int
+    latency_overhead: float
+    hardware: str
+    precision: str | None
+    memory_format: str | None
+    backend: str | None
+    torch: str | None
+    batch: int | None
+    attention_model: str
+    source: str
+
+
+@functools.cache
+def published_times() -> tuple[PublishedTime, ...]:
+    """Every published overhead, in the file's order."""
+    return _rows_of(PublishedTime, _TIMES)
+
+
+def plain_name(model: str) -> str:
+    """A model's name without its library and its weights' tag: `torchvision:resnet50` and `resnet50.a1_in1k` are
+    `resnet50`. A file or module of the user's own is no known network, whatever its name: empty."""
+    library, _, name = model.rpartition(":")
+    if library not in ("", "timm", "torchvision"):
+        return ""
+    bare = name.split(".")[0] if "/" not in name else ""
+    return _SAME_NET.get(bare, bare)
+
+
+def times_for(record: Record) -> list[PublishedTime]:
+    """The overheads for a record's network, attention and placement, at the published resolution nearest to its own;
+    those of its own r where there are some."""
+    name = plain_name(record.model)
+    asked = (name, record.attention, record.placement)
+    alike = [row for row in published_times() if name and (row.model, row.attention, row.placement) == asked]
+    if record.reduction is not None:
+        alike = [row for row in alike if row.reduction in (None, record.reduction)] or alike
+    if not alike or record.resolution is None:
+        return []
+    size = record.resolution
+    nearest = min({row.resolution for row in alike}, key=lambda resolution: (abs(resolution - size), resolution))
+    return [row for row in alike if row.resolution == nearest]
+
+
+def times_of(groups: Sequence[Group]) -> list[PublishedTime]:
+    """The overheads for all representatives of all comparisons, each once."""
+    return list(dict.fromkeys(row for record in _comparable(groups) for row in times_for(record)))
+
+
+def times_by_network(groups: Sequence[Group]) -> dict[tuple[str, str], list[PublishedTime]]:
+    """The same apart for each model with one attention, by both names."""
+    told: dict[tuple[str, str], dict[PublishedTime, None]] = {}
+    for record in _comparable(groups):
+        told.setdefault((record.model, record.attention), {}).update(dict.fromkeys(times_for(record)))
+    return {names: list(rows) for names, rows in told.items() if rows}
+
+
+def _comparable(groups: Sequence[Group]) -> list[Record]:
+    """Where only some stages carry the attention nothing is comparable."""
+    return [record for group in groups for record in group.representatives() if record.stages is None]
+
+
+# --- the files ---
+
+
+def _rows_of(kind: Callable[..., Kind], name: str) -> tuple[Kind, ...]:
+    """A row of a file as a dataclass, each column as the field of its name says; an empty cell is None."""
+    types = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
+    return tuple(kind(**{column: _CELLS[types[column]](values[column]) for column in types}) for values in _read(name))
+
+
 def _read(name: str) -> list[dict[str, str]]:
     text = resources.files("secost").joinpath("data", name).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
-
-
-def _row(values: dict[str, str]) -> Row:
-    return Row(
-        source=values["source"], table=values["table"], recipe=values["recipe"], dataset=values["dataset"],
-        licence=values["licence"], model=values["model"], network=values["network"],
-        counted=values["counted"], family=values["family"],
-        attention=values["attention"], reduction=_whole(values["reduction"]), placement=values["placement"],
-        resolution=_whole(values["resolution"]), top1=float(values["top1"]), params_m=_number(values["params_m"]),
-        gmacs=_number(values["gmacs"]), verified=values["verified"] == "yes", comparable=values["comparable"] == "yes",
-        note=values["note"],
-    )
 
 
 def _whole(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+_CELLS: dict[str, Callable[[str], Any]] = {
+    "str": str, "str | None": lambda text: text or None, "int": int, "int | None": _whole, "float": float,
+    "float | None": lambda text: float(text) if text else None, "bool": lambda text: text == "yes",
+}

@@ -13,8 +13,8 @@ from statistics import median, quantiles
 
 import pytest
 
-from secost.answers import changes
-from secost.answers.changes import Overhead, Shift, by_process, overhead_shift, ratio_shift, typical_s
+from secost import statistics
+from secost.statistics import Interval, Overhead, overhead_shift, ratio_shift, times_by_process, typical_s
 
 PLANTED = 0.03
 
@@ -46,7 +46,7 @@ class Noise:
         return times
 
 
-def shifts(noise: Noise, count: int, change: float = PLANTED, seed: int = 7) -> list[Shift]:
+def shifts(noise: Noise, count: int, change: float = PLANTED, seed: int = 7) -> list[Interval]:
     order = random.Random(seed)
     return [ratio_shift(noise.run(order), noise.run(order, 1 + change), 0) for _ in range(count)]
 
@@ -85,7 +85,7 @@ def test_the_interval_is_welchs_over_the_logarithms_of_the_processes_medians() -
 ])
 def test_the_quantile_is_the_one_of_the_printed_tables(degrees: float, value: float) -> None:
     """NIST/SEMATECH e-Handbook, section 1.3.6.7.2, column 0.975."""
-    assert round(changes._quantile(degrees), 3) == value
+    assert round(statistics._quantile(degrees), 3) == value
 
 
 @pytest.mark.parametrize(("old", "new", "value"), [
@@ -93,7 +93,7 @@ def test_the_quantile_is_the_one_of_the_printed_tables(degrees: float, value: fl
 ])
 def test_the_ranks_are_the_critical_values_of_the_printed_tables(old: int, new: int, value: int) -> None:
     """Mann-Whitney's U, two-sided 5 % (Siegel and Castellan's table J and others); beyond 20 approximate, within 1."""
-    assert abs(changes.rank_sum_limit(old, new) - value) <= (old * new > 400)
+    assert abs(statistics.rank_sum_limit(old, new) - value) <= (old * new > 400)
 
 
 def test_from_five_processes_on_one_that_went_wrong_moves_the_change_little() -> None:
@@ -105,7 +105,7 @@ def test_from_five_processes_on_one_that_went_wrong_moves_the_change_little() ->
 
 def test_a_single_process_is_allowed_the_spread_that_it_cant_show() -> None:
     shift = ratio_shift([[0.01] * 40], [[0.01] * 40], 0)
-    assert shift.high == pytest.approx(math.expm1(1.959964 * math.sqrt(2) * changes.PROCESS_SPREAD))
+    assert shift.high == pytest.approx(math.expm1(1.959964 * math.sqrt(2) * statistics.PROCESS_SPREAD))
     assert shift.estimate == 0 and shift.holds(0.0)
 
 
@@ -116,8 +116,8 @@ def test_a_handful_of_rounds_has_no_interval_and_excludes_nothing(rounds: int) -
 
 
 def test_rounds_are_sorted_by_the_process_that_they_ran_in() -> None:
-    assert by_process([1.0, 2.0, 3.0, 4.0], [7, 7, 3, 7]) == [[1.0, 2.0, 4.0], [3.0]]
-    assert by_process([1.0, 2.0], None) == [[1.0, 2.0]]
+    assert times_by_process([1.0, 2.0, 3.0, 4.0], [7, 7, 3, 7]) == [[1.0, 2.0, 4.0], [3.0]]
+    assert times_by_process([1.0, 2.0], None) == [[1.0, 2.0]]
     assert typical_s([[1.0, 1.0, 9.0], [4.0], [2.0, 2.0]]) == 2.0
 
 
@@ -137,9 +137,9 @@ def test_equal_runs_are_allowed_to_differ_by_the_time_at_which_they_were_made() 
 
 def test_an_overhead_of_one_process_is_allowed_the_same_spread() -> None:
     one, four = Overhead(0.05, 0.05, 0.05, 1), Overhead(0.05, 0.05, 0.05, 4)
-    assert overhead_shift(four, four) == Shift(0.0, 0.0, 0.0)
-    assert overhead_shift(four, one).high == pytest.approx(1.959964 * changes.PROCESS_SPREAD)
-    assert overhead_shift(one, one).high == pytest.approx(1.959964 * math.sqrt(2) * changes.PROCESS_SPREAD)
+    assert overhead_shift(four, four) == Interval(0.0, 0.0, 0.0)
+    assert overhead_shift(four, one).high == pytest.approx(1.959964 * statistics.PROCESS_SPREAD)
+    assert overhead_shift(one, one).high == pytest.approx(1.959964 * math.sqrt(2) * statistics.PROCESS_SPREAD)
     assert overhead_shift(one, Overhead(0.07, None, None, 4)).low is None
 
 
@@ -168,8 +168,8 @@ def test_runs_that_differ_by_the_time_they_were_made_at_need_the_allowance_for_i
     """The processes of a run share its level (here 1 %), so that no number of them can tell it."""
     order, with_it, without = random.Random(5), 0, 0
     for _ in range(600):
-        old = noise.run(order, math.exp(order.gauss(0, changes.RUN_SPREAD)))
-        new = noise.run(order, math.exp(order.gauss(0, changes.RUN_SPREAD)) * (1 + PLANTED))
+        old = noise.run(order, math.exp(order.gauss(0, statistics.RUN_SPREAD)))
+        new = noise.run(order, math.exp(order.gauss(0, statistics.RUN_SPREAD)) * (1 + PLANTED))
         with_it += ratio_shift(old, new).holds(PLANTED)
         without += ratio_shift(old, new, 0).holds(PLANTED)
     assert with_it >= least_hits(600) and without < with_it

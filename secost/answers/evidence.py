@@ -1,0 +1,354 @@
+"""What attention buys: gains from one source, trained, published or the user's own, joined to what the variants cost.
+
+Sources are never mixed: a report shows one, named. Trained accuracies come out of the run's own records, paired by
+seed. The user's own come from a CSV, `model,attention,reduction,placement,top1[,seed]`, one row a trained network,
+paired by model, placement and seed with the network without attention, so that a gain compares like with like; what
+finds no partner is listed, never dropped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from secost.answers.groups import Currency, Group, group_records, setting_key
+from secost.answers.published import gains_for, plain_name
+from secost.cleaning import from_csv
+from secost.errors import BadSpecError, UnknownNameError, one_line
+from secost.plan.spec import BASELINE
+from secost.runs.gain import FILE, SOURCES, TRAINED, Gain
+from secost.runs.records import DONE, FAILED, Record
+from secost.statistics import Interval, paired_difference, unpaired_difference
+
+WORTH, NO_GAIN, UNCLEAR = "a gain", "no gain found", "not told apart from none"
+BEATEN, BEATEN_ON_MEAN, UNBEATEN = "beaten, with confidence", "beaten on the mean only", "not beaten"
+COLUMNS = ("model", "attention", "reduction", "placement", "top1")
+_MOST_BYTES, _MOST_NAMED = 16 << 20, 3
+
+
+def gains_from(source: str | None, accuracy: str | None, records: Sequence[Record]) -> tuple[list[Gain], list[str]]:
+    """Gains for the variants among the records, and a line on each that found no variant.
+
+    Without a source, a file where one is given, else nothing. Raises UnknownNameError for another source, BadSpecError
+    where it has nothing for these records, or where two sources were asked for.
+    """
+    source = source or (FILE if accuracy else None)
+    if source is None:
+        return [], []
+    if source not in SOURCES:
+        raise UnknownNameError("source of benefit", source, SOURCES)
+    if accuracy and source != FILE:
+        raise BadSpecError(f"--benefit {source} and --accuracy are two sources, which are never mixed: keep one")
+    if source == FILE:
+        return _from_file(accuracy, records)
+    gains = trained_gains(records) if source == TRAINED else _from_tables(records)
+    if not gains and source == TRAINED:
+        raise BadSpecError("no accuracy was trained in this run: make one with secost train MODEL")
+    if not gains:
+        raise BadSpecError("nothing comparable is published for these networks: secost benefit shows what there is")
+    return gains, []
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The accuracies of one variant and its baseline from the same seeds, in percent, seed by seed."""
+
+    record: Record
+    pairs: tuple[tuple[float, float], ...]
+
+    @property
+    def paired(self) -> Interval:
+        return paired_difference(self.pairs)
+
+    @property
+    def unpaired(self) -> Interval:
+        """What the interval would be if seeds were not paired."""
+        return unpaired_difference(self.pairs)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """One variant with what it costs and what it gains. `standing` is about gain against one currency."""
+
+    group: Group
+    record: Record
+    gain: Gain
+
+    @property
+    def answer(self) -> str:
+        """Whether the interval of the gain lies above 0, holds it, or there is none."""
+        if self.gain.low is None or self.gain.high is None:
+            return UNCLEAR
+        return WORTH if self.gain.low > 0 else NO_GAIN if self.gain.high <= 0 else UNCLEAR
+
+
+def trained_seeds(records: Sequence[Record]) -> list[Seeds]:
+    """Variants that were trained beside the network without attention, each with the pairs of seeds that finished."""
+    done = [record for record in records if record.trained and record.status == DONE and record.top1 is not None]
+    base = {(*setting_key(record), record.dataset, record.epochs, record.seed): record.top1
+            for record in done if record.attention == BASELINE}
+    beside: dict[tuple[Any, ...], list[tuple[Record, float]]] = {}
+    for record in done:
+        key = (*setting_key(record), record.dataset, record.epochs)
+        partner = base.get((*key, record.seed))
+        if record.attention != BASELINE and partner is not None:
+            beside.setdefault((*key, record.label), []).append((record, partner))
+    return [Seeds(rows[0][0], tuple((base_top1, record.top1 or 0.0) for record, base_top1 in rows))
+            for rows in beside.values()]
+
+
+def trained_gains(records: Sequence[Record]) -> list[Gain]:
+    """The gain of every trained variant over none, from paired seeds."""
+    gains = []
+    for seeds in trained_seeds(records):
+        record, interval, count = seeds.record, seeds.paired, len(seeds.pairs)
+        gains.append(Gain(
+            record.model, record.attention, record.reduction, interval.estimate, interval.low, interval.high, count,
+            TRAINED, f"{record.dataset}, {record.epochs} epochs, {count} {'seed' if count == 1 else 'seeds'}",
+            record.placement, None if record.stages is None else tuple(record.stages),
+            sum(top1 for _, top1 in seeds.pairs) / count, sum(top1 for top1, _ in seeds.pairs) / count,
+            record.integration, record.spelling,
+        ))
+    return gains
+
+
+def failed_trainings(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.trained and record.status == FAILED]
+
+
+def weighed(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Weighed]:
+    """Every variant of the comparisons that has a gain, in their order."""
+    return [
+        Weighed(group, record, gain) for group in groups for record in group.variants
+        if (gain := next((gain for gain in gains if matches(gain, record)), None)) is not None
+    ]
+
+
+def unmatched(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Gain]:
+    """Gains of variants that the comparisons do not have."""
+    records = [record for group in groups for record in group.variants]
+    return [gain for gain in gains if not any(matches(gain, record) for record in records)]
+
+
+def matches(gain: Gain, record: Record) -> bool:
+    """Whether a gain is that of a record's variant. What the gain does not tell (placement) fits everything."""
+    same = (gain.attention, gain.reduction) == (record.attention, record.reduction)
+    stages = None if record.stages is None else tuple(record.stages)
+    placed = gain.placement is None or gain.placement in (record.placement, "auto")
+    placed = placed and gain.integration in (None, record.integration) and gain.spelling in (None, record.spelling)
+    return same and placed and gain.stages == stages and gain.model in (record.model, record.model.split(":")[-1])
+
+
+def standing(item: Weighed, others: Sequence[Weighed], currency: Currency) -> str:
+    """Whether another variant, or the bare network, gains at least as much for no more of one currency.
+
+    With confidence where its gain's interval lies above this one's and its cost's below; on the mean only otherwise.
+    """
+    # First the network without attention: no gain, no cost, both exactly.
+    rivals = [((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), True)]
+    rivals += [(ends, _has_intervals(other, currency)) for other in others if other is not item
+               and other.group is item.group and (ends := _ends(other, currency)) is not None]
+    mine = _ends(item, currency)
+    if mine is None:
+        return UNBEATEN
+    surely = _has_intervals(item, currency)
+    answer = UNBEATEN
+    for rival, sure in rivals:
+        gain, low, _, cost, _, top = rival
+        if gain >= mine[0] and cost <= mine[3] and (gain > mine[0] or cost < mine[3]):
+            if surely and sure and ((low > mine[2] and top <= mine[4]) or (low >= mine[2] and top < mine[4])):
+                return BEATEN
+            answer = BEATEN_ON_MEAN
+    return answer
+
+
+def _has_intervals(item: Weighed, currency: Currency) -> bool:
+    """Whether gain and cost are known with intervals, or exactly: without, nothing is beaten with confidence."""
+    return item.gain.low is not None and (not currency.measured or currency.interval(item.record) is not None)
+
+
+def _ends(item: Weighed, currency: Currency) -> tuple[float, float, float, float, float, float] | None:
+    """Gain with its ends, then cost with its ends; without an interval the ends are the value itself."""
+    cost = item.group.overhead(item.record, currency)
+    if cost is None:
+        return None
+    low, high = currency.interval(item.record) or (cost, cost)
+    gain = item.gain
+    return (gain.points, gain.points if gain.low is None else gain.low, gain.points if gain.high is None else gain.high,
+            cost, low, high)
+
+
+def _from_file(accuracy: str | None, records: Sequence[Record]) -> tuple[list[Gain], list[str]]:
+    if accuracy is None:
+        raise BadSpecError(f"--benefit {FILE} needs the file: give --accuracy mine.csv")
+    told = file_gains(read_accuracies(accuracy, {record.model for record in records}), Path(accuracy).name)
+    lost = [f"not in the run: {gain.model} {gain.attention}{'' if gain.reduction is None else f' r={gain.reduction}'}"
+            for gain in unmatched(group_records(records), told.gains)]
+    return list(told.gains), [*told.unmatched, *lost]
+
+
+def _from_tables(records: Sequence[Record]) -> list[Gain]:
+    """For each variant, what was published for its own network: one row a source, recipe and table."""
+    models = [(group.records[0].model, group.attentions) for group in group_records(records)]
+    return [replace(gain, model=model) for model, attentions in models
+            for gain in gains_for(plain_name(model), attentions)]
+
+
+# --- the user's own accuracies ---
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One line of the file: top-1 accuracy in percent of one trained network. `line` is its number, from 1."""
+
+    line: int
+    model: str
+    attention: str
+    reduction: int | None
+    placement: str | None
+    top1: float
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class FileGains:
+    """What a file says: the gains, and the lines without a network to hold them against, with the reason."""
+
+    gains: tuple[Gain, ...]
+    unmatched: tuple[str, ...]
+
+
+def read_accuracies(path: str | Path, known_models: Collection[str] | None = None) -> list[Accuracy]:
+    """Every row. Raises BadSpecError, naming the line, for missing columns, unknown models, and accuracies that are
+    no percentages."""
+    path = Path(path)
+    reader = csv.DictReader(io.StringIO(_text(path)))
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        given = ", ".join(reader.fieldnames or ()) or "none"
+        raise BadSpecError(
+            f"{str(path)!r} lacks the column {', '.join(missing)}: expected {','.join(COLUMNS)}[,seed], found {given}"
+        )
+    try:
+        rows = [_accuracy(path, reader.line_num, values) for values in reader]
+    except csv.Error as error:
+        raise BadSpecError(f"{str(path)!r} is not CSV: {one_line(error)}") from None
+    if not rows:
+        raise BadSpecError(f"{str(path)!r} has no row below its header: give one line a trained network")
+    _check_models(path, rows, known_models)
+    return rows
+
+
+def file_gains(accuracies: Sequence[Accuracy], name: str) -> FileGains:
+    """The gain of each attention over none, by model and placement; `name` is the file's, for the records.
+
+    Seeds are paired where both networks have them; without seeds there is one pair and no interval. Of a network
+    without attention the placement means nothing, so its rows serve every placement where it is not told.
+    """
+    gains: list[Gain] = []
+    unmatched: list[str] = []
+    groups: dict[tuple[str, str, int | None, str | None], list[Accuracy]] = {}
+    for row in accuracies:
+        if row.attention != BASELINE:
+            groups.setdefault((row.model, row.attention, row.reduction, row.placement), []).append(row)
+    used: set[int] = set()
+    for (model, attention, reduction, placement), members in groups.items():
+        base = [row for row in accuracies if row.model == model and row.attention == BASELINE
+                and row.placement in (None, placement)]
+        pairs = _pairs(base, members)
+        used |= {row.line for pair in pairs for row in pair}
+        unmatched += [_alone(row, base) for row in members if row.line not in used]
+        if pairs:
+            interval = paired_difference([(first.top1, second.top1) for first, second in pairs])
+            gains.append(Gain(
+                model, attention, reduction, interval.estimate, interval.low, interval.high, len(pairs), FILE, name,
+                placement, None, _mean([row.top1 for _, row in pairs]), _mean([row.top1 for row, _ in pairs]),
+            ))
+    unmatched += [f"line {row.line}: {row.model} none has no attention beside it" for row in accuracies
+                  if row.attention == BASELINE and row.line not in used]
+    return FileGains(tuple(gains), tuple(unmatched))
+
+
+def _pairs(base: Sequence[Accuracy], members: Sequence[Accuracy]) -> list[tuple[Accuracy, Accuracy]]:
+    """Partners of one seed each. Rows without a seed are paired where there is exactly one on either side."""
+    by_seed = {row.seed: row for row in base}
+    if len(by_seed) < len(base):
+        return []
+    return [(by_seed[row.seed], row) for row in members if row.seed in by_seed]
+
+
+def _alone(row: Accuracy, base: Sequence[Accuracy]) -> str:
+    where = f"line {row.line}: {row.model} {row.attention}"
+    if not base:
+        return f"{where} has no row without attention (attention none) for this model and placement"
+    seeds = [item.seed for item in base]
+    if len(set(seeds)) < len(seeds):
+        return f"{where}: several rows without attention have the same seed, so none is its partner"
+    return f"{where}: no row without attention has seed {row.seed}"
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise BadSpecError(f"{str(path)!r} is larger than {_MOST_BYTES >> 20} MiB: it is no table of accuracies")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadSpecError(f"can't read the accuracies {str(path)!r}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise BadSpecError(f"the accuracies {str(path)!r} are not UTF-8 text (byte {error.start})") from None
+
+
+def _accuracy(path: Path, line: int, values: dict[str, str | None]) -> Accuracy:
+    text = {name: from_csv(value.strip()) for name, value in values.items() if name and value is not None}
+    lacking = [name for name in ("model", "top1") if not text.get(name)]
+    if lacking:
+        raise BadSpecError(f"{str(path)!r}, line {line}: {' and '.join(lacking)} is empty")
+    attention = text.get("attention", "").lower()
+    return Accuracy(
+        line, text["model"], attention or BASELINE,
+        _whole(path, line, "reduction", text.get("reduction", "")),
+        text.get("placement") or None, _percent(path, line, text["top1"]),
+        _whole(path, line, "seed", text.get("seed", "")),
+    )
+
+
+def _whole(path: Path, line: int, name: str, text: str) -> int | None:
+    if text.lower() in ("", "none", "na", "n/a"):
+        return None
+    try:
+        number = float(text)  # spreadsheets write 16.0
+        if number == int(number) and number >= 0:
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise BadSpecError(f"{str(path)!r}, line {line}: {name} {text!r} is not a whole number")
+
+
+def _percent(path: Path, line: int, text: str) -> float:
+    try:
+        value = float(text.removesuffix("%").strip())
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise BadSpecError(f"{str(path)!r}, line {line}: top1 {text!r} is no accuracy in percent, 0 to 100")
+    return value
+
+
+def _check_models(path: Path, rows: Sequence[Accuracy], known: Collection[str] | None) -> None:
+    if known is None:
+        return
+    strange = list(dict.fromkeys(row.model for row in rows if row.model not in known))
+    if strange and all(row.model not in known for row in rows):
+        raise BadSpecError(
+            f"{str(path)!r} has none of the models at hand: found {', '.join(strange[:_MOST_NAMED])}, expected "
+            f"{', '.join(sorted(known)[:_MOST_NAMED])}"
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
