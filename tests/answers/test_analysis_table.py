@@ -13,6 +13,7 @@ from secost.answers.groups import group_records
 from secost.numbers import interval_decimals, milliseconds, percent, percent_interval, quantity
 from secost.runs.records import FLAT_FIELDS
 
+
 def test_frame_has_the_contract_fields_first_and_in_order() -> None:
     frame = to_frame(run_of_six())
     assert tuple(frame.columns[: len(FLAT_FIELDS)]) == FLAT_FIELDS
