@@ -18,7 +18,7 @@ PANDAS_SIDE = {"answers", "figures", "pages", "render"}
 LATER_IMPORTS = {"studies/occlusion.py", "studies/quantization.py", "studies/scaling.py"}
 LATER_CIRCLES = [["secost.networks.scaled", "secost.networks.small", "secost.networks.sources"]]
 LATER_LONG = {
-    "figures/drawing.py", "meters/fitness.py", "networks/attention.py", "networks/surgery.py", "networks/tracing.py",
+    "meters/fitness.py", "networks/attention.py", "networks/surgery.py", "networks/tracing.py",
     "pages/search.py", "plan/spec.py", "runs/store.py", "studies/occlusion.py", "studies/quantization.py",
     "studies/scaling.py", "work/dask_executor.py", "work/run.py",
 }

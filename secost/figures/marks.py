@@ -1,21 +1,37 @@
-"""What the painters of figures share: an attention's look, axes in a grid, bars and intervals, texts that fit."""
+"""What all figures share: points with intervals, an attention's look, axes in a grid, bars, legends, texts that fit."""
 
 from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from secost.answers.groups import Currency, Group
 from secost.cleaning import plain
-from secost.figures.costs import Point
 from secost.numbers import percent, percent_measured
+from secost.runs.records import Record
 
+MOST_ATTENTIONS = 8
+MOST_BARS = 24
 _NAME_WIDTH = 34
+
+
+@dataclass(frozen=True)
+class Point:
+    """An overhead in percent; `low` and `high` are its interval where it was measured."""
+
+    percent: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,36 @@ class Look:
 
 Looks = dict[str, Look]
 Late = Callable[[], None]
+BASE = Look("#777777", "o", "")  # the network without attention
+
+
+def point_of(group: Group, record: Record, currency: Currency) -> Point | None:
+    """A record's overhead in a currency, in percent, with its interval; None where it is not known."""
+    value = group.overhead(record, currency)
+    if value is None:
+        return None
+    interval = currency.interval(record)
+    if interval is None:
+        return Point(100 * value)
+    return Point(100 * value, 100 * interval[0], 100 * interval[1])
+
+
+def left_out_line(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """`Left out: 3 variants (...).`, or nothing."""
+    if not names:
+        return ()
+    shown = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"
+    return (f"Left out: {len(names)} {what} ({shown}).",)
+
+
+def reach(point: Point) -> tuple[float, float, float]:
+    """The values a point's mark extends to."""
+    low = point.percent if point.low is None else point.low
+    high = point.percent if point.high is None else point.high
+    return point.percent, low, high
+
+
+# --- axes ---
 
 
 def grid(
@@ -59,6 +105,33 @@ def from_zero(axis: Axes, points: Sequence[Point]) -> None:
         axis.axhline(0, color="#888888", linewidth=0.8)
 
 
+def room_beside(axis: Axes, points: Sequence[Point]) -> None:
+    """The x axis from 0 with room for the numbers beside the bars."""
+    ends = [value for point in points for value in reach(point)] or [0.0]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    span = high - low or 1.0
+    axis.set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.28 * span)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def named_rows(axis: Axes, names: Sequence[str]) -> None:
+    """A name at each row, the first on top."""
+    axis.set_yticks(range(len(names)), [fitted(name) for name in names])
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+
+
+def ticks_at(axis: Axes, values: Sequence[int]) -> None:
+    """Ticks of the x axis at these values, as plain numbers, and no others."""
+    axis.xaxis.set_major_locator(FixedLocator(list(values)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+# --- marks ---
+
+
 def error_bars(axis: Axes, across: Sequence[float], points: Sequence[Point], look: Look) -> None:
     """The intervals of points at these places, where they have one."""
     for x, point in zip(across, points, strict=True):
@@ -83,11 +156,30 @@ def percent_bar(axis: Axes, row: int, point: Point | None, look: Look) -> None:
     axis.annotate(shown, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
 
 
-def reach(point: Point) -> tuple[float, float, float]:
-    """The values a point's mark extends to."""
-    low = point.percent if point.low is None else point.low
-    high = point.percent if point.high is None else point.high
-    return point.percent, low, high
+def staircase(corners: Sequence[tuple[float, float]], right: float) -> list[tuple[float, float]]:
+    """The line of a front through its corners, from left to right: across first, then up or down; to the right edge."""
+    steps = [place for (_, level), (x, y) in pairwise(corners) for place in ((x, level), (x, y))]
+    return [corners[0], *steps, (right, corners[-1][1])]
+
+
+# --- legends and texts ---
+
+
+def key(label: str, **style: Any) -> Line2D:
+    """One line of a legend."""
+    return Line2D([], [], label=label, **style)
+
+
+def attention_keys(attentions: Iterable[str], looks: Looks, measured: bool) -> list[Line2D]:
+    """A line of a legend for each attention, and one for intervals where some were measured."""
+    keys = [key(fitted(name), color=looks[name].color, marker=looks[name].marker, linewidth=1.4, markersize=6)
+            for name in attentions]
+    return [*keys, interval_key()] if measured else keys
+
+
+def interval_key() -> Line2D:
+    """The line of a legend for intervals."""
+    return key("95 % interval", color="#555555", marker="|", markersize=10, linestyle="none")
 
 
 def fitted(text: str, width: int = _NAME_WIDTH) -> str:

@@ -32,10 +32,15 @@ from matplotlib.transforms import Bbox
 
 from secost.answers.families import axis_families, runtime_families, spelling_tables
 from secost.answers.groups import group_records
-from secost.figures import across as figures_across
-from secost.figures import costs as figures
-from secost.figures.drawing import Drawing, draw
+from secost.figures.axes import axis_figure
+from secost.figures.backends import backend_figure
+from secost.figures.currencies import currency_figure
+from secost.figures.drawing import Drawing, draw, shown_groups
+from secost.figures.front import front_figure
 from secost.figures.labels import Box, leader_boxes, place
+from secost.figures.reduction import reduction_figure
+from secost.figures.spelling import spelling_figure
+from secost.figures.stages import stage_figure
 from secost.render.explorer import specification
 from secost.runs.records import Record
 
@@ -60,7 +65,7 @@ def drawn(make: Callable[[], list[Record]]) -> list[Drawing]:
 
 
 def test_cost_against_r_has_a_panel_a_currency_and_a_line_an_attention() -> None:
-    info = figures.reduction_figure(group_records(run_of_six())[0])
+    info = reduction_figure(group_records(run_of_six())[0])
     assert info is not None and info.reductions == (2, 4, 8, 16, 32)
     assert [panel.currency.name for panel in info.panels] == ["params", "macs", "memory", "kernels", "latency"]
     se, eca = info.panels[0].lines
@@ -71,35 +76,35 @@ def test_cost_against_r_has_a_panel_a_currency_and_a_line_an_attention() -> None
 
 
 def test_cost_against_r_needs_two_ratios() -> None:
-    assert figures.reduction_figure(group_records(one_variant())[0]) is None
+    assert reduction_figure(group_records(one_variant())[0]) is None
 
 
 def test_front_has_time_or_the_next_best_currency() -> None:
-    timed = figures.front_figure(group_records(run_of_six()))
-    counted = figures.front_figure(group_records(counted_only()))
+    timed = front_figure(group_records(run_of_six()))
+    counted = front_figure(group_records(counted_only()))
     assert timed is not None and timed.y.name == "latency"
     assert counted is not None and counted.y.name == "memory"
     assert [point.label for point in timed.panels[0].front] == ["eca"]
     assert timed.panels[0].x_scale == "log"
-    assert figures.front_figure(group_records(one_variant())) is None
+    assert front_figure(group_records(one_variant())) is None
 
 
 def test_front_with_a_free_attention_is_on_a_symmetric_log_scale() -> None:
     records = [*run_of_six(), variant("simam", None, (0.03, 0.02, 0.04), params_overhead=0.0)]
-    info = figures.front_figure(group_records(records))
+    info = front_figure(group_records(records))
     assert info is not None and info.panels[0].x_scale == "symlog"
     assert any(drawing.name == "pareto" for drawing in draw(group_records(records)))
 
 
 def test_stage_amounts_add_up_to_the_attention() -> None:
-    info = figures.stage_figure(group_records(run_of_six())[0])
+    info = stage_figure(group_records(run_of_six())[0])
     assert info is not None and info.labels == ("se r=16", "eca") and info.stages == (1, 2, 3, 4)
     assert sum(info.panels[0].amounts[0]) == 2_530_992
     assert sum(info.panels[1].amounts[0]) == 2_514_944 + 5_519_360
 
 
 def test_currencies_begin_with_macs_and_end_with_the_clock() -> None:
-    info = figures.currency_figure(group_records(with_trouble())[0])
+    info = currency_figure(group_records(with_trouble())[0])
     assert info is not None
     assert [panel.currency.name for panel in info.panels] == ["macs", "params", "memory", "kernels", "latency"]
     assert info.panels[4].points[1] is None, "r=8 was not timed"
@@ -107,13 +112,13 @@ def test_currencies_begin_with_macs_and_end_with_the_clock() -> None:
 
 def test_big_sweeps_say_what_is_left_out() -> None:
     groups = group_records(many())
-    front = figures.front_figure(groups)
+    front = front_figure(groups)
     assert front is not None and len(front.panels) == 6 and front.left_out == ("34 of 40 comparisons are left out.",)
-    shown, note = figures.shown_groups(groups)
+    shown, note = shown_groups(groups)
     assert len(shown) == 1 and "One of 40 comparisons" in note[0]
     assert len(drawn(many)) == 4
     wide = [baseline(), *(variant("se", r) for r in range(1, 61))]
-    info = figures.currency_figure(group_records(wide)[0])
+    info = currency_figure(group_records(wide)[0])
     assert info is not None and len(info.labels) == 24 and "36 variants" in info.left_out[0]
 
 
@@ -165,7 +170,7 @@ def test_long_names_keep_both_ends() -> None:
 
 def test_backends_are_rows_with_times_and_overheads() -> None:
     (family,) = runtime_families(group_records(backends_of_two()))
-    info = figures_across.backend_figure(family)
+    info = backend_figure(family)
     assert info.names[0] == "eager fp32" and info.base_ms == (106.0, 81.0, 70.0, 31.0, 64.0, 22.0)
     se, eca = info.bars
     assert se.overheads[0] is not None and se.overheads[0].percent == pytest.approx(4.2)
@@ -174,7 +179,7 @@ def test_backends_are_rows_with_times_and_overheads() -> None:
 
 def test_an_axis_has_overheads_with_intervals_and_images_a_second() -> None:
     (family,) = axis_families(group_records(over_batch()))
-    info = figures_across.axis_figure(family)
+    info = axis_figure(family)
     assert info.values == (1, 4, 16, 64) and [line.label for line in info.lines] == ["se r=16", "eca"]
     first = info.lines[0]
     assert [round(point.percent, 1) for point in first.overheads] == [10.7, 9.2, 7.5, 5.9]
@@ -185,7 +190,7 @@ def test_an_axis_has_overheads_with_intervals_and_images_a_second() -> None:
 
 def test_spellings_are_bars_with_the_other_function_hatched_and_last() -> None:
     (table,) = spelling_tables(group_records(spelled())[0])
-    info = figures_across.spelling_figure(table)
+    info = spelling_figure(table)
     assert info is not None and info.names[-1] == "pool-conv-hardsigmoid" and info.same == (True,) * 5 + (False,)
     assert "not the same function" in info.left_out[0]
     texts = [text for text, _ in text_boxes(next(item for item in drawn(spelled) if item.name == "spelling"))]
@@ -194,14 +199,14 @@ def test_spellings_are_bars_with_the_other_function_hatched_and_last() -> None:
 
 def test_the_floor_stands_in_the_stage_figure_and_beside_the_time() -> None:
     (group,) = group_records(floored())
-    stages, currencies = figures.stage_figure(group), figures.currency_figure(group)
+    stages, currencies = stage_figure(group), currency_figure(group)
     assert stages is not None and stages.times is not None and stages.times.has_floor
     assert stages.times.direct[0] == pytest.approx((1.5, 1.2, 1.0, 0.9))
     assert stages.times.floors[0] == pytest.approx((0.9, 0.45, 0.3, 0.25))
     assert currencies is not None
     assert [panel.floors for panel in currencies.panels if panel.currency.name == "latency"] == [
         (pytest.approx(100 * 1.9 / 61.3),)]
-    without = figures.stage_figure(group_records(one_variant())[0])
+    without = stage_figure(group_records(one_variant())[0])
     assert without is not None and without.times is None
 
 
@@ -215,7 +220,7 @@ def test_names_of_figures_are_their_own() -> None:
 def test_kinds_of_attention_are_compared_in_one_spelling_each() -> None:
     ratios = [replace(item, reduction=r) for item in spelled() if item.attention == "se" for r in (4, 16)]
     (group,) = group_records([baseline(), *ratios])
-    info, front = figures.reduction_figure(group), figures.front_figure([group])
+    info, front = reduction_figure(group), front_figure([group])
     assert info is not None and [len(line.points) for line in info.panels[0].lines] == [2]
     assert front is not None and [point.label for point in front.panels[0].points] == ["se r=4", "se r=16"]
 
