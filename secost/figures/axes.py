@@ -12,22 +12,8 @@ from matplotlib.lines import Line2D
 
 from secost.answers.families import Family, images_per_s, timed
 from secost.answers.groups import LATENCY
-from secost.figures.marks import (
-    BASE,
-    MOST_ATTENTIONS,
-    Late,
-    Looks,
-    Point,
-    entitle,
-    error_bars,
-    fitted,
-    from_zero,
-    interval_key,
-    key,
-    left_out_line,
-    point_of,
-    ticks_at,
-)
+from secost.figures import marks
+from secost.figures.marks import BASE, Late, Looks, Point
 from secost.numbers import joined
 
 _TITLES = {"batch": "images in a batch", "resolution": "resolution (px)", "threads": "threads"}
@@ -66,7 +52,6 @@ class AxisFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in a sentence."""
         return (f"Lines of the time overhead, with intervals, and of images a second, over {self.axis} = "
                 f"{', '.join(map(str, self.values))}, for {joined([line.label for line in self.lines])}.")
 
@@ -74,14 +59,14 @@ class AxisFigure:
         """Overhead with intervals at the left, images a second at the right."""
         figure.set_size_inches(9.4, 3.6)
         left, right = figure.subplots(1, 2)
-        entitle(left, "Time overhead (%)")
-        entitle(right, "Images a second")
+        marks.entitle(left, "Time overhead (%)")
+        marks.entitle(right, "Images a second")
         for index, line in enumerate(self.lines):
             look = looks[line.attention]
             across = _set_apart(self, line.across, index)
             style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4.5, "linewidth": 1.3}
-            left.plot(across, [point.percent for point in line.overheads], **style, label=fitted(line.label))
-            error_bars(left, across, line.overheads, look)
+            left.plot(across, [point.percent for point in line.overheads], **style, label=marks.fitted(line.label))
+            marks.error_bars(left, across, line.overheads, look)
             unsure = [(x, point.percent) for x, point in zip(across, line.overheads, strict=True) if point.low is None]
             left.plot([x for x, _ in unsure], [y for _, y in unsure], linestyle="none", marker=look.marker,
                       markersize=4.5, color=look.color,
@@ -91,7 +76,7 @@ class AxisFigure:
                                                     "linewidth": 1.3, "linestyle": "--"})
         for axis in (left, right):
             _places(axis, self)
-        from_zero(left, [point for line in self.lines for point in line.overheads])
+        marks.from_zero(left, [point for line in self.lines for point in line.overheads])
         right.set_ylim(bottom=0)
         figure.legend(handles=_keys(self, looks), loc="outside right upper")
         return []
@@ -100,18 +85,18 @@ class AxisFigure:
 def axis_figure(family: Family) -> AxisFigure:
     """Overhead and images a second, a line an attention."""
     labels = family.variants()
-    lines = tuple(_line(family, label) for label in labels[:MOST_ATTENTIONS])
+    lines = tuple(_line(family, label) for label in labels[:marks.MOST_ATTENTIONS])
     return AxisFigure(
         f"Time against {family.axis}: {family.label}", family.axis, tuple(map(family.value, family.groups)), lines,
         tuple(images_per_s(group.baseline) for group in family.groups),
-        left_out_line(labels[MOST_ATTENTIONS:], "attentions"),
+        marks.left_out_line(labels[marks.MOST_ATTENTIONS:], "attentions"),
     )
 
 
 def _line(family: Family, label: str) -> AxisLine:
     rows = [(family.value(group), point, images_per_s(record), record.attention)
             for group in family.groups for record in timed(group)
-            if record.label == label and (point := point_of(group, record, LATENCY)) is not None]
+            if record.label == label and (point := marks.point_of(group, record, LATENCY)) is not None]
     across, points, speeds, attentions = zip(*rows, strict=True)
     return AxisLine(label, attentions[0], across, points, speeds)
 
@@ -133,11 +118,12 @@ def _places(axis: Axes, info: AxisFigure) -> None:
     if info.doubling:
         axis.set_xscale("log", base=2)
         axis.set_xlim(info.values[0] * 2.0**-0.4, info.values[-1] * 2.0**0.4)
-    ticks_at(axis, info.values)
+    marks.ticks_at(axis, info.values)
     axis.set_xlabel(_TITLES[info.axis])
 
 
 def _keys(info: AxisFigure, looks: Looks) -> list[Line2D]:
-    keys = [key(fitted(line.label), color=looks[line.attention].color, marker=looks[line.attention].marker,
-                markersize=5) for line in info.lines]
-    return [*keys, key("none", color=BASE.color, marker=BASE.marker, markersize=5, linestyle="--"), interval_key()]
+    keys = [marks.key(marks.fitted(line.label), color=looks[line.attention].color, marker=looks[line.attention].marker,
+                      markersize=5) for line in info.lines]
+    keys.append(marks.key("none", color=BASE.color, marker=BASE.marker, markersize=5, linestyle="--"))
+    return [*keys, marks.interval_key()]

@@ -10,22 +10,8 @@ from matplotlib.figure import Figure
 
 from secost.answers.families import Family, runtime_rows
 from secost.answers.groups import LATENCY
-from secost.figures.marks import (
-    BASE,
-    MOST_BARS,
-    Late,
-    Look,
-    Looks,
-    Point,
-    entitle,
-    fitted,
-    key,
-    left_out_line,
-    named_rows,
-    point_of,
-    reach,
-    room_beside,
-)
+from secost.figures import marks
+from secost.figures.marks import BASE, Late, Look, Looks, Point
 from secost.numbers import joined, milliseconds, percent_measured
 
 
@@ -52,7 +38,6 @@ class BackendFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in a sentence."""
         return (f"Bars of the time without attention and with {joined([bars.label for bars in self.bars])}, and of the "
                 f"overheads with their intervals, on {joined(list(self.names))}.")
 
@@ -61,8 +46,8 @@ class BackendFigure:
         count = len(self.bars)
         figure.set_size_inches(9.6, 1.7 + len(self.names) * (0.26 * (count + 1) + 0.14))
         left, right = figure.subplots(1, 2, sharey=True)
-        entitle(left, "Time of one pass (ms)")
-        entitle(right, "Time overhead (%)")
+        marks.entitle(left, "Time of one pass (ms)")
+        marks.entitle(right, "Time overhead (%)")
         height = 0.8 / (count + 1)
         for row in range(len(self.names)):
             _time_bar(left, row - 0.4 + height / 2, self.base_ms[row], BASE, height)
@@ -70,15 +55,16 @@ class BackendFigure:
                 look, place = looks[bars.attention], row - 0.4 + height * (index + 1.5)
                 _time_bar(left, place, bars.times_ms[row], look, height)
                 _overhead_bar(right, row - 0.4 + 0.8 / count * (index + 0.5), bars.overheads[row], look, 0.8 / count)
-        named_rows(left, self.names)
+        marks.named_rows(left, self.names)
         times = [*self.base_ms, *(value for bars in self.bars for value in bars.times_ms)]
-        room_beside(left, [Point(value) for value in times if value is not None])
-        room_beside(right, [point for bars in self.bars for point in bars.overheads if point is not None])
+        marks.room_beside(left, [Point(value) for value in times if value is not None])
+        marks.room_beside(right, [point for bars in self.bars for point in bars.overheads if point is not None])
         right.grid(axis="y", visible=False)
         right.tick_params(axis="y", length=0)
-        keys = [key("none", color=BASE.color, linewidth=6)]
-        keys += [key(fitted(bars.label), color=looks[bars.attention].color, linewidth=6) for bars in self.bars]
-        keys.append(key("95 % interval", color="#222222", marker="|", markersize=8))
+        keys = [marks.key("none", color=BASE.color, linewidth=6)]
+        keys += [marks.key(marks.fitted(bars.label), color=looks[bars.attention].color, linewidth=6)
+                 for bars in self.bars]
+        keys.append(marks.key("95 % interval", color="#222222", marker="|", markersize=8))
         figure.legend(handles=keys, loc="outside right upper")
         return []
 
@@ -88,17 +74,18 @@ def backend_figure(family: Family) -> BackendFigure:
     rows, labels = runtime_rows(family), family.variants()
     names = list(dict.fromkeys(row.name for row in rows))
     base = {row.name: row.base_ms for row in rows}
-    shown = labels[: max(1, MOST_BARS // len(names))]
+    shown = labels[: max(1, marks.MOST_BARS // len(names))]
     bars = []
     for label in shown:
         mine = {row.name: row for row in rows if row.record.label == label}
-        kind = next(iter(mine.values())).record.attention
+        in_order = [mine.get(name) for name in names]
         bars.append(BackendBars(
-            label, kind, tuple(mine[name].record.latency_ms if name in mine else None for name in names),
-            tuple(point_of(mine[name].group, mine[name].record, LATENCY) if name in mine else None for name in names),
+            label, next(iter(mine.values())).record.attention,
+            tuple(None if row is None else row.record.latency_ms for row in in_order),
+            tuple(None if row is None else marks.point_of(row.group, row.record, LATENCY) for row in in_order),
         ))
     return BackendFigure(f"Time by backend: {family.label}", tuple(names), tuple(base[name] for name in names),
-                         tuple(bars), left_out_line(labels[len(shown):], "attentions"))
+                         tuple(bars), marks.left_out_line(labels[len(shown):], "attentions"))
 
 
 def _time_bar(axis: Axes, place: float, value: float | None, look: Look, height: float) -> None:
@@ -119,7 +106,7 @@ def _overhead_bar(axis: Axes, place: float, point: Point | None, look: Look, hei
     if point.low is not None and point.high is not None:
         low, high = point.low / 100, point.high / 100
         axis.plot([point.low, point.high], [place, place], color="#222222", marker="|", markersize=5, linewidth=1.2)
-    axis.annotate(percent_measured(point.percent / 100, low, high), (max(0.0, *reach(point)), place), (5, 0),
+    axis.annotate(percent_measured(point.percent / 100, low, high), (max(0.0, *point.reach), place), (5, 0),
                   textcoords="offset points", va="center", fontsize=7)
 
 

@@ -10,18 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, whole_floor
-from secost.figures.marks import (
-    MOST_BARS,
-    Late,
-    Looks,
-    Point,
-    entitle,
-    left_out_line,
-    named_rows,
-    percent_bar,
-    point_of,
-    reach,
-)
+from secost.figures import marks
+from secost.figures.marks import Late, Looks, Point
 from secost.numbers import joined
 from secost.runs.records import Record
 
@@ -53,7 +43,6 @@ class CurrencyFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in a sentence."""
         panels = joined([panel.currency.word for panel in self.panels])
         return f"Bars of the overhead in {panels} of {joined(list(self.labels))}, all on one scale."
 
@@ -63,9 +52,9 @@ class CurrencyFigure:
         figure.set_size_inches(1.8 + 2.1 * count, 1.5 + 0.34 * len(self.labels))
         axes = list(figure.subplots(1, count, sharey=True, sharex=True, squeeze=False)[0])
         for axis, panel in zip(axes, self.panels, strict=True):
-            entitle(axis, f"{panel.currency.title} (%)")
+            marks.entitle(axis, f"{panel.currency.title} (%)")
             for row, point in enumerate(panel.points):
-                percent_bar(axis, row, point, looks[self.attentions[row]])
+                marks.percent_bar(axis, row, point, looks[self.attentions[row]])
             for row, floor in enumerate(panel.floors):
                 if floor is not None:
                     axis.vlines(floor, row - 0.42, row + 0.42, color="#111111", linewidth=2.2,
@@ -73,11 +62,11 @@ class CurrencyFigure:
             axis.grid(axis="y", visible=False)
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(MaxNLocator(4))
-        ends = [value for panel in self.panels for point in panel.points if point for value in reach(point)]
+        ends = [value for panel in self.panels for point in panel.points if point for value in point.reach]
         low, high = min(0.0, *ends), max(0.0, *ends)
         span = high - low or 1.0
         axes[0].set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.62 * span)
-        named_rows(axes[0], self.labels)
+        marks.named_rows(axes[0], self.labels)
         noted = "; dotted: the floor of the time" if any(panel.has_floor for panel in self.panels) else ""
         axes[count // 2].set_xlabel(f"overhead against the network without attention (%){noted}")
         return []
@@ -85,15 +74,15 @@ class CurrencyFigure:
 
 def currency_figure(group: Group) -> CurrencyFigure | None:
     """Overheads of every variant in every currency; None where none is known."""
-    records, currencies = group.compared[:MOST_BARS], group.currencies()
+    records, currencies = group.compared[:marks.MOST_BARS], group.currencies()
     if not currencies:
         return None
     panels = tuple(
-        CurrencyPanel(currency, tuple(point_of(group, record, currency) for record in records),
+        CurrencyPanel(currency, tuple(marks.point_of(group, record, currency) for record in records),
                       tuple(_floor(group, record) for record in records) if currency.measured else ())
         for currency in _most_trusted_first(currencies)
     )
-    left = left_out_line([record.label for record in group.compared[MOST_BARS:]], "variants")
+    left = marks.left_out_line([record.label for record in group.compared[marks.MOST_BARS:]], "variants")
     return CurrencyFigure(
         f"One cost in every currency: {group.label}", tuple(record.label for record in records),
         tuple(record.attention for record in records), panels, left,

@@ -13,19 +13,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group
 from secost.answers.pareto import pareto_front
+from secost.figures import marks
 from secost.figures.labels import Box, labeller, pixels
-from secost.figures.marks import (
-    Late,
-    Looks,
-    Point,
-    attention_keys,
-    entitle,
-    from_zero,
-    grid,
-    key,
-    point_of,
-    staircase,
-)
+from secost.figures.marks import Late, Looks, Point
 from secost.runs.records import Record
 
 _MOST_PANELS = 6
@@ -71,27 +61,26 @@ class FrontFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in two sentences."""
         words = [f"{panel.title}: {', '.join(point.label for point in panel.front)}" for panel in self.panels]
         return f"Added parameters against added {self.y.word}, less being better. On the front: {'; '.join(words)}."
 
     def paint(self, figure: Figure, looks: Looks) -> list[Late]:
         """Filled points are on the front; labels come once the layout stands."""
-        single = len(self.panels) == 1
-        axes = grid(figure, len(self.panels), width=6.6 if single else 4.4, height=4.2 if single else 3.6, extra=1.7)
+        width, height = (6.6, 4.2) if len(self.panels) == 1 else (4.4, 3.6)
+        axes = marks.grid(figure, len(self.panels), width, height, extra=1.7)
         late: list[Late] = []
         for axis, panel in zip(axes, self.panels, strict=False):
-            entitle(axis, panel.title)
+            marks.entitle(axis, panel.title)
             _across(axis, panel)
             axis.set_xlabel(f"added {self.x.word} (%)")
             axis.set_ylabel(f"added {self.y.word} (%)")
-            from_zero(axis, [point.y for point in panel.points])
+            marks.from_zero(axis, [point.y for point in panel.points])
             _points(axis, panel, looks)
             late.append(_labeller(axis, panel))
         attentions = dict.fromkeys(point.attention for panel in self.panels for point in panel.points)
-        keys = [*attention_keys(attentions, looks, self.y.measured),
-                key("Pareto front", color="#777777", linewidth=1, linestyle=":"),
-                key("filled: on it", color="#555555", marker="o", linestyle="none")]
+        keys = [*marks.attention_keys(attentions, looks, self.y.measured),
+                marks.key("Pareto front", color="#777777", linewidth=1, linestyle=":"),
+                marks.key("filled: on it", color="#555555", marker="o", linestyle="none")]
         figure.legend(handles=keys, loc="outside right upper")
         return late
 
@@ -118,7 +107,7 @@ def _both(group: Group, x: Currency, y: Currency) -> list[tuple[Record, float, P
     native = [group.native] if group.native else []
     return [(record, 100 * across, up) for record in [*native, *group.plain_variants]
             if (across := group.overhead(record, x)) is not None
-            and (up := point_of(group, record, y)) is not None]
+            and (up := marks.point_of(group, record, y)) is not None]
 
 
 def _panel(group: Group, x: Currency, y: Currency) -> FrontPanel:
@@ -167,14 +156,13 @@ def _points(axis: Axes, panel: FrontPanel, looks: Looks) -> None:
         face = look.color if point.on_front else "white"
         axis.plot([point.x], [point.y.percent], marker=look.marker, color=look.color, markerfacecolor=face,
                   markersize=7, linestyle="none", zorder=3)
-        if point.y.low is not None and point.y.high is not None:
-            axis.vlines(point.x, point.y.low, point.y.high, color=look.color, linewidth=1.1, zorder=2)
+        marks.upright(axis, point.x, point.y, look, zorder=2)
 
 
 def _line(axis: Axes, panel: FrontPanel) -> list[tuple[float, float]]:
     """The front from the frame's top to its right edge: what lies above it is beaten."""
     corners = [(point.x, point.y.percent) for point in panel.front]
-    return [(corners[0][0], axis.get_ylim()[1]), *staircase(corners, axis.get_xlim()[1])]
+    return [(corners[0][0], axis.get_ylim()[1]), *marks.staircase(corners, axis.get_xlim()[1])]
 
 
 def _labeller(axis: Axes, panel: FrontPanel) -> Late:

@@ -33,6 +33,12 @@ class Point:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def reach(self) -> tuple[float, float, float]:
+        """The values that its mark extends to: itself and the ends of its interval."""
+        return (self.percent, self.percent if self.low is None else self.low,
+                self.percent if self.high is None else self.high)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -67,13 +73,6 @@ def left_out_line(names: Sequence[str], what: str) -> tuple[str, ...]:
     return (f"Left out: {len(names)} {what} ({shown}).",)
 
 
-def reach(point: Point) -> tuple[float, float, float]:
-    """The values a point's mark extends to."""
-    low = point.percent if point.low is None else point.low
-    high = point.percent if point.high is None else point.high
-    return point.percent, low, high
-
-
 # --- axes ---
 
 
@@ -97,7 +96,7 @@ def entitle(axis: Axes, title: str) -> None:
 
 def from_zero(axis: Axes, points: Sequence[Point]) -> None:
     """The y axis shows 0, so that heights can be compared."""
-    ends = [value for point in points for value in reach(point)]
+    ends = [value for point in points for value in point.reach]
     low, high = min(0.0, *ends), max(0.0, *ends)
     room = 0.08 * (high - low or 1.0)
     axis.set_ylim(low - (room if low < 0 else 0.02 * (high or 1.0)), high + room)
@@ -107,7 +106,7 @@ def from_zero(axis: Axes, points: Sequence[Point]) -> None:
 
 def room_beside(axis: Axes, points: Sequence[Point]) -> None:
     """The x axis from 0 with room for the numbers beside the bars."""
-    ends = [value for point in points for value in reach(point)] or [0.0]
+    ends = [value for point in points for value in point.reach] or [0.0]
     low, high = min(0.0, *ends), max(0.0, *ends)
     span = high - low or 1.0
     axis.set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.28 * span)
@@ -132,11 +131,17 @@ def ticks_at(axis: Axes, values: Sequence[int]) -> None:
 # --- marks ---
 
 
+def upright(axis: Axes, x: float, point: Point, look: Look, **style: Any) -> None:
+    """The interval of a point as an upright line, where it has one."""
+    if point.low is not None and point.high is not None:
+        axis.vlines(x, point.low, point.high, color=look.color, linewidth=1.1, **style)
+
+
 def error_bars(axis: Axes, across: Sequence[float], points: Sequence[Point], look: Look) -> None:
-    """The intervals of points at these places, where they have one."""
+    """The intervals of points at these places, where they have one, with caps."""
     for x, point in zip(across, points, strict=True):
+        upright(axis, x, point, look)
         if point.low is not None and point.high is not None:
-            axis.vlines(x, point.low, point.high, color=look.color, linewidth=1.1)
             axis.plot([x, x], [point.low, point.high], color=look.color, marker="_", markersize=6, linestyle="none")
 
 
@@ -146,7 +151,7 @@ def percent_bar(axis: Axes, row: int, point: Point | None, look: Look) -> None:
         axis.text(0, row, " N/A", va="center", fontsize=8, color="#555555")
         return
     axis.barh(row, point.percent, height=0.62, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.5)
-    end = max(0.0, *reach(point))
+    end = max(0.0, *point.reach)
     if point.low is None or point.high is None:
         shown = percent(point.percent / 100)
     else:

@@ -10,21 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from secost.answers.groups import Currency, Group
-from secost.figures.marks import (
-    MOST_ATTENTIONS,
-    Late,
-    Look,
-    Looks,
-    Point,
-    attention_keys,
-    entitle,
-    error_bars,
-    from_zero,
-    grid,
-    left_out_line,
-    point_of,
-    ticks_at,
-)
+from secost.figures import marks
+from secost.figures.marks import Late, Look, Looks, Point
 from secost.numbers import joined
 
 _MOST_TICKS = 8
@@ -64,25 +51,24 @@ class ReductionFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in a sentence."""
         panels = joined([panel.currency.word for panel in self.panels])
         ratios = ", ".join(map(str, self.reductions))
         return f"Lines of the overhead in {panels} over r = {ratios}, for {joined(self.attentions)}."
 
     def paint(self, figure: Figure, looks: Looks) -> list[Late]:
         """The curves, measured ones set apart a little, and the legend in an axes of its own."""
-        axes = grid(figure, len(self.panels) + 1, width=3.5, height=2.9)
+        axes = marks.grid(figure, len(self.panels) + 1, width=3.5, height=2.9)
         for axis, panel in zip(axes, self.panels, strict=False):
-            entitle(axis, panel.currency.title)
+            marks.entitle(axis, panel.currency.title)
             for index, line in enumerate(panel.lines):
                 shift = 2.0 ** (0.07 * (index - (len(panel.lines) - 1) / 2)) if panel.currency.measured else 1.0
                 _curve(axis, line, self.reductions, looks[line.attention], shift, len(panel.lines) - 1 - index)
             _ratio_axis(axis, self.reductions)
             axis.set_ylabel("overhead (%)")
-            from_zero(axis, [point for line in panel.lines for point in line.points])
+            marks.from_zero(axis, [point for line in panel.lines for point in line.points])
         measured = any(panel.currency.measured for panel in self.panels)
         axes[-1].set_axis_off()
-        axes[-1].legend(handles=attention_keys(self.attentions, looks, measured), loc="center left")
+        axes[-1].legend(handles=marks.attention_keys(self.attentions, looks, measured), loc="center left")
         return []
 
 
@@ -91,10 +77,10 @@ def reduction_figure(group: Group) -> ReductionFigure | None:
     reductions = sorted({record.reduction for record in group.variants if record.reduction is not None})
     if len(reductions) < 2:
         return None
-    shown = group.attentions[:MOST_ATTENTIONS]
+    shown = group.attentions[:marks.MOST_ATTENTIONS]
     panels = tuple(ReductionPanel(currency, lines) for currency in group.currencies()
                    if (lines := tuple(_lines(group, shown, currency))))
-    left = left_out_line(group.attentions[MOST_ATTENTIONS:], "attentions")
+    left = marks.left_out_line(group.attentions[marks.MOST_ATTENTIONS:], "attentions")
     return ReductionFigure(f"Cost against reduction ratio: {group.label}", tuple(reductions), panels, left)
 
 
@@ -102,7 +88,7 @@ def _lines(group: Group, attentions: Sequence[str], currency: Currency) -> list[
     lines = []
     for attention in attentions:
         pairs = [(record.reduction, point) for record in group.of(attention)
-                 if (point := point_of(group, record, currency)) is not None]
+                 if (point := marks.point_of(group, record, currency)) is not None]
         if pairs:
             reductions = tuple(r for r, _ in pairs if r is not None)
             lines.append(Line(attention, reductions, tuple(point for _, point in pairs)))
@@ -124,11 +110,11 @@ def _curve(axis: Axes, line: Line, reductions: Sequence[int], look: Look, shift:
         across, values = [edge[1]], values[:1]
         axis.plot(edge, values * 2, color=look.color, linewidth=style["linewidth"], linestyle="--")
         axis.plot(across, values, **style, linestyle="none")
-    error_bars(axis, across, list(line.points), look)
+    marks.error_bars(axis, across, list(line.points), look)
 
 
 def _ratio_axis(axis: Axes, reductions: Sequence[int]) -> None:
     axis.set_xscale("log", base=2)
-    ticks_at(axis, reductions[:: -(-len(reductions) // _MOST_TICKS)])
+    marks.ticks_at(axis, reductions[:: -(-len(reductions) // _MOST_TICKS)])
     axis.set_xlim(reductions[0] * 2.0**-0.5, reductions[-1] * 2.0**0.5)
     axis.set_xlabel("reduction ratio r")

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from secost.answers.families import OTHER, SpellingTable
 from secost.answers.groups import LATENCY
-from secost.figures.marks import MOST_BARS, Late, Looks, Point, named_rows, percent_bar, point_of, room_beside
+from secost.figures import marks
+from secost.figures.marks import Late, Looks, Point
 from secost.numbers import joined
 
 
@@ -27,7 +28,6 @@ class SpellingFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in a sentence."""
         hollow = "" if all(self.same) else "; hatched: another function"
         return f"Bars of the time overhead of {joined(list(self.names))}, with intervals{hollow}."
 
@@ -37,11 +37,12 @@ class SpellingFigure:
         axis = figure.subplots()
         look = looks[self.attention]
         for row, (point, same) in enumerate(zip(self.points, self.same, strict=True)):
-            percent_bar(axis, row, point, look)
+            marks.percent_bar(axis, row, point, look)
             if not same:
                 axis.patches[-1].set(facecolor="white", edgecolor=look.color, hatch="////", linewidth=1.0)
-        named_rows(axis, [name if same else f"{name} *" for name, same in zip(self.names, self.same, strict=True)])
-        room_beside(axis, self.points)
+        names = zip(self.names, self.same, strict=True)
+        marks.named_rows(axis, [name if same else f"{name} *" for name, same in names])
+        marks.room_beside(axis, self.points)
         axis.set_xlabel("time overhead against the network without attention (%)")
         return []
 
@@ -49,7 +50,7 @@ class SpellingFigure:
 def spelling_figure(table: SpellingTable) -> SpellingFigure | None:
     """One bar a spelling; None where fewer than two were timed."""
     pairs = [(row, point) for row in table.rows
-             if (point := point_of(table.group, row.record, LATENCY)) is not None][:MOST_BARS]
+             if (point := marks.point_of(table.group, row.record, LATENCY)) is not None][:marks.MOST_BARS]
     if len(pairs) < 2:
         return None
     same = tuple(row.standing != OTHER for row, _ in pairs)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from secost.answers.groups import MACS, MEMORY, PARAMS, Currency, Group, stage_floors
-from secost.figures.marks import Late, Looks, entitle, fitted, grid, key, left_out_line
+from secost.figures import marks
+from secost.figures.marks import Late, Looks
 from secost.numbers import joined
 from secost.runs.records import Record
 
@@ -53,7 +54,6 @@ class StageFigure:
 
     @property
     def alt(self) -> str:
-        """The figure in a sentence."""
         panels = joined([panel.currency.word for panel in self.panels])
         timed = "" if self.times is None else ", and the time inside their modules"
         timed += " with its floor" if self.times is not None and self.times.has_floor else ""
@@ -62,20 +62,20 @@ class StageFigure:
     def paint(self, figure: Figure, looks: Looks) -> list[Late]:
         """The bars; across those of the time a dark line at the floor."""
         cells = len(self.panels) + (self.times is not None)
-        axes = grid(figure, cells, width=3.5, height=3.2, extra=1.4, most=2 if cells == 4 else 3)
+        axes = marks.grid(figure, cells, width=3.5, height=3.2, extra=1.4, most=2 if cells == 4 else 3)
         for axis, panel in zip(axes, self.panels, strict=False):
-            entitle(axis, f"Added {panel.currency.word}")
+            marks.entitle(axis, f"Added {panel.currency.word}")
             _bars(axis, self, panel.amounts, looks)
             axis.set_ylabel("bytes" if panel.currency is MEMORY else panel.currency.word)
             axis.yaxis.set_major_formatter(EngFormatter(unit=panel.currency.unit))
         handles, labels = axes[0].get_legend_handles_labels()
         if self.times is not None:
-            entitle(axes[-1], "Time inside the modules" + (", and its floor" if self.times.has_floor else ""))
+            marks.entitle(axes[-1], "Time inside the modules" + (", and its floor" if self.times.has_floor else ""))
             _bars(axes[-1], self, self.times.direct, looks)
             axes[-1].set_ylabel("ms")
             _floor_lines(axes[-1], self.times)
             if self.times.has_floor:
-                handles.append(key("floor", color="#111111", linewidth=2.2))
+                handles.append(marks.key("floor", color="#111111", linewidth=2.2))
                 labels.append("floor")
         figure.legend(handles, labels, loc="outside right upper")
         return []
@@ -93,7 +93,7 @@ def stage_figure(group: Group) -> StageFigure | None:
         StagePanel(currency, tuple(_by_stage(record, currency.field, stages) for record in shown))
         for currency in (PARAMS, MACS, MEMORY)
     )
-    left = left_out_line([record.label for record in records[_MOST_VARIANTS:]], "variants")
+    left = marks.left_out_line([record.label for record in records[_MOST_VARIANTS:]], "variants")
     return StageFigure(
         f"What is added in each stage: {group.label}", tuple(record.label for record in shown),
         tuple(record.attention for record in shown), stages, panels, left, _times(shown, stages),
@@ -124,7 +124,7 @@ def _bars(axis: Axes, info: StageFigure, amounts: Sequence[Sequence[float | None
         known = [(stage, value) for stage, value in enumerate(row) if value is not None]
         middle = [_middle(stage, index, count) for stage, _ in known]
         axis.bar(middle, [value for _, value in known], width=0.8 / count * 0.92, color=look.color, hatch=look.hatch,
-                 edgecolor="white", linewidth=0.5, label=fitted(info.labels[index]))
+                 edgecolor="white", linewidth=0.5, label=marks.fitted(info.labels[index]))
     axis.set_xticks(range(len(info.stages)), [str(stage) for stage in info.stages])
     axis.set_xlabel("stage")
     axis.yaxis.set_major_locator(MaxNLocator(6))  # not by the size of the axes, which the layout still changes
