@@ -19,8 +19,9 @@ from secost.answers.evidence import (
     weighed,
 )
 from secost.answers.groups import LATENCY, PARAMS, Group, group_records
-from secost.figures.benefit import benefit_figure
+from secost.figures.benefit import BenefitPanel, BenefitPoint, benefit_figure
 from secost.figures.drawing import draw
+from secost.figures.marks import Point
 from secost.pages.verdict import state
 from secost.runs.gain import FILE, TRAINED, Gain
 from secost.runs.records import Record
@@ -106,3 +107,16 @@ def test_the_figure_is_drawn_with_the_others() -> None:
 def test_gains_of_one_variant_come_from_one_source_only() -> None:
     other = replace(gain("se", 4, 9.0, 0.1), source=FILE)
     assert [item.gain.points for item in items(gain("se", 4, 1.0, 0.2), other)] == [1.0]
+
+
+@pytest.mark.parametrize(("places", "corners"), [
+    ([(2.0, 1.0), (1.0, 0.5), (3.0, 0.9)], [(0.0, 0.0), (1.0, 0.5), (2.0, 1.0)]),
+    ([(0.0, 1.0), (1.0, 1.0)], [(0.0, 0.0), (0.0, 1.0)]),
+    ([(-1.0, 0.0), (2.0, 0.3)], [(-1.0, 0.0), (2.0, 0.3)]),
+    ([(-1.0, -0.5), (2.0, -0.1), (3.0, 0.0)], [(0.0, 0.0)]),
+], ids=["rising", "for nothing", "a saving", "nothing gains"])
+def test_the_front_of_a_panel_begins_with_the_bare_network_unless_a_saving_beats_it(
+    places: list[tuple[float, float]], corners: list[tuple[float, float]],
+) -> None:
+    points = tuple(BenefitPoint("made up", "se", Point(cost), Point(points), UNBEATEN) for cost, points in places)
+    assert BenefitPanel(PARAMS, points).front == corners
