@@ -12,7 +12,7 @@ the prediction's interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -22,6 +22,7 @@ from secost.errors import BadSpecError
 from secost.plan.mix import Choice, choice_label
 from secost.plan.space import NOTHING, Point, Space
 from secost.runs.records import DONE, Record
+from secost.runs.study import LatencyTable, rounded
 from secost.statistics import Interval, student_quantile
 
 _NORMAL = 1.96
@@ -32,27 +33,12 @@ _LEAST_SD = 0.001  # no share is known to less than a tenth of a percent of the 
 _MOST_RELATIVE = 1.0
 
 
-@dataclass(frozen=True)
-class LatencyTable:
-    """`costs[group][option]` is an overhead (a fraction of the network's time without attention), 0 for none, and
-    `first_use` what each kind adds once.
-
-    `spread` is the root mean square of (predicted / measured - 1) over the networks of the fit, each left out once;
-    `networks` is how many those were.
-    """
-
-    space: Space
-    costs: tuple[tuple[float, ...], ...]
-    first_use: Mapping[str, float]
-    spread: float
-    networks: int
-
-    def predict(self, point: Point) -> Interval:
-        """The overhead of one network, with its 95 % interval."""
-        total = sum(row[index] for row, index in zip(self.costs, point, strict=True))
-        total += sum(self.first_use[kind] for kind in _kinds_at(self.space, point))
-        half = abs(total) * self.spread * student_quantile(0.975, max(1, self.networks - 1))
-        return Interval(total, total - half, total + half)
+def predict(table: LatencyTable, space: Space, point: Point) -> Interval:
+    """The overhead of one network, with its 95 % interval."""
+    total = sum(row[index] for row, index in zip(table.costs, point, strict=True))
+    total += sum(table.first_use[kind] for kind in _kinds_at(space, point))
+    half = abs(total) * table.spread * student_quantile(0.975, max(1, table.networks - 1))
+    return rounded(Interval(total, total - half, total + half))
 
 
 def fit_latency(space: Space, uniform: Sequence[Record], mixes: Sequence[Record]) -> LatencyTable:
@@ -68,7 +54,7 @@ def fit_latency(space: Space, uniform: Sequence[Record], mixes: Sequence[Record]
     misses = [float(row.columns @ prior.fitted([*whole, *rows[:index], *rows[index + 1:]])) / row.overhead - 1
               for index, row in enumerate(rows) if row.overhead > 0]
     spread = math.sqrt(float(np.mean(np.square(misses)))) if misses else _MOST_RELATIVE
-    return LatencyTable(space, *_as_table(space, solved), min(spread, _MOST_RELATIVE), len(misses))
+    return rounded(LatencyTable(*_as_table(space, solved), min(spread, _MOST_RELATIVE), len(misses)))
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ import pandas as pd
 from secost.answers.evidence import trained_gains
 from secost.answers.groups import Group, group_records
 from secost.answers.pareto import pareto_front
-from secost.answers.predicted import LatencyTable, fit_latency
+from secost.answers.predicted import fit_latency, predict
 from secost.errors import BadSpecError, RunError
 from secost.plan.mix import is_mix
 from secost.plan.space import Point, Space, make_space
 from secost.plan.spec import BASELINE, NATIVE, SearchSpec, Spec
 from secost.runs.gain import Gain
 from secost.runs.records import DONE, Record
+from secost.runs.study import LatencyTable, Preference, SearchResult, StudyResult, rounded
 from secost.statistics import Interval
 
 SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"
@@ -86,10 +87,11 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Searched:
-    """The records of a search's run, and what follows from them."""
+    """The records of a search's run, and what follows from them: as it was kept, or made now where nothing was."""
 
     spec: Spec
     records: tuple[Record, ...]
+    kept: SearchResult | None = None
 
     @property
     def asked(self) -> SearchSpec:
@@ -141,8 +143,8 @@ class Searched:
         return self.space.drawn(self.asked.check, self.spec.seed + 1, self.calibrating)
 
     @cached_property
-    def table(self) -> LatencyTable | None:
-        """The table of latencies, None where no time was measured."""
+    def fitted(self) -> LatencyTable | None:
+        """The table of latencies as it follows from the records, None where no time was measured."""
         found = [self.mixes[name] for point in self.calibrating if (name := self.space.name(point)) in self.mixes]
         try:
             return fit_latency(self.space, self.uniform, found)
@@ -150,11 +152,24 @@ class Searched:
             return None
 
     @cached_property
+    def result(self) -> SearchResult:
+        """Fits, predictions and statistics: what was kept at the search's end, or else made of the records."""
+        if self.kept is not None:
+            return self.kept
+        believed = self._believed(gains := trained_gains(self.records))
+        tested = [name for point in self.checking if (name := self.space.name(point)) in self.mixes
+                  and self.mixes[name].latency_overhead is not None]
+        return rounded(SearchResult(
+            self.fitted, {} if self.fitted is None else {
+                name: predict(self.fitted, self.space, self.space.point(name)).estimate for name in tested},
+            {name: self._shares(name) for name in (self.asked.sampler, RANDOM, EXHAUSTIVE)}, self._preferences(), gains,
+            self._baseline_top1, believed, rank_correlation(believed),
+        ))
+
+    @property
     def checks(self) -> list[tuple[float, Record]]:
         """Predicted overhead and record of each network that was measured to test the table, and not to make it."""
-        names = [self.space.name(point) for point in self.checking]
-        return [(self.table.predict(self.space.point(name)).estimate, self.mixes[name]) for name in names
-                if name in self.mixes and self.table is not None and self.mixes[name].latency_overhead is not None]
+        return [(predicted, self.mixes[name]) for name, predicted in self.result.predicted.items()]
 
     def estimates(self, sampler: str) -> list[Record]:
         """What one sampler had judged, in its order."""
@@ -190,7 +205,7 @@ class Searched:
     @cached_property
     def finalists(self) -> list[Finalist]:
         """Everything that was measured whole and trained alone, none first."""
-        gains = {(gain.attention, gain.reduction): gain for gain in trained_gains(self.records)}
+        gains = {(gain.attention, gain.reduction): gain for gain in self.result.gains}
         found = []
         for record in self.group.records:
             gain = gains.get((record.attention, record.reduction))
@@ -205,8 +220,8 @@ class Searched:
         point = self.space.uniform((record.attention, record.reduction))
         return None if point is None else self.estimated.get(self.space.name(point))
 
-    @cached_property
-    def baseline_top1(self) -> float | None:
+    @property
+    def _baseline_top1(self) -> float | None:
         """The mean accuracy of the network without attention, trained alone."""
         found = [record.top1 for record in self.records
                  if record.trained and record.attention == BASELINE and record.top1 is not None]
@@ -223,15 +238,18 @@ class Searched:
         """The attention that a mix has at one group of sites."""
         return self.space.options[group][self.space.point(name)[group]][0]
 
-    def believed(self) -> list[tuple[float, float]]:
+    def _believed(self, gains: Sequence[Gain]) -> list[tuple[float, float]]:
         """(one-shot, alone) accuracies of every network that has both, none among them."""
-        pairs = [(item.estimate.estimated_top1, item.top1) for item in self.finalists if item.estimate is not None]
+        alone = {(gain.attention, gain.reduction): gain.top1 for gain in gains}
+        pairs = [(estimate.estimated_top1, alone[record.attention, record.reduction]) for record in self.group.records
+                 if record.status == DONE and (record.attention, record.reduction) in alone
+                 and (estimate := self._estimate_of(record)) is not None]
         bare = self.estimated.get(self.space.name((0,) * len(self.space.groups)))
-        if bare is not None and self.baseline_top1 is not None:
-            pairs.append((bare.estimated_top1, self.baseline_top1))
+        if bare is not None and self._baseline_top1 is not None:
+            pairs.append((bare.estimated_top1, self._baseline_top1))
         return [(first, second) for first, second in pairs if first is not None and second is not None]
 
-    def shares(self, sampler: str) -> list[float]:
+    def _shares(self, sampler: str) -> list[float]:
         """The hypervolume that a sampler's first n estimates cover, for each n, as a part of what all points cover (of
         all that was judged, where not every point was)."""
         everything = self.allowed_estimates(EXHAUSTIVE) or [record for record in self.estimated.values()
@@ -254,38 +272,26 @@ class Searched:
         return (self.asked.limits.get("latency", most),
                 min((record.estimated_top1 or 0.0 for record in judged), default=0.0))
 
-
-@dataclass(frozen=True)
-class Preference:
-    """At one group of sites: the mean estimated accuracy of networks with spatial attention there, less that of those
-    with channel attention there; and how often each is on the front."""
-
-    stage: int
-    sites: tuple[int, ...]
-    spatial_over_channel: Interval
-    on_front: Mapping[str, int]
-
-
-def preferences(found: Searched) -> list[Preference]:
-    """What sits where, by an even sample of the space: all its points, or the random draw. Empty where the space lacks
-    one of the two kinds."""
-    sample = found.estimates(EXHAUSTIVE) or found.estimates(RANDOM)
-    best = front(found.allowed_estimates(EXHAUSTIVE) or found.allowed_estimates(found.asked.sampler))
-    rows = []
-    for number, group in enumerate(found.space.groups):
-        by_kind: dict[str, list[float]] = {SPATIAL: [], CHANNEL: []}
-        for record in sample:
-            kind = kind_of(found.chosen_at(record.attention, number))
-            if kind in by_kind:
-                by_kind[kind].append(record.estimated_top1 or 0.0)
-        if min(map(len, by_kind.values())) < 2:
-            return []
-        names = [kind_of(found.chosen_at(record.attention, number)) for record in best]
-        rows.append(Preference(
-            found.stages[group[0]], group, _difference(by_kind[CHANNEL], by_kind[SPATIAL]),
-            {name: names.count(name) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)},
-        ))
-    return rows
+    def _preferences(self) -> list[Preference]:
+        """What sits where, by an even sample of the space: all its points, or the random draw. Empty where the space
+        lacks one of the two kinds."""
+        sample = self.estimates(EXHAUSTIVE) or self.estimates(RANDOM)
+        best = front(self.allowed_estimates(EXHAUSTIVE) or self.allowed_estimates(self.asked.sampler))
+        rows = []
+        for number, group in enumerate(self.space.groups):
+            by_kind: dict[str, list[float]] = {SPATIAL: [], CHANNEL: []}
+            for record in sample:
+                kind = kind_of(self.chosen_at(record.attention, number))
+                if kind in by_kind:
+                    by_kind[kind].append(record.estimated_top1 or 0.0)
+            if min(map(len, by_kind.values())) < 2:
+                return []
+            names = [kind_of(self.chosen_at(record.attention, number)) for record in best]
+            rows.append(Preference(
+                self.stages[group[0]], group, _difference(by_kind[CHANNEL], by_kind[SPATIAL]),
+                {name: names.count(name) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)},
+            ))
+        return rows
 
 
 def kind_of(attention: str) -> str:
@@ -312,11 +318,11 @@ def _difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     return Interval(middle, middle - half, middle + half)
 
 
-def read_search(records: Sequence[Record], spec: Spec) -> Searched:
-    """The search in a run. Raises BadSpecError for a run without one."""
+def read_search(records: Sequence[Record], spec: Spec, kept: StudyResult | None = None) -> Searched:
+    """The search in a run, with what was kept of it. Raises BadSpecError for a run without one."""
     if spec.search is None:
         raise BadSpecError("this run holds no search: make one with secost search MODEL")
-    return Searched(spec, tuple(records))
+    return Searched(spec, tuple(records), kept if isinstance(kept, SearchResult) else None)
 
 
 def _place(record: Record) -> tuple[float, float]:

@@ -32,25 +32,27 @@ def report(
     for name in formats:
         options.check_format(name, (*options.FILE_FORMATS, "table"))
     from secost.answers.evidence import gains_from
+    from secost.pages.of_run import page_of
     from secost.pages.report import build_report
     from secost.render.formats import write_report
-    from secost.runs.store import read_run
+    from secost.render.plain_pages import write_pages
+    from secost.runs.store import read_all
 
-    spec, records, environments = read_run(Path(run))
-    gains, lost = gains_from(benefit, accuracy, records) if benefit or accuracy else (None, [])
-    for line in lost:
-        note(line)
-    pages = build_report(records, spec.to_dict(), environments, gains=gains)
-    if "table" in formats:
-        show(pages, "table")
+    kept, evidence = read_all(Path(run)), bool(benefit or accuracy)
+    page = None if evidence else page_of(kept)  # who asks for evidence is told of costs
     wanted = [name for name in formats if name != "table"]
-    written = write_report(pages, Path(output or run), wanted) if wanted else []
-    if wanted and spec.search is not None:
-        from secost.answers.searched import read_search
-        from secost.pages.search import page
-        from secost.render.plain_pages import write_pages
-
-        written += write_pages(page(read_search(records, spec)), Path(output or run))
+    if page is not None:
+        if "table" in formats:
+            show_page(page, "table")
+        written = write_pages(page, Path(output or run)) if wanted else []
+    else:
+        gains, lost = gains_from(benefit, accuracy, kept.records) if evidence else (None, [])
+        for line in lost:
+            note(line)
+        pages = build_report(kept.records, kept.spec.to_dict(), kept.environments, gains=gains)
+        if "table" in formats:
+            show(pages, "table")
+        written = write_report(pages, Path(output or run), wanted) if wanted else []
     for path in written:
         typer.echo(str(path))
     return 0

@@ -59,6 +59,7 @@ def scaling(
 ) -> int:
     """What attention adds as depth, width and resolution grow together, and by one alone at equal MACs."""
     options.check_format(format)
+    from secost.pages.scaling import page
     from secost.studies import scaling as found
 
     phis = found.parse_phis(phi)
@@ -68,7 +69,7 @@ def scaling(
             reductions=options.integers("reductions", reductions or "4,16"), latency=latency is not False,
             seconds=20.0 if seconds is None else seconds, seed=seed or 0, out=output, listener=listener,
         )
-    return _show(found.page(result), format, output)
+    return _show(page(result), format, output)
 
 
 @study.command("occlusion")
@@ -81,6 +82,7 @@ def occlusion(
 ) -> int:
     """Which part of an image opens or closes each gate: an occluder slides over it. Trains where weights lack."""
     options.check_format(format)
+    from secost.pages.occlusion import page
     from secost.studies import occlusion as found
 
     with listening(2 * seeds + 2, quiet) as listener:
@@ -90,7 +92,7 @@ def occlusion(
             stride=stride, seeds=seeds, epochs=epochs, learning_rate=learning_rate, jobs=jobs, out=output,
             listener=listener,
         )
-    return _show(found.page(result), format, output)
+    return _show(page(result), format, output)
 
 
 @study.command("quantization")
@@ -104,6 +106,7 @@ def quantization(
 ) -> int:
     """Which placement of attention stands low precision better: simulated bits, and real int8 beside them."""
     options.check_format(format)
+    from secost.pages.quantization import page
     from secost.studies import quantization as found
 
     with listening(4 * seeds + 8, quiet) as listener:
@@ -113,7 +116,7 @@ def quantization(
             learning_rate=learning_rate, backends=options.words(backend), latency=latency is not False,
             seconds=10.0 if seconds is None else seconds, jobs=jobs, out=output, listener=listener,
         )
-    return _show(found.page(result), format, output)
+    return _show(page(result), format, output)
 
 
 def _show(page: PlainPage, format: str, output: str | None) -> int:

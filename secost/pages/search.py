@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from statistics import mean, median
 from typing import Any
@@ -14,18 +14,18 @@ from secost.answers.searched import (
     RANDOM,
     SPATIAL,
     Finalist,
-    Preference,
     Searched,
     allowed,
     front,
-    preferences,
-    rank_correlation,
 )
+from secost.figures.curves import Curve, Panel, drawn
+from secost.figures.maps import SiteRow, site_grid
 from secost.numbers import NA, joined, percent, percent_interval, with_ends
 from secost.pages.page import PlainPage, Section, Table
 from secost.plan.mix import choice_label, is_mix
 from secost.plan.spec import BASELINE
 from secost.runs.records import Record
+from secost.runs.study import Preference
 from secost.statistics import Interval
 
 _WITHIN = 0.15
@@ -92,8 +92,7 @@ def _compared(found: Searched) -> str:
 
 
 def _believed(found: Searched) -> str:
-    rank = rank_correlation(found.believed())
-    count = len(found.believed())
+    rank, count = found.result.rank, len(found.result.believed)
     if rank is None:
         first = f"whether one-shot accuracy ranks networks as training alone does, {count} of them can't tell"
     else:
@@ -161,7 +160,8 @@ def _sampler_words(found: Searched) -> Iterator[str]:
     yield (f"The space has {size:,} points: {' or '.join(choice_label(c) for c in found.space.options[0])} at each of "
            f"{len(found.space.groups)} {found.asked.per}s. A share is of the hypervolume (accuracy above the least, "
            f"time under the budget) that {_whole(found)} cover.")
-    count = next((n for n, share in enumerate(found.shares(found.asked.sampler), 1) if share >= _NEAR_TRUTH), None)
+    shares = found.result.shares[found.asked.sampler]
+    count = next((n for n, share in enumerate(shares, 1) if share >= _NEAR_TRUTH), None)
     if count is not None and found.estimates(EXHAUSTIVE):
         yield f"{found.asked.sampler} was within 2 % of all points after {count} of {size:,} ({count / size:.0%})."
 
@@ -171,7 +171,7 @@ def _whole(found: Searched) -> str:
 
 
 def _place_words(found: Searched) -> list[str]:
-    rows = preferences(found)
+    rows = found.result.preferences
     if not rows:
         return ["The space has not both spatial and channel attention to choose from, so which sits where is no "
                 "question here."]
@@ -206,7 +206,7 @@ def _stages(rows: Sequence[Preference]) -> str:
 
 
 def _latency_words(found: Searched) -> Iterator[str]:
-    table = found.table
+    table = found.result.table
     if table is None:
         yield "No time was measured, so none was predicted."
         return
@@ -239,8 +239,7 @@ def _misses(found: Searched) -> list[float]:
 
 
 def _oneshot_words(found: Searched) -> Iterator[str]:
-    pairs = found.believed()
-    rank = rank_correlation(pairs)
+    pairs, rank = found.result.believed, found.result.rank
     shown = "too few ranks to tell" if rank is None else with_ends(rank.estimate, rank.low, rank.high, 2)
     yield (f"Over {len(pairs)} networks that were both judged by the one-shot network and trained alone: rank "
            f"correlation (Spearman) {shown}. Finalists stand close together at the top, which lowers it.")
@@ -256,7 +255,7 @@ def _networks(found: Searched) -> Table:
     base = found.group.baseline
     rows = [] if base is None else [(
         BASELINE, "no attention", "", "", "", "0 %", "yes", _estimate_of_none(found),
-        NA if found.baseline_top1 is None else f"{found.baseline_top1:.2f} %", "",
+        NA if found.result.baseline_top1 is None else f"{found.result.baseline_top1:.2f} %", "",
     )]
     for item in found.finalists:
         record = item.record
@@ -271,7 +270,7 @@ def _networks(found: Searched) -> Table:
         ))
     heads = ("network", "from", "parameters", "MACs", "time, predicted", "time, measured", "in the budget",
              "accuracy, one-shot", "accuracy, alone", "gain")
-    return Table.of("Added to the network without attention, with 95 % intervals", heads, tuple(rows), left=2)
+    return Table.of("Added to the network without attention, with 95 % intervals", heads, rows, left=2)
 
 
 def _estimate_of_none(found: Searched) -> str:
@@ -290,7 +289,7 @@ def _found_by(found: Searched, item: Finalist) -> str:
 def _samplers(found: Searched) -> Table:
     rows = []
     for name in (found.asked.sampler, RANDOM, EXHAUSTIVE):
-        records, shares = found.estimates(name), found.shares(name)
+        records, shares = found.estimates(name), found.result.shares[name]
         if not records:
             continue
         kept = [record for record in records if allowed(record, found.asked.limits)]
@@ -302,17 +301,17 @@ def _samplers(found: Searched) -> Table:
         ))
     heads = ("by", "judged", "in the budget", "on its front", "share, first quarter", "share, all", "its best",
              "accuracy, one-shot")
-    return Table.of("Searches by the same judge", heads, tuple(rows))
+    return Table.of("Searches by the same judge", heads, rows)
 
 
 def _places(found: Searched) -> list[Table]:
     rows = tuple((
         str(row.stage), ", ".join(str(place + 1) for place in row.sites), _points_of(row.spatial_over_channel),
         *(str(row.on_front[name]) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)),
-    ) for row in preferences(found))
+    ) for row in found.result.preferences)
     heads = ("stage", "sites", "spatial less channel", "spatial on the front", "channel", "both", "none")
     return [Table.of("Mean estimated accuracy with spatial attention there, less with channel attention", heads, rows,
-                      left=2)] if rows else []
+                     left=2)] if rows else []
 
 
 def _points_of(value: Interval) -> str:
@@ -346,7 +345,8 @@ def _rows(found: Searched) -> Iterator[dict[str, Any]]:
 
 
 def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
-    rank, table, best = rank_correlation(found.believed()), found.table, found.chosen
+    result, best = found.result, found.chosen
+    rank, table = result.rank, result.table
     return {
         "model": found.spec.models[0], "limits": found.asked.limits, "answer": list(told),
         "chosen": None if best is None else best.record.attention,
@@ -362,13 +362,13 @@ def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
             "estimated_top1": item.estimate and item.estimate.estimated_top1, "top1": item.top1,
             "gain": item.gain and asdict(item.gain),
         } for item in found.finalists],
-        "baseline_top1": found.baseline_top1,
-        "samplers": {name: {"judged": len(found.estimates(name)), "shares": found.shares(name),
+        "baseline_top1": result.baseline_top1,
+        "samplers": {name: {"judged": len(found.estimates(name)), "shares": result.shares[name],
                             "front": [record.attention for record in front(found.allowed_estimates(name))]}
                      for name in (found.asked.sampler, RANDOM, EXHAUSTIVE) if found.estimates(name)},
         "places": [{"stage": row.stage, "sites": list(row.sites), "on_front": dict(row.on_front),
-                    "spatial_over_channel": asdict(row.spatial_over_channel)} for row in preferences(found)],
-        "rank_correlation": rank and asdict(rank), "one_shot_and_alone": [list(pair) for pair in found.believed()],
+                    "spatial_over_channel": asdict(row.spatial_over_channel)} for row in result.preferences],
+        "rank_correlation": rank and asdict(rank), "one_shot_and_alone": [list(pair) for pair in result.believed],
         "latency_table": table and {"costs": [list(row) for row in table.costs], "first_use": dict(table.first_use),
                                     "spread": table.spread, "networks": table.networks},
         "latency_checks": [{"network": record.attention, "predicted": predicted, "measured": record.latency_overhead,
@@ -381,131 +381,64 @@ def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
 
 
 def _drawings(found: Searched) -> list[Any]:
-    from secost.figures.drawing import panels
-
     model = found.spec.models[0]
-    drawings = [
-        panels("search-front", f"What the search found in {model}",
-               "Estimated accuracy against predicted time of every network that was judged, with the budget and the "
-               "front within it.", [_paint_front(found)], width=6.4, height=4.2),
-        panels("search-networks", "The networks, site by site",
-               "A row a network that was trained alone, a column a site: the attention that sits there.",
-               [_paint_networks(found)], width=max(4.5, 1.6 + 0.75 * len(found.stages)),
-               height=1.2 + 0.3 * (len(found.finalists) + 1)),
-    ]
-    checks: list[Callable[[Any], None]] = [_paint_shares(found)]
+    checks = [_shares(found)]
     if found.checks:
-        checks.append(_paint_checks(found))
-    if len(found.believed()) > 1:
-        checks.append(_paint_believed(found))
-    drawings.append(panels("search-checks", "How far the search can be believed",
-                           "The share of the front's hypervolume by number of networks judged; predicted against "
-                           "measured time; one-shot against stand-alone accuracy.", checks, most=3, width=3.7))
-    return drawings
+        checks.append(_checks(found))
+    if len(found.result.believed) > 1:
+        checks.append(Panel("accuracy (%): alone by one-shot", [Curve(found.result.believed, 3, size=5, width=0)],
+                            x="one-shot estimate"))
+    return [
+        drawn("search-front", f"What the search found in {model}",
+              "Estimated accuracy against predicted time of every network that was judged, with the budget and the "
+              "front within it.", [_front(found)], width=6.4, height=4.2),
+        _site_grid(found),
+        drawn("search-checks", "How far the search can be believed",
+              "The share of the front's hypervolume by number of networks judged; predicted against measured time; "
+              "one-shot against stand-alone accuracy.", checks, most=3, width=3.7),
+    ]
 
 
-def _paint_front(found: Searched) -> Callable[[Any], None]:
-    def paint(axis: Any) -> None:
-        from secost.figures.drawing import numbered_look
-
-        axis.set_title("estimated accuracy (%) by predicted added time (%)", loc="left")
-        everything = {record.attention: record for name in (EXHAUSTIVE, RANDOM) for record in found.estimates(name)}
-        _dots(axis, list(everything.values()), "#bbbbbb", ".", "others judged")
-        _dots(axis, found.estimates(found.asked.sampler), numbered_look(0).color, "x", found.asked.sampler)
-        best = front(found.allowed_estimates(found.asked.sampler))
-        axis.plot([100 * (record.estimated_overhead or 0) for record in best],
-                  [record.estimated_top1 for record in best], color=numbered_look(0).color, drawstyle="steps-post",
-                  marker="o", linewidth=1.4, label="its front in the budget")
-        limit = found.asked.limits.get("latency")
-        if limit is not None:
-            axis.axvline(100 * limit, color="#555555", linestyle=":", label="the budget")
-        axis.set_xlabel("predicted added time (%)")
-        axis.set_ylabel("estimated accuracy (%)")
-
-    return paint
+def _front(found: Searched) -> Panel:
+    others = {record.attention: record for name in (EXHAUSTIVE, RANDOM) for record in found.estimates(name)}
+    best, limit = front(found.allowed_estimates(found.asked.sampler)), found.asked.limits.get("latency")
+    return Panel("estimated accuracy (%) by predicted added time (%)", [
+        Curve(_points_at(others.values()), "#bbbbbb", "others judged", marker=".", width=0, alpha=0.7),
+        Curve(_points_at(found.estimates(found.asked.sampler)), 0, found.asked.sampler, marker="x", width=0, alpha=0.7),
+        Curve(_points_at(best), 0, "its front in the budget", marker="o", size=6, width=1.4, steps=True),
+    ], x="predicted added time (%)", y="estimated accuracy (%)",
+        limit=None if limit is None else (100 * limit, "the budget"))
 
 
-def _dots(axis: Any, records: Sequence[Record], color: str, marker: str, label: str) -> None:
-    axis.plot([100 * (record.estimated_overhead or 0.0) for record in records],
-              [record.estimated_top1 for record in records], linestyle="none", color=color, marker=marker,
-              markersize=4, alpha=0.7, label=label)
+def _points_at(records: Iterable[Record]) -> list[tuple[float, float]]:
+    return [(100 * (record.estimated_overhead or 0.0), record.estimated_top1 or 0.0) for record in records]
 
 
-def _paint_networks(found: Searched) -> Callable[[Any], None]:
-    def paint(axis: Any) -> None:
-        from secost.figures.drawing import numbered_look
-
-        kinds = [name for name in dict.fromkeys(choice[0] for choice in found.space.options[0]) if name != BASELINE]
-        looks = {name: numbered_look(index) for index, name in enumerate(kinds)}
-        rows = sorted(found.finalists, key=lambda item: -(item.gain.points if item.gain else 0.0))
-        for row, item in enumerate(rows):
-            for place, label in enumerate(_labels(found, item.record)):
-                kind, _, ratio = label.partition(" ")
-                empty = kind == BASELINE
-                axis.barh(row, 0.94, left=place - 0.47, height=0.8, color="white" if empty else looks[kind].color,
-                          edgecolor="#bbbbbb", alpha=1.0 if empty else 0.85, linewidth=0.6)
-                axis.text(place, row, "" if empty else ratio or kind, ha="center", va="center", fontsize=7,
-                          color="black" if empty else "white")
-        chosen = found.chosen
-        names = [f"{'> ' if item is chosen else ''}{_points(item).replace(' points', '')}, {_time(item.record)} time"
-                 for item in rows]
-        axis.set_yticks(range(len(rows)), names, fontsize=7)
-        axis.invert_yaxis()
-        axis.set_xticks(range(len(found.stages)), [f"{place + 1}\n({stage})" for place, stage
-                                                   in enumerate(found.stages)], fontsize=7)
-        axis.set_xlabel("site (stage)")
-        axis.set_xlim(-0.6, len(found.stages) - 0.4)
-        axis.grid(False)
-        for name, look in looks.items():
-            axis.bar([0], [0], color=look.color, label=name)
-
-    return paint
+def _shares(found: Searched) -> Panel:
+    curves = [Curve([(n, 100 * share) for n, share in enumerate(found.result.shares[name], 1)], look, name, marker="",
+                    width=1.4) for look, name in enumerate((found.asked.sampler, RANDOM))]
+    return Panel("share of the front (%)", curves, x="networks judged", range=(0, 103))
 
 
-def _paint_shares(found: Searched) -> Callable[[Any], None]:
-    def paint(axis: Any) -> None:
-        from secost.figures.drawing import numbered_look
-
-        for index, name in enumerate((found.asked.sampler, RANDOM)):
-            shares = found.shares(name)
-            axis.plot(range(1, len(shares) + 1), [100 * share for share in shares], color=numbered_look(index).color,
-                      linewidth=1.4, label=name)
-        axis.set_title("share of the front (%)", loc="left")
-        axis.set_xlabel("networks judged")
-        axis.set_ylim(0, 103)
-
-    return paint
+def _checks(found: Searched) -> Panel:
+    curves = []
+    for predicted, record in found.checks:
+        x, low, high = 100 * predicted, record.latency_overhead_low, record.latency_overhead_high
+        ends = [] if low is None or high is None else [(x, 100 * low, 100 * high)]
+        curves.append(Curve([(x, 100 * (record.latency_overhead or 0.0))], 2, intervals=ends))
+    return Panel("added time (%): measured by predicted", curves, x="predicted; band: within 15 %", band=_WITHIN)
 
 
-def _paint_checks(found: Searched) -> Callable[[Any], None]:
-    def paint(axis: Any) -> None:
-        from secost.figures.drawing import numbered_look
-
-        look = numbered_look(2)
-        most = 0.0
-        for predicted, record in found.checks:
-            low, high = record.latency_overhead_low, record.latency_overhead_high
-            x, y = 100 * predicted, 100 * (record.latency_overhead or 0.0)
-            axis.plot([x], [y], marker=look.marker, color=look.color, markersize=4)
-            if low is not None and high is not None:
-                axis.vlines(x, 100 * low, 100 * high, color=look.color, linewidth=1)
-            most = max(most, x, y)
-        axis.plot([0, most], [0, most], color="#888888", linewidth=0.8)
-        axis.fill_between([0, most], [0, most / (1 + _WITHIN)], [0, most / (1 - _WITHIN)], color="#dddddd", zorder=0)
-        axis.set_title("added time (%): measured by predicted", loc="left")
-        axis.set_xlabel("predicted; band: within 15 %")
-
-    return paint
-
-
-def _paint_believed(found: Searched) -> Callable[[Any], None]:
-    def paint(axis: Any) -> None:
-        from secost.figures.drawing import numbered_look
-
-        look = numbered_look(3)
-        axis.plot([first for first, _ in found.believed()], [second for _, second in found.believed()],
-                  linestyle="none", marker=look.marker, color=look.color, markersize=5)
-        axis.set_title("accuracy (%): alone by one-shot", loc="left")
-        axis.set_xlabel("one-shot estimate")
-
-    return paint
+def _site_grid(found: Searched) -> Any:
+    """The networks that were trained alone, the largest gain on top."""
+    rows = []
+    for item in sorted(found.finalists, key=lambda item: -(item.gain.points if item.gain else 0.0)):
+        parts = [label.partition(" ") for label in _labels(found, item.record)]
+        name = f"{_points(item).replace(' points', '')}, {_time(item.record)} time"
+        rows.append(SiteRow(f"> {name}" if item is found.chosen else name, [
+            None if kind == BASELINE else (kind, ratio or kind) for kind, _, ratio in parts]))
+    kinds = [name for name in dict.fromkeys(choice[0] for choice in found.space.options[0]) if name != BASELINE]
+    sites = [f"{place}\n({stage})" for place, stage in enumerate(found.stages, 1)]
+    return site_grid("search-networks", "The networks, site by site",
+                     "A row a network that was trained alone, a column a site: the attention that sits there.", rows,
+                     sites, kinds)

@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
@@ -28,11 +28,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
 from secost.errors import RunError, SecostError, one_line
 from secost.plan.spec import Spec
 from secost.runs.records import FAILED, Record
+from secost.runs.study import STUDY, StudyResult, documents_of, result_in
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["DATABASE", "STORE_SCHEMA", "RunStore", "environment_id", "read_run"]
+__all__ = ["DATABASE", "STORE_SCHEMA", "Run", "RunStore", "environment_id", "read_all", "read_run"]
 
 DATABASE = "records.sqlite"
 STORE_SCHEMA = 1
@@ -233,6 +234,21 @@ class RunStore:
                 bad.append(self._name(row[0]))
         return (good, bad) if salvage else good
 
+    def keep_study(self, result: StudyResult) -> None:
+        """Keeps what a study found, in place of what it found before; the same again changes nothing."""
+        documents = documents_of(result)
+        if documents == {name: body for name, body in self._documents.items() if name.startswith(STUDY)}:
+            return
+        with self._transaction():
+            self._connection.execute("DELETE FROM documents WHERE name GLOB ?", (f"{STUDY}*",))
+            for name, body in documents.items():
+                self._put_document(name, body)
+        self._load_documents()
+
+    def study(self, records: Iterable[Record] | None = None) -> StudyResult | None:
+        """What the study found whose run this is, None in the run of none; `records` saves reading them again."""
+        return result_in(self._documents, {record.key: record for record in records or self.records()})
+
     def done_keys(self, *, retry_failed: bool = False) -> set[str]:
         """The keys that need no measuring: all recorded ones, or with `retry_failed` those that did not fail."""
         return {record.key for record in self.records() if not (retry_failed and record.status == FAILED)}
@@ -347,6 +363,23 @@ class RunStore:
     def _name(self, position: Any) -> str:
         known = isinstance(position, int) and 0 <= position < len(self._plan)
         return self._plan[position] if known else f"at position {position}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run holds: its records in the order of the plan, environments by id, and what its study found."""
+
+    spec: Spec
+    records: list[Record]
+    environments: dict[str, dict[str, Any]]
+    study: StudyResult | None
+
+
+def read_all(directory: str | Path) -> Run:
+    """A run of any origin, read at once."""
+    with RunStore.open_readonly(directory) as store:
+        records = store.records()
+        return Run(store.spec, records, store.environments(), store.study(records))
 
 
 def read_run(directory: str | Path) -> tuple[Spec, list[Record], dict[str, dict[str, Any]]]:

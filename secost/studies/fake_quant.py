@@ -19,12 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from secost.errors import BadSpecError
 from secost.networks.attention import GatedAttention
 from secost.networks.surgery import set_module
-
-__all__ = ["BITS", "GROUPS", "RANGES", "FakeQuantised", "fold_norms"]
+from secost.runs.study import GATE, GROUPS, MIN_MAX, PERCENTILE, PRODUCT, REST
 
 BITS = (2, 16)
-REST, GATE, PRODUCT = GROUPS = ("rest", "gate", "product")
-MIN_MAX, PERCENTILE = RANGES = ("min-max", "percentile")
 _SAME = 1e-3
 _TAIL = 1e-4  # of values beyond the range at each end, with percentiles
 _MOST_VALUES = 200_000

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from secost.answers.predicted import LatencyTable
+from secost.answers.predicted import predict
 from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, excesses, read_search
 from secost.errors import BadSpecError, RunError
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_cost
@@ -30,6 +30,7 @@ from secost.networks.surgery import check_fits, seeded, sites
 from secost.plan.space import Point, Space, make_space
 from secost.plan.spec import BASELINE, Comparison, Spec, Trial
 from secost.runs.records import Record, overhead
+from secost.runs.study import LatencyTable
 from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
 from secost.training.datasets import Data, Split
 from secost.training.loop import train
@@ -106,7 +107,9 @@ def search_spec(
           RunStore.create_or_resume(out, spec, describe()) as store):
         train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
         _Search(workshop, store, listener, workers).carry_out()
-        return read_search(store.records(), spec)
+        found = read_search(store.records(), spec)
+        store.keep_study(found.result)
+        return read_search(found.records, spec, found.result)
 
 
 def _only(comparisons: Sequence[Comparison]) -> Comparison:
@@ -174,7 +177,7 @@ class _Search:
         self._train(names)
 
     def _table(self) -> LatencyTable:
-        found = read_search(self.store.records(), self.shop.spec).table
+        found = read_search(self.store.records(), self.shop.spec).fitted
         if found is None:
             raise RunError("latency could not be measured, so a search has nothing to go by: see the records' reasons "
                            "with secost report, or try another --backend")
@@ -337,7 +340,7 @@ class _Judge:
         record.mac_convention, record.placement = MAC_CONVENTION, self.shop.sites[0].placement
         record.params_overhead = overhead(record.params, self._base.params)
         record.macs_overhead = overhead(record.macs, self._base.macs)
-        interval = self.table.predict(point)
+        interval = predict(self.table, self.space, point)
         record.estimated_overhead = interval.estimate
         record.estimated_overhead_low, record.estimated_overhead_high = interval.low, interval.high
         record.estimated_top1, record.samples = judged[0], {"loss": judged[1]}

@@ -150,8 +150,18 @@ def run_in_store(
     trainings = [trial for comparison in comparisons for trial in spec.trainings(comparison)]
     store.set_plan([trial.key for comparison in comparisons for trial in comparison.trials] +
                    [trial.key for trial in trainings])
-    done = store.done_keys(retry_failed=retry_failed)
     _tell_left_out(spec, listener)
+    run_lacking(comparisons, spec, store, listener, retry_failed, strict=strict, example=example, classes=classes,
+                executor=executor)
+    return store.records()
+
+
+def run_lacking(
+    comparisons: Sequence[Comparison], spec: Spec, store: RunStore, listener: Listener, retry_failed: bool = False, *,
+    strict: bool = True, example: Example | None = None, classes: int | None = None, executor: Executor | None = None,
+) -> None:
+    """What a run, whose plan has these comparisons, still lacks of them, one commit a record."""
+    done = store.done_keys(retry_failed=retry_failed)
     lacking = []
     for comparison in comparisons:
         left = [trial for trial in comparison.trials if trial.key not in done]
@@ -163,7 +173,6 @@ def run_in_store(
     for record, where in run:
         if record.key not in done:
             listener.on_record(store.add(record, where))
-    return store.records()
 
 
 def run_comparisons(

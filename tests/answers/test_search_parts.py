@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import secost
-from secost.answers.predicted import fit_latency
-from secost.answers.searched import front, hypervolume, rank_correlation
+from secost.answers.predicted import fit_latency, predict
+from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, front, hypervolume, rank_correlation
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks.surgery import attach, sites
+from secost.pages.search import sentences
 from secost.plan.space import NOTHING, Point, Space, make_space
 from secost.plan.spec import Setting, Spec, Training, Trial
 from secost.runs.records import Record
+from secost.runs.study import rounded
 from secost.studies.asking import Worth, ask_and_tell
 from secost.training.datasets import load_data
 from secost.training.loop import train
@@ -238,17 +240,87 @@ def test_a_table_is_found_again_from_whole_networks_though_its_shares_are_off() 
     mixes = [timed(FOUR.name(p), truth(p) + noise.gauss(0, 0.001)) for p in FOUR.balanced(16, 0)]
     table = fit_latency(FOUR, uniform, mixes)
     others = [point for point in FOUR.points() if any(point)]
-    off = [abs(table.predict(point).estimate / truth(point) - 1) for point in others]
+    off = [abs(predict(table, FOUR, point).estimate / truth(point) - 1) for point in others]
     assert np.median(off) < 0.03 and np.quantile(off, 0.95) < 0.15
-    held = [table.predict(point).holds(truth(point)) for point in others]
+    held = [predict(table, FOUR, point).holds(truth(point)) for point in others]
     assert np.mean(held) > 0.9
-    assert table.predict((0, 0, 0, 0)).estimate == 0.0
+    assert predict(table, FOUR, (0, 0, 0, 0)).estimate == 0.0
     assert table.first_use["spatial"] == pytest.approx(0.1, abs=0.03)
 
 
 def test_an_option_that_was_not_measured_can_not_be_predicted() -> None:
     with pytest.raises(BadSpecError, match="eca at all sites was not measured"):
         fit_latency(FOUR, [timed("se", 0.1, 4, [1, 1, 1, 1])], [])
+
+
+# --- the decision -----------------------------------------------------------------------------------------------------
+
+ALONE = {("none", None): 95.0, ("mix:2xnone+2xse/4", None): 97.0, ("se", 4): 98.0, ("eca", None): 96.0,
+         ("spatial", None): 99.0}
+
+
+def trained(name: str, reduction: int | None, seed: int, top1: float) -> Record:
+    training = Training("digits", seed, 1, 64, 0.05, False, False, False)
+    record = Record.of_trial(Trial(Setting("net"), name, reduction, latency=False, training=training))
+    record.top1 = top1
+    return record
+
+
+def judged(point: Point, sampler: str) -> Record:
+    record = Record.of_trial(Trial(Setting("net"), FOUR.name(point), latency=False, estimate=sampler))
+    cost = truth(point)
+    record.estimated_top1, record.samples = 90 + 10 * cost, {"loss": 1.0}
+    record.estimated_overhead, record.estimated_overhead_low, record.estimated_overhead_high = cost, cost, 1.1 * cost
+    return record
+
+
+def made_search(max_latency: float) -> Searched:
+    """A search whose times and accuracies are given: what is more accurate alone takes more time."""
+    spec = Spec.from_dict({
+        "models": "net", "attention": ["se", "eca", "spatial"], "reductions": [4], "train": {"seeds": 3},
+        "search": {"max_latency": max_latency, "trials": 30, "calibrate": 8, "check": 5},
+    })
+    fit = FOUR.balanced(8, 0)
+    points = dict.fromkeys([*fit, *FOUR.drawn(5, 1, fit), (0, 0, 1, 1)])
+    records = [Record.of_trial(Trial(Setting("net"), "none"))]
+    records += [timed(name, truth(FOUR.uniform((name, r)) or ()), r, COSTS[name, r]) for name, r in COSTS]
+    records += [timed(FOUR.name(point), truth(point)) for point in points]
+    records += [trained(*choice, seed, top1 + seed * (0.1 if choice[0] == "none" else 0.11))
+                for choice, top1 in ALONE.items() for seed in range(3)]
+    records += [judged(point, "nsga2") for point in FOUR.drawn(30, 0)]
+    records += [judged(point, name) for name, points in ((RANDOM, FOUR.drawn(30, 2)), (EXHAUSTIVE, FOUR.points()))
+                for point in points]
+    return Searched(spec, tuple(records))
+
+
+@pytest.mark.parametrize(("max_latency", "name"), [
+    (0.09, "mix:2xnone+2xse/4"), (0.12, "mix:2xnone+2xse/4"), (0.2, "se r=4"), (1.0, "spatial"),
+])
+def test_the_most_accurate_network_is_chosen_whose_time_holds_the_budget(max_latency: float, name: str) -> None:
+    found = made_search(max_latency)
+    assert found.chosen is not None and found.chosen.name == name
+    assert sentences(found)[0].startswith(f"Within the budget {name} ")
+
+
+def test_a_budget_is_held_by_the_upper_end_of_the_interval() -> None:
+    assert made_search(0.0829).chosen is None  # the mix takes 8 %, and at most 8.3 %
+    assert made_search(0.0831).chosen is not None
+
+
+def test_a_budget_that_nothing_meets_leaves_the_network_without_attention() -> None:
+    assert sentences(made_search(0.05))[0] == (
+        "No network with attention that was measured and trained holds the budget, so the answer is the network "
+        "without attention.")
+
+
+def test_what_a_search_concludes_has_no_digits_of_the_processor() -> None:
+    result = made_search(0.2).result
+    assert result == rounded(result)
+    assert result.predicted and set(result.predicted) == {FOUR.name(p) for p in FOUR.drawn(5, 1, FOUR.balanced(8, 0))}
+    assert result.shares[EXHAUSTIVE][-1] == 1.0 and result.shares["nsga2"] == sorted(result.shares["nsga2"])
+    assert result.believed[-1] == (90.0, 95.1)  # the network without attention, by the one-shot network and alone
+    assert [row.sites for row in result.preferences] == [(0,), (1,), (2,), (3,)]
+    assert all((row.spatial_over_channel.low or 0.0) > 0 for row in result.preferences)
 
 
 # --- the request ------------------------------------------------------------------------------------------------------

@@ -10,16 +10,8 @@ from torch import Tensor, nn
 
 import secost
 from secost.errors import BadSpecError
-from secost.studies.fake_quant import (
-    GROUPS,
-    MIN_MAX,
-    PERCENTILE,
-    FakeMap,
-    FakeQuantised,
-    FakeWeight,
-    State,
-    fold_norms,
-)
+from secost.runs.study import GROUPS, MIN_MAX, PERCENTILE
+from secost.studies.fake_quant import FakeMap, FakeQuantised, FakeWeight, State, fold_norms
 
 
 def images(px: int = 8, count: int = 8) -> Tensor:

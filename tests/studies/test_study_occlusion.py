@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ import secost
 from secost.cli import main
 from secost.errors import BadSpecError
 from secost.networks.weights import load_weights, wake_norms
+from secost.pages.occlusion import findings, page
 from secost.runs.store import read_run
 from secost.studies import occlusion as study
 from secost.studies.occlusion import occlusion
@@ -75,7 +77,8 @@ def test_a_shift_is_that_of_an_image_covered_by_hand(model: str, picture: Path) 
     covered = x.clone()
     covered[:, :, 8:16, 20:28] = 0
     place = (found.rows.index(8), found.columns.index(20))
-    torch.testing.assert_close(found.shifts[0].values[:, place[0], place[1]], gate(covered) - gate(x))
+    moved = torch.from_numpy(found.shifts[0].values[:, place[0], place[1]])
+    torch.testing.assert_close(moved, gate(covered) - gate(x))
 
 
 @pytest.mark.parametrize(("px", "size", "step"), [(16, 4, 2), (32, 10, 7), (224, None, None), (8, 8, None)])
@@ -143,7 +146,7 @@ def test_one_seed_has_no_interval_and_a_figure(tmp_path: Path) -> None:
     found = occlusion(seeds=1, epochs=1, out=tmp_path / "run")
     assert found.cues[-1].trained.low is None
     assert [item.cue for item in found.detectors] == ["corner", "texture", "edge"] * 3
-    assert len(study.findings(found)) == 3
+    assert len(findings(found)) == 3
 
 
 def test_the_users_weights_are_used(model: str, picture: Path, tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_the_users_weights_are_used(model: str, picture: Path, tmp_path: Path) -
     torch.save({"state_dict": {f"module.{key}": value for key, value in net.state_dict().items()}}, tmp_path / "w.pt")
     sharp = occlusion(model, image=picture, resolution=32, weights=tmp_path / "w.pt")
     plain = occlusion(model, image=picture, resolution=32)
-    assert sharp.shifts[0].values.abs().max() > 5 * plain.shifts[0].values.abs().max()
+    assert np.abs(sharp.shifts[0].values).max() > 5 * np.abs(plain.shifts[0].values).max()
     assert plain.notes and not sharp.notes
 
 
@@ -228,4 +231,4 @@ def test_covering_the_corner_closes_the_gates_that_read_it() -> None:
 def test_an_occluder_too_large_for_the_corner_gives_no_test_and_says_so(tmp_path: Path) -> None:
     found = occlusion(seeds=1, epochs=1, occluder=12, out=tmp_path / "run")
     assert found.cues == [] and "no test of that" in found.notes[0]
-    json.dumps(study.page(found).document, allow_nan=False)
+    json.dumps(page(found).document, allow_nan=False)

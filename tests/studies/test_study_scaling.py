@@ -10,7 +10,10 @@ import pytest
 import secost
 from secost.cli import main
 from secost.errors import BadSpecError
-from secost.studies.scaling import PUBLISHED, Size, findings, parse_phis, scaling
+from secost.pages.scaling import findings
+from secost.runs.store import read_all
+from secost.runs.study import Scaling, Size
+from secost.studies.scaling import PUBLISHED, parse_phis, scaling
 
 FACTORY = """
 from torch import nn
@@ -56,7 +59,7 @@ def test_phi_that_is_neither_is_refused(text: str) -> None:
 def test_any_factory_of_depth_and_width_scales(model: str) -> None:
     study = scaling(model, [0, 2], reductions=[4], latency=False)
     compound = dict(study.of("compound"))
-    assert list(compound) == [Size("compound", 0.0, 1.0, 1.0, 224), Size("compound", 2.0, 1.44, 1.1**2, 296)]
+    assert list(compound) == [Size("compound", 0.0, 1.0, 1.0, 224), Size("compound", 2.0, 1.44, 1.21, 296)]
     assert all(records[0].params for records in compound.values())
     assert study.growth == pytest.approx(1.2 * 1.1**2 * 1.15**2)
 
@@ -90,8 +93,13 @@ def test_the_run_is_written_and_taken_up_again(
     out = tmp_path / "run"
     code, first, _ = run(capsys, model, "--phi", "0,1", "-r", "4", "--no-latency", "--format", "json", "-o", str(out))
     assert code == 0
-    assert {"study-scaling.md", "study-scaling.html", "study-scaling.json", "study-scaling.csv", "scaling.png",
-            "compound-0", "compound-1", "depth-1", "width-1", "resolution-1"} <= {path.name for path in out.iterdir()}
+    assert {path.name for path in out.iterdir()} == {
+        "records.sqlite", "study-scaling.md", "study-scaling.html", "study-scaling.json", "study-scaling.csv",
+        "scaling.png"}
+    kept = read_all(out)
+    assert isinstance(kept.study, Scaling)
+    assert [size.way for size, _ in kept.study.sizes] == ["compound", "compound", "depth", "width", "resolution"]
+    assert [record for _, records in kept.study.sizes for record in records] == kept.records
     assert "![" in (out / "study-scaling.md").read_text()
     assert "<svg" in (out / "study-scaling.html").read_text()
     again = run(capsys, model, "--phi", "0,1", "-r", "4", "--no-latency", "--format", "json", "-o", str(out))[1]
