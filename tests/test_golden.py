@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import pytest
 from made_records import ENVIRONMENT, baseline, record, variant, with_trouble
-from rebuilt_studies import STUDIES, study_page
 
 from secost.cli import main
 
@@ -66,14 +65,12 @@ def replace_doctor(patch: pytest.MonkeyPatch, found: Sequence[tuple[str, str, st
     patch.setattr(environment, "describe", lambda: dict(ENVIRONMENT))
 
 
-def search_page() -> Any:
-    """The page of the search in reports/."""
-    from secost.answers.searched import read_search
-    from secost.pages.search import page
-    from secost.runs.store import read_run
+def own_page(name: str) -> Any:
+    """The page of a study or a search in reports/."""
+    from secost.pages.of_run import page_of
+    from secost.runs.store import read_all
 
-    spec, records, _ = read_run(REPORTS / "search-digits")
-    return page(read_search(records, spec))
+    return page_of(read_all(REPORTS / name))
 
 
 def page_text(page: Any, format: str, width: int) -> str:
@@ -483,89 +480,39 @@ def test_doctor(case: str, form: str, say: Say, monkeypatch: pytest.MonkeyPatch)
 
 # --- search and studies -----------------------------------------------------------------------------------------------
 
-
-@pytest.fixture(scope="module")
-def searched() -> Any:
-    return search_page()
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_page_of_a_search(form: str, searched: Any) -> None:
-    format, width = FORMS[form]
-    text = page_text(searched, format, width)
-    held(f"search/page.{form}.txt", rounded(text) if format == "json" else text)
-
-
-def test_files_of_a_search(say: Say) -> None:
-    """Its fit is by least squares, whose last digits vary: coordinates in figures and floats in JSON vary with them."""
-    published = REPORTS / "search-digits"
-    held("search/files.txt", say("report", "reports/search-digits", "-o", "new", "--format", "csv").whole)
-    made = {path.name: path for path in Path("new").iterdir() if path.name.startswith("search")}
-    assert set(made) == {path.name for path in published.glob("search*")}
-    held("search/page.html.txt", tree(made["search.html"]), whole=True)
-    held("search/files.md", made["search.md"].read_bytes().decode())
-    assert tree(made["search.html"]) == tree(published / "search.html")
-    assert rounded(made["search.json"].read_text()) == rounded((published / "search.json").read_text())
-    for name in ("search.md", "search.csv"):
-        held_published(made[name], published / name)
-    for name in (name for name in made if name.endswith(".png")):
-        assert differing_pixels(made[name], published / name) < 1e-3, name
-
-
-def rounded(text: str) -> str:
-    """JSON with its floats to 6 significant digits."""
-    found = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
-    return json.dumps(found, indent=2) + "\n"
-
-
-def differing_pixels(first: Path, second: Path) -> float:
-    """The share of pixels that are not the same."""
-    from matplotlib.image import imread
-
-    one, other = imread(first), imread(second)
-    assert one.shape == other.shape
-    return float((one != other).any(-1).mean())
+OWN_PAGES = {"search-digits": "search/page", "study-scaling": "studies/study-scaling",
+             "study-occlusion": "studies/study-occlusion", "study-quantization": "studies/study-quantization"}
 
 
 @pytest.fixture(scope="module")
-def studies() -> dict[str, Any]:
-    return {name: study_page(name) for name in STUDIES}
+def own_pages() -> dict[str, Any]:
+    return {name: own_page(name) for name in OWN_PAGES}
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", STUDIES)
-def test_page_of_a_study(name: str, form: str, studies: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_page_of_a_study_or_a_search(name: str, form: str, own_pages: dict[str, Any]) -> None:
     format, width = FORMS[form]
-    held(f"studies/{name}.{form}.txt", page_text(studies[name], format, width))
+    held(f"{OWN_PAGES[name]}.{form}.txt", page_text(own_pages[name], format, width))
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_files_of_a_study(name: str, studies: dict[str, Any], tmp_path: Path) -> None:
-    page_files(studies[name], tmp_path)
-    held(f"studies/{name}.html.txt", tree(tmp_path / f"{name}.html"), whole=True)
-    for path in sorted(tmp_path.iterdir()):
-        held_digest(f"studies/{name}/{path.name}", path.read_bytes())
-    published = {path.name: path for path in (REPORTS / name).iterdir() if path.is_file()}
-    assert {path.name for path in tmp_path.iterdir()} == set(published) - {"records.sqlite"}
-    for path in tmp_path.iterdir():
-        if path.suffix == ".json":
-            assert as_published(path, published[path.name]) == published[path.name].read_text()
-        else:
-            held_published(path, published[path.name])
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_files_of_a_study_or_a_search(name: str, own_pages: dict[str, Any], tmp_path: Path) -> None:
+    page_files(own_pages[name], tmp_path)
+    made = {path.name: path for path in sorted(tmp_path.iterdir())}
+    held(f"{OWN_PAGES[name]}.html.txt", tree(next(path for path in made.values() if path.suffix == ".html")), whole=True)
+    published = {path.name: path for path in (REPORTS / name).iterdir() if path.name != "records.sqlite"}
+    assert set(made) == set(published)
+    for file, path in made.items():
+        held_digest(f"{Path(OWN_PAGES[name]).parent}/{name}/{file}", path.read_bytes())
+        held_published(path, published[file])
 
 
-def as_published(made: Path, published: Path) -> str:
-    """A study's document without the fields that records got since it was published; none of them has a value."""
-    def without(values: Any, known: Any) -> Any:
-        if isinstance(values, list):
-            return [without(*pair) for pair in zip(values, known, strict=True)]
-        if isinstance(values, dict) and "mac_convention" in values:  # a record
-            return {name: value for name, value in values.items() if name in known or value is not None}
-        if isinstance(values, dict):
-            return {name: without(value, known[name]) for name, value in values.items()}
-        return values
-
-    return json.dumps(without(json.loads(made.read_text()), json.loads(published.read_text())), indent=2) + "\n"
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_report_of_a_study_or_a_search(name: str, say: Say) -> None:
+    """It writes the whole page, whatever format is asked for."""
+    said = say("report", f"reports/{name}", "-o", "new", "--format", "csv")
+    held(f"{Path(OWN_PAGES[name]).parent}/{name}.files.txt", said.whole)
 
 
 # --- what there is, and what would run --------------------------------------------------------------------------------
