@@ -500,7 +500,8 @@ def test_page_of_a_study_or_a_search(name: str, form: str, own_pages: dict[str, 
 def test_files_of_a_study_or_a_search(name: str, own_pages: dict[str, Any], tmp_path: Path) -> None:
     page_files(own_pages[name], tmp_path)
     made = {path.name: path for path in sorted(tmp_path.iterdir())}
-    held(f"{OWN_PAGES[name]}.html.txt", tree(next(path for path in made.values() if path.suffix == ".html")), whole=True)
+    html = next(path for path in made.values() if path.suffix == ".html")
+    held(f"{OWN_PAGES[name]}.html.txt", tree(html), whole=True)
     published = {path.name: path for path in (REPORTS / name).iterdir() if path.name != "records.sqlite"}
     assert set(made) == set(published)
     for file, path in made.items():

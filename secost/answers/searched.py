@@ -18,7 +18,7 @@ from secost.answers.groups import Group, group_records
 from secost.answers.pareto import pareto_front
 from secost.answers.predicted import fit_latency, predict
 from secost.errors import BadSpecError, RunError
-from secost.plan.mix import is_mix
+from secost.plan.mix import choice_label, for_sites, is_mix
 from secost.plan.space import Point, Space, make_space
 from secost.plan.spec import BASELINE, NATIVE, SearchSpec, Spec
 from secost.runs.gain import Gain
@@ -29,6 +29,7 @@ from secost.statistics import Interval
 SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"
 _KINDS = {**dict.fromkeys(("se", "ese", "eca", "srm", "gc", "ge"), CHANNEL), "spatial": SPATIAL}
 RANDOM, EXHAUSTIVE = "random draw", "all points"
+WITHIN = 0.15  # of a measured overhead: so near is a good prediction
 _FIELDS = {"latency": "estimated_overhead_high", "params": "params_overhead", "macs": "macs_overhead"}
 _MEASURED_FIELDS = {**_FIELDS, "latency": "latency_overhead_high"}
 
@@ -237,6 +238,12 @@ class Searched:
     def chosen_at(self, name: str, group: int) -> str:
         """The attention that a mix has at one group of sites."""
         return self.space.options[group][self.space.point(name)[group]][0]
+
+    def labels(self, record: Record) -> list[str]:
+        """What a network has at each site: `se r=4`, `none`."""
+        if not is_mix(record.attention):
+            return [record.label] * len(self.stages)
+        return [choice_label(choice) for choice in for_sites(record.attention, len(self.stages))]
 
     def _believed(self, gains: Sequence[Gain]) -> list[tuple[float, float]]:
         """(one-shot, alone) accuracies of every network that has both, none among them."""

@@ -19,6 +19,9 @@ _SHARES: tuple[tuple[str, str], ...] = (
     ("latency_overhead", "time"),
 )
 LATENCY = "latency_overhead"
+_OF_SIZE = ("way", "phi", "depth", "width", "resolution")
+_OF_RECORD = ("attention", "reduction", "params", "macs", "memory_bytes", "latency_ms", *(name for name, _ in _SHARES),
+              "latency_overhead_low", "latency_overhead_high")
 _ALONE_MARKS = {"depth": "x", "width": "+", "resolution": "1"}
 
 
@@ -184,12 +187,8 @@ def _variants(study: Scaling) -> Iterator[tuple[Size, Record]]:
 def _rows(study: Scaling) -> Iterator[dict[str, Any]]:
     for size, records in study.sizes:
         for record in records:
-            yield {"way": size.way, "phi": size.phi, "depth": size.depth, "width": size.width,
-                   "resolution": size.resolution, "attention": record.attention, "reduction": record.reduction,
-                   "params": record.params, "macs": record.macs, "memory_bytes": record.memory_bytes,
-                   "latency_ms": record.latency_ms, **{name: getattr(record, name) for name, _ in _SHARES},
-                   "latency_overhead_low": record.latency_overhead_low,
-                   "latency_overhead_high": record.latency_overhead_high}
+            yield {name: getattr(part, name) for part, names in ((size, _OF_SIZE), (record, _OF_RECORD))
+                   for name in names}
 
 
 def _figure(study: Scaling) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from statistics import mean, median
 from typing import Any
@@ -13,13 +13,13 @@ from secost.answers.searched import (
     EXHAUSTIVE,
     RANDOM,
     SPATIAL,
+    WITHIN,
     Finalist,
     Searched,
     allowed,
     front,
 )
-from secost.figures.curves import Curve, Panel, drawn
-from secost.figures.maps import SiteRow, site_grid
+from secost.figures.searched import drawings
 from secost.numbers import NA, joined, percent, percent_interval, with_ends
 from secost.pages.page import PlainPage, Section, Table
 from secost.plan.mix import choice_label, is_mix
@@ -28,9 +28,10 @@ from secost.runs.records import Record
 from secost.runs.study import Preference
 from secost.statistics import Interval
 
-_WITHIN = 0.15
 _LIMIT_WORDS = {"latency": "time", "params": "parameters", "macs": "MACs"}
 _NEAR_TRUTH = 0.98
+_COUNTED = ("params", "macs", "params_overhead", "macs_overhead", "estimated_top1")
+_ESTIMATED = ("estimated_overhead", "estimated_overhead_low", "estimated_overhead_high")
 
 
 def page(found: Searched) -> PlainPage:
@@ -48,7 +49,7 @@ def page(found: Searched) -> PlainPage:
     ]
     title = f"Which attention goes where in {found.spec.models[0]}, within {limits}"
     return PlainPage("search", title, told[0], tuple(sections), tuple(_rows(found)), _document(found, told),
-                     lambda: _drawings(found))
+                     lambda: drawings(found))
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def _time(record: Record) -> str:
 def _drawn_words(found: Searched, record: Record) -> str:
     """`stage 1: none; stage 2: se r=4`: stage by stage, in the order of the data."""
     by_stage: dict[int, list[str]] = {}
-    for stage, label in zip(found.stages, _labels(found, record), strict=True):
+    for stage, label in zip(found.stages, found.labels(record), strict=True):
         by_stage.setdefault(stage, []).append(label)
     return "; ".join(f"stage {stage}: {_runs(labels)}" for stage, labels in by_stage.items())
 
@@ -132,19 +133,6 @@ def _drawn_words(found: Searched, record: Record) -> str:
 def _runs(labels: Sequence[str]) -> str:
     distinct = list(dict.fromkeys(labels))
     return distinct[0] if len(distinct) == 1 else ", ".join(labels)
-
-
-def _labels(found: Searched, record: Record) -> list[str]:
-    """What a network has at each site."""
-    sites = len(found.stages)
-    if not is_mix(record.attention):
-        return [record.label] * sites
-    point = found.space.point(record.attention)
-    labels = [BASELINE] * sites
-    for group, options, index in zip(found.space.groups, found.space.options, point, strict=True):
-        for place in group:
-            labels[place] = choice_label(options[index])
-    return labels
 
 
 def _networks_note(found: Searched) -> str:
@@ -217,12 +205,12 @@ def _latency_words(found: Searched) -> Iterator[str]:
     misses = _misses(found)
     if not misses:
         return
-    near = sum(miss <= _WITHIN for miss in misses)
+    near = sum(miss <= WITHIN for miss in misses)
     words = f"Of {len(misses)} random networks {near} are predicted within 15 % of their measured overhead"
     if near == len(misses):
         yield f"{words}."
         return
-    far = [record for predicted, record in found.checks if _miss(predicted, record) > _WITHIN]
+    far = [record for predicted, record in found.checks if _miss(predicted, record) > WITHIN]
     few = [record for record in far if (record.sites or 0) <= len(found.stages) / 2]
     reason = (f"; {len(few)} of the {len(far)} others have attention at no more than half of the sites, where the "
               "overhead is small and what surrounds it weighs more" if few else
@@ -334,12 +322,9 @@ def _rows(found: Searched) -> Iterator[dict[str, Any]]:
     for record in found.records:
         if record.estimate is not None:
             yield {
-                "by": record.estimate, "network": record.attention, "params": record.params, "macs": record.macs,
-                "params_overhead": record.params_overhead, "macs_overhead": record.macs_overhead,
-                "estimated_top1": record.estimated_top1, "loss": (record.samples or {}).get("loss"),
-                "estimated_overhead": record.estimated_overhead,
-                "estimated_overhead_low": record.estimated_overhead_low,
-                "estimated_overhead_high": record.estimated_overhead_high,
+                "by": record.estimate, "network": record.attention,
+                **{name: getattr(record, name) for name in _COUNTED}, "loss": (record.samples or {}).get("loss"),
+                **{name: getattr(record, name) for name in _ESTIMATED},
                 "in_budget": allowed(record, found.asked.limits),
             }
 
@@ -350,7 +335,7 @@ def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
     return {
         "model": found.spec.models[0], "limits": found.asked.limits, "answer": list(told),
         "chosen": None if best is None else best.record.attention,
-        "chosen_sites": None if best is None else _labels(found, best.record),
+        "chosen_sites": None if best is None else found.labels(best.record),
         "space": {"points": found.space.size, "groups": [list(group) for group in found.space.groups],
                   "options": [choice_label(choice) for choice in found.space.options[0]]},
         "networks": [{
@@ -375,70 +360,3 @@ def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
                             "low": record.latency_overhead_low, "high": record.latency_overhead_high}
                            for predicted, record in found.checks],
     }
-
-
-# --- figures ----------------------------------------------------------------------------------------------------------
-
-
-def _drawings(found: Searched) -> list[Any]:
-    model = found.spec.models[0]
-    checks = [_shares(found)]
-    if found.checks:
-        checks.append(_checks(found))
-    if len(found.result.believed) > 1:
-        checks.append(Panel("accuracy (%): alone by one-shot", [Curve(found.result.believed, 3, size=5, width=0)],
-                            x="one-shot estimate"))
-    return [
-        drawn("search-front", f"What the search found in {model}",
-              "Estimated accuracy against predicted time of every network that was judged, with the budget and the "
-              "front within it.", [_front(found)], width=6.4, height=4.2),
-        _site_grid(found),
-        drawn("search-checks", "How far the search can be believed",
-              "The share of the front's hypervolume by number of networks judged; predicted against measured time; "
-              "one-shot against stand-alone accuracy.", checks, most=3, width=3.7),
-    ]
-
-
-def _front(found: Searched) -> Panel:
-    others = {record.attention: record for name in (EXHAUSTIVE, RANDOM) for record in found.estimates(name)}
-    best, limit = front(found.allowed_estimates(found.asked.sampler)), found.asked.limits.get("latency")
-    return Panel("estimated accuracy (%) by predicted added time (%)", [
-        Curve(_points_at(others.values()), "#bbbbbb", "others judged", marker=".", width=0, alpha=0.7),
-        Curve(_points_at(found.estimates(found.asked.sampler)), 0, found.asked.sampler, marker="x", width=0, alpha=0.7),
-        Curve(_points_at(best), 0, "its front in the budget", marker="o", size=6, width=1.4, steps=True),
-    ], x="predicted added time (%)", y="estimated accuracy (%)",
-        limit=None if limit is None else (100 * limit, "the budget"))
-
-
-def _points_at(records: Iterable[Record]) -> list[tuple[float, float]]:
-    return [(100 * (record.estimated_overhead or 0.0), record.estimated_top1 or 0.0) for record in records]
-
-
-def _shares(found: Searched) -> Panel:
-    curves = [Curve([(n, 100 * share) for n, share in enumerate(found.result.shares[name], 1)], look, name, marker="",
-                    width=1.4) for look, name in enumerate((found.asked.sampler, RANDOM))]
-    return Panel("share of the front (%)", curves, x="networks judged", range=(0, 103))
-
-
-def _checks(found: Searched) -> Panel:
-    curves = []
-    for predicted, record in found.checks:
-        x, low, high = 100 * predicted, record.latency_overhead_low, record.latency_overhead_high
-        ends = [] if low is None or high is None else [(x, 100 * low, 100 * high)]
-        curves.append(Curve([(x, 100 * (record.latency_overhead or 0.0))], 2, intervals=ends))
-    return Panel("added time (%): measured by predicted", curves, x="predicted; band: within 15 %", band=_WITHIN)
-
-
-def _site_grid(found: Searched) -> Any:
-    """The networks that were trained alone, the largest gain on top."""
-    rows = []
-    for item in sorted(found.finalists, key=lambda item: -(item.gain.points if item.gain else 0.0)):
-        parts = [label.partition(" ") for label in _labels(found, item.record)]
-        name = f"{_points(item).replace(' points', '')}, {_time(item.record)} time"
-        rows.append(SiteRow(f"> {name}" if item is found.chosen else name, [
-            None if kind == BASELINE else (kind, ratio or kind) for kind, _, ratio in parts]))
-    kinds = [name for name in dict.fromkeys(choice[0] for choice in found.space.options[0]) if name != BASELINE]
-    sites = [f"{place}\n({stage})" for place, stage in enumerate(found.stages, 1)]
-    return site_grid("search-networks", "The networks, site by site",
-                     "A row a network that was trained alone, a column a site: the attention that sits there.", rows,
-                     sites, kinds)

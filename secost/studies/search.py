@@ -11,12 +11,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,20 +24,20 @@ from secost.errors import BadSpecError, RunError
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_cost
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
-from secost.networks.surgery import check_fits, seeded, sites
+from secost.networks.surgery import check_fits, require_sites, seeded, sites
 from secost.plan.space import Point, Space, make_space
 from secost.plan.spec import BASELINE, Comparison, Spec, Trial
 from secost.runs.records import Record, overhead
+from secost.runs.store import RunStore
 from secost.runs.study import LatencyTable
 from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
 from secost.training.datasets import Data, Split
-from secost.training.loop import train
+from secost.training.loop import draw_seed, train
 from secost.training.oneshot import OneShot, held_out, statistics_of
 from secost.work.executors import Executor, Job
-
-if TYPE_CHECKING:
-    from secost.runs.store import RunStore
-    from secost.work.run import Listener
+from secost.work.run import Listener, plan, run_lacking, workers_for
+from secost.work.studied import checked_training, study_run
+from secost.work.trainings import CHECKPOINTS, build, checked_jobs, train_in_store, train_trials, trainable
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
@@ -78,33 +76,23 @@ def search(
                    "calibrate": calibrate, "check": check, "finalists": finalists, "exhaustive": exhaustive,
                    "max_latency": max_latency, "max_params": max_params, "max_macs": max_macs},
     })
-    with ExitStack() as stack:
-        folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
-        return search_spec(spec, folder, listener=listener, jobs=jobs, executor=executor, address=address)
+    return search_spec(spec, out, listener=listener, jobs=jobs, executor=executor, address=address)
 
 
 def search_spec(
-    spec: Spec, out: Path, *, listener: Listener | None = None, jobs: int | None = None, executor: str = "local",
-    address: str | None = None,
+    spec: Spec, out: str | Path | None, *, listener: Listener | None = None, jobs: int | None = None,
+    executor: str = "local", address: str | None = None,
 ) -> Searched:
     """`search` for a spec that is made already."""
-    from secost.meters.environment import describe
-    from secost.runs.store import RunStore
-    from secost.work.run import Listener, check_models, plan, workers_for
-    from secost.work.trainings import at_resolution, check_training, checked_jobs, train_in_store
-
     if spec.search is None:
         raise BadSpecError("nothing is to be searched: add [search] to the spec, or use secost search")
     import_optuna()
-    check_models(spec)
-    data = check_training(spec)
-    spec = at_resolution(spec, data)
+    spec, data = checked_training(spec)
     comparison = _only(plan(spec))
     workshop = _Workshop.of(spec, comparison, data)
     listener = listener or Listener()
     jobs = checked_jobs(jobs) if address is None else None
-    with (workers_for(spec, executor, jobs, address) as workers,
-          RunStore.create_or_resume(out, spec, describe()) as store):
+    with workers_for(spec, executor, jobs, address) as workers, study_run(spec, out) as store:
         train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
         _Search(workshop, store, listener, workers).carry_out()
         found = read_search(store.records(), spec)
@@ -132,9 +120,6 @@ class _Workshop:
     @classmethod
     def of(cls, spec: Spec, comparison: Comparison, data: Data) -> _Workshop:
         """Raises BadSpecError for a space with one point, NoSiteError where nothing can be put."""
-        from secost.networks.surgery import require_sites
-        from secost.work.trainings import build
-
         assert spec.search is not None and spec.train is not None
         setting, bare = comparison.setting, comparison.trials[0]
         net = build(replace(bare, training=spec.train.training(0)), spec, data)
@@ -185,23 +170,13 @@ class _Search:
 
     def _measure(self, names: Sequence[str]) -> None:
         """Whole networks, in the same rounds as the one without attention."""
-        from secost.work.run import run_comparisons
-
-        first, done = self.shop.comparison.trials[0], self.store.done_keys()
-        left = [trial for name in names if (trial := replace(first, attention=name)).key not in done]
-        if not left:
-            return
-        self.store.plan_more(trial.key for trial in left)
-        comparison = Comparison(self.shop.comparison.setting, (first, *left))
-        run = run_comparisons([comparison], self.shop.spec, self.listener, self.executor,
-                              classes=self.shop.data.classes)
-        for record, where in run:
-            if record.key not in done:
-                self.listener.on_record(self.store.add(record, where))
+        first = self.shop.comparison.trials[0]
+        trials = tuple(replace(first, attention=name) for name in names)
+        self.store.plan_more(trial.key for trial in trials)
+        run_lacking([Comparison(self.shop.comparison.setting, (first, *trials))], self.shop.spec, self.store,
+                    self.listener, strict=False, classes=self.shop.data.classes, executor=self.executor)
 
     def _train(self, names: Sequence[str]) -> None:
-        from secost.work.trainings import train_trials
-
         spec, done = self.shop.spec, self.store.done_keys()
         assert spec.train is not None
         first = self.shop.comparison.trials[0]
@@ -227,8 +202,6 @@ class OneShotState:
     def network(self) -> OneShot:
         """The network, built once in a process."""
         if self.key not in _BUILT:
-            from secost.work.run import plan
-
             comparison = _only(plan(self.spec))
             _BUILT.clear()
             _BUILT[self.key] = _untrained(_Workshop.of(self.spec, comparison, self.data))
@@ -241,24 +214,18 @@ _BUILT: dict[str, OneShot] = {}
 
 def judge_points(state: OneShotState, points: Sequence[Sequence[int]]) -> list[list[float]]:
     """Accuracy (percent) and loss of each point, by the one-shot network. The work of one job."""
-    from secost.work.trainings import trainable
-
     with trainable(state.spec.threads[0]):
         found = [state.network().judge(tuple(point), state.statistics, state.held) for point in points]
     return [[item.top1, item.loss] for item in found]
 
 
 def _untrained(shop: _Workshop) -> OneShot:
-    from secost.training.loop import draw_seed
-
     with seeded(draw_seed(shop.spec.seed, _ONESHOT) % 2**32):
         return OneShot(copy.deepcopy(shop.net), shop.sites, shop.space)
 
 
 def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShotState:
     """Trained, or as the run kept it: a checkpoint an epoch."""
-    from secost.work.trainings import CHECKPOINTS, trainable
-
     spec = shop.spec
     assert spec.train is not None and spec.search is not None
     data, training = held_out(shop.data), replace(spec.train.training(spec.seed), epochs=spec.search.epochs)
