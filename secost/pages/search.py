@@ -19,7 +19,7 @@ from secost.answers.searched import (
     allowed,
     front,
 )
-from secost.figures.searched import drawings
+from secost.figures.search import drawings
 from secost.numbers import NA, joined, percent, percent_interval, with_ends
 from secost.pages.page import PlainPage, Section, Table
 from secost.plan.mix import choice_label, is_mix
