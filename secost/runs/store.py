@@ -23,12 +23,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints, overload
 
 from secost.errors import RunError, SecostError, one_line
 from secost.plan.spec import Spec
 from secost.runs.records import FAILED, Record
-from secost.runs.study import STUDY, StudyResult, documents_of, result_in
+
+if TYPE_CHECKING:
+    from secost.runs.study import StudyResult  # numpy comes with it, which who keeps records need not wait for
 
 if sys.platform != "win32":
     import fcntl
@@ -236,6 +238,8 @@ class RunStore:
 
     def keep_study(self, result: StudyResult) -> None:
         """Keeps what a study found, in place of what it found before; the same again changes nothing."""
+        from secost.runs.study import STUDY, documents_of
+
         documents = documents_of(result)
         if documents == {name: body for name, body in self._documents.items() if name.startswith(STUDY)}:
             return
@@ -247,6 +251,8 @@ class RunStore:
 
     def study(self, records: Iterable[Record] | None = None) -> StudyResult | None:
         """What the study found whose run this is, None in the run of none; `records` saves reading them again."""
+        from secost.runs.study import result_in
+
         return result_in(self._documents, {record.key: record for record in records or self.records()})
 
     def done_keys(self, *, retry_failed: bool = False) -> set[str]:
