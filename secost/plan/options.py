@@ -206,7 +206,7 @@ OPTIONS: tuple[Option, ...] = (
     _more("memory_format", _W, ("contiguous",), "{choices} [{default}].", f"{_GRID} train", choices=MEMORY_FORMATS),
     _grid("spelling", _W, (DEFAULT_SPELLING,), "Ways to write the same attention: all, or names [{default}]."),
     _more("latency", _F, True, "Measure latency, or count only.", f"{_GRID} train scaling quantization"),
-    _more("seconds", _N, 20.0, "Time limit of one network's latency rounds [20].",
+    _more("seconds", _N, 20.0, "Time limit of one network's latency rounds [{default}].",
           f"{_GRID} train search scaling quantization", own={"search": 60.0, "quantization": 10.0},
           rule=between(0, math.inf, "it must be more than 0, and an end")),
     _grid("target", _N, 0.01, "Half-width at which rounds end earlier [{default} = 1 %].",
