@@ -18,7 +18,7 @@ PANDAS_SIDE = {"answers", "figures", "pages", "render"}
 LATER_CIRCLES = [["secost.networks.scaled", "secost.networks.small", "secost.networks.sources"]]
 LATER_LONG = {
     "meters/fitness.py", "networks/attention.py", "networks/surgery.py", "networks/tracing.py",
-    "plan/spec.py", "runs/store.py", "work/dask_executor.py", "work/run.py",
+    "runs/store.py", "work/dask_executor.py",
 }
 LATER_CROWDED = {"networks"}
 

@@ -9,7 +9,7 @@ from secost.answers.searched import EXHAUSTIVE, RANDOM, WITHIN, Searched, front
 from secost.figures.curves import Curve, Panel, drawn
 from secost.figures.maps import SiteRow, site_grid
 from secost.numbers import NA, percent_interval, with_ends
-from secost.plan.spec import BASELINE
+from secost.plan.trials import BASELINE
 from secost.runs.records import Record
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError
 from secost.plan.mix import is_mix, parse_mix
-from secost.plan.spec import BASELINE, NATIVE
 from secost.plan.spelling import OWN, Spelling, get_spelling
+from secost.plan.trials import BASELINE, NATIVE
 from secost.registry import Registry
 
 __all__ = [

@@ -17,7 +17,7 @@ from secost.networks.residuals import Addition, Residuals
 from secost.networks.tracing import CONSTANT, SPLITTERS, Call, Graph
 from secost.networks.units import Stages, Units
 from secost.networks.view import ACTIVATIONS, ADDITIONS, CONVOLUTIONS, CUTS, NORMS, PRODUCTS, View
-from secost.plan.spec import INTEGRATIONS, PLACEMENTS
+from secost.plan.options import INTEGRATIONS, PLACEMENTS
 
 _CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 _WALKED_BACK = RESHAPES | ACTIVATIONS | PRODUCTS | ADDITIONS | CUTS | frozenset(SPLITTERS)

@@ -25,7 +25,7 @@ from secost.networks.sites import Site, find_sites
 from secost.networks.sources import Example
 from secost.networks.tracing import Graph
 from secost.plan.mix import for_sites, is_mix
-from secost.plan.spec import BASELINE, NATIVE
+from secost.plan.trials import BASELINE, NATIVE
 
 _CHILD = {"output": "secost", "input": "secost_input"}
 _RUNS_ITS_CHILDREN = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

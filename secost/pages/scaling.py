@@ -10,7 +10,7 @@ from secost.answers.published import PublishedAccuracy, published_accuracies
 from secost.figures.curves import GREY, Curve, Panel, drawn
 from secost.numbers import NA, joined, percent, percent_interval
 from secost.pages.page import PlainPage, Section, Table
-from secost.plan.spec import BASELINE, NATIVE
+from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Record
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size
 

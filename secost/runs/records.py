@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from secost.plan.spec import Trial, variant_label
+from secost.plan.trials import Trial, variant_label
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from secost.errors import RunError
-from secost.plan.spec import BASELINE
+from secost.plan.trials import BASELINE
 from secost.runs.gain import Gain
 from secost.runs.records import SCHEMA, Record
 from secost.statistics import Interval, mean_of, paired_difference

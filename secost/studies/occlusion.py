@@ -23,15 +23,17 @@ from secost.networks.sources import load
 from secost.networks.surgery import attach, seeded, strip
 from secost.networks.tracing import image_input
 from secost.networks.weights import load_weights, wake_norms
-from secost.plan.spec import BASELINE, NATIVE, Spec
+from secost.plan.plan import Listener
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.store import RunStore
 from secost.runs.study import OPEN, SHUT, CueTest, Detectors, Occlusion, Shifts, SiteGates, rounded
 from secost.statistics import mean_of
 from secost.training.datasets import Data, load_data
 from secost.training.made import CORNER_PX, CUES
-from secost.work.run import Listener, plan, run_in_store
-from secost.work.studied import checked_training, study_run
-from secost.work.trainings import build, train_in_store, trained_net
+from secost.work.planning import Networks, make_plan
+from secost.work.run import open_run, run_in_store
+from secost.work.trainings import Course, build, prepare, train_in_store, trained_net
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8
 _BATCH, _BATCH_PX, _IMAGES = 128, 64, 64  # so many images of so many pixels at once
@@ -74,13 +76,13 @@ def occlusion(
         return _kept(study, wanted.spec(resolution=found.resolution, latency=False), out, listener)
     if attention is None:
         _paths(load(model, classes=found.classes), wanted, found.test.images[:1])
-    spec, found = checked_training(wanted.spec(latency=False, train={
+    course = prepare(wanted.spec(latency=False, train={
         "dataset": name, "seeds": seeds, "epochs": epochs, "data": data, "learning_rate": learning_rate,
         "augment": False,
     }))
-    with study_run(spec, out) as store:
-        accuracies, nets = _trained(spec, store, found, jobs, listener)
-        study = _study(wanted, found, nets, occluder, stride)
+    with open_run(course.plan.spec, out) as store:
+        accuracies, nets = _trained(course, store, jobs, listener)
+        study = _study(wanted, course.data, nets, occluder, stride)
         study.top1 = mean_of(accuracies)
         study = rounded(study)
         store.keep_study(study)
@@ -148,19 +150,19 @@ def _kept(study: Occlusion, spec: Spec, out: str | Path | None, listener: Listen
     study = rounded(study)
     if out is None:
         return study
-    with study_run(spec, out) as store:
-        run_in_store(spec, store, listener, strict=True)
+    networks = Networks(spec.allow_download)
+    plan = make_plan(spec, networks)
+    with open_run(plan.spec, out) as store:
+        run_in_store(plan, store, listener, networks, strict=True)
         store.keep_study(study)
     return study
 
 
-def _trained(spec: Spec, store: RunStore, data: Data, jobs: int | None,
-             listener: Listener) -> tuple[list[float], list[Pair]]:
+def _trained(course: Course, store: RunStore, jobs: int | None, listener: Listener) -> tuple[list[float], list[Pair]]:
     """The accuracies of ordinary trainings, and their networks before and after, seed by seed."""
-    records = train_in_store(spec, store, data, listener, retry_failed=True, jobs=jobs, keep_weights=True)
-    trials = [trial for comparison in plan(spec) for trial in spec.trainings(comparison)
-              if trial.attention != BASELINE]
-    by_key = {record.key: record for record in records}
+    plan, data = train_in_store(course, store, listener, True, jobs, keep_weights=True), course.data
+    spec, trials = plan.spec, [trial for trial in plan.trainings if trial.attention != BASELINE]
+    by_key = {record.key: record for record in store.records()}
     failed = next((by_key[trial.key] for trial in trials if by_key[trial.key].top1 is None), None)
     if failed is not None:
         raise BadSpecError(f"training {spec.models[0]} failed: {failed.error}")

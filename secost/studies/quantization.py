@@ -28,7 +28,9 @@ from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.attention import GatedAttention
 from secost.networks.gates import gate_paths, watch_gates
 from secost.networks.surgery import sites
-from secost.plan.spec import BASELINE, NATIVE, Spec, Training, Trial
+from secost.plan.plan import Listener, Plan
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE, Training, Trial
 from secost.runs.records import Record
 from secost.runs.store import RunStore
 from secost.runs.study import GROUPS, PERCENTILE, RANGES, Full, Quantization, Rounded, rounded
@@ -36,9 +38,8 @@ from secost.studies import fake_quant
 from secost.studies.fake_quant import BITS, FakeQuantised, fold_norms
 from secost.training.datasets import Data, Split
 from secost.training.loop import accuracy, train
-from secost.work.run import Listener, plan
-from secost.work.studied import checked_training, measure_more, study_run
-from secost.work.trainings import checked_jobs, train_in_store, trainable, trained_net
+from secost.work.run import measure_more, open_run
+from secost.work.trainings import checked_jobs, prepare, train_in_store, trainable, trained_net
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_EPOCHS, DEFAULT_REDUCTION = "small:mobile", "digits", 20, 4
 DEFAULT_BITS, DEFAULT_PLACEMENTS = (8, 6, 4), ("depthwise-pre", "depthwise")
@@ -68,17 +69,18 @@ def quantization(
         raise BadSpecError(f"--attention {attention} can't be put at a placement: name one of secost list attention")
     training = {"dataset": dataset, "seeds": seeds, "epochs": epochs, "data": data, "learning_rate": learning_rate,
                 "augment": False}
-    spec, source = checked_training(Spec.from_dict({
+    course = prepare(Spec.from_dict({
         "models": model, "attention": [attention], "placement": list(placements), "reductions": [reduction],
         "latency": False, "train": training,
     }))
-    trials = _trials(spec)
+    spec, source, trials = course.plan.spec, course.data, _trials(course.plan)
     label = next(trial.label for trial in trials if trial.attention != BASELINE)
     study = Quantization(model, label, source.name, placements, tuple(sorted(set(bits), reverse=True)), epochs,
                          qat_epochs)
     usable = _usable(backends, study)
-    with study_run(spec, out) as store:
-        records = train_in_store(spec, store, source, listener, retry_failed=True, jobs=jobs, keep_weights=True)
+    with open_run(spec, out) as store:
+        train_in_store(course, store, listener, True, jobs, keep_weights=True)
+        records = store.records()
         failed = next((r for trial in trials for r in records if r.key == trial.key and r.top1 is None), None)
         if failed is not None:
             raise BadSpecError(f"training {failed.label} of {model} failed: {failed.error}")
@@ -116,11 +118,11 @@ def _usable(backends: Sequence[str], study: Quantization) -> list[str]:
     return found
 
 
-def _trials(spec: Spec) -> list[Trial]:
+def _trials(plan: Plan) -> list[Trial]:
     """Every training that is wanted; the network without attention is the same at each placement and is taken once."""
     found = []
-    for index, comparison in enumerate(plan(spec)):
-        found += [trial for trial in spec.trainings(comparison) if index == 0 or trial.attention != BASELINE]
+    for index, comparison in enumerate(plan.comparisons):
+        found += [trial for trial in plan.spec.trainings(comparison) if index == 0 or trial.attention != BASELINE]
     return found
 
 

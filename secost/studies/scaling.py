@@ -21,12 +21,14 @@ from secost.networks.scaled import scaled_name
 from secost.networks.sources import load
 from secost.networks.surgery import native_paths
 from secost.networks.tracing import image_input, trace
-from secost.plan.spec import NATIVE, Spec
+from secost.plan.plan import Listener
+from secost.plan.spec import Spec
+from secost.plan.trials import NATIVE
 from secost.runs.records import DONE
 from secost.runs.store import RunStore
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size, rounded
-from secost.work.run import Listener, plan
-from secost.work.studied import measure_more, study_run
+from secost.work.planning import make_plan
+from secost.work.run import measure_more, open_run
 
 DEFAULT_MODEL, BASE_PX = "efficientnet_b0", 224
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
@@ -66,7 +68,7 @@ def scaling(
     )
     base = _cost(model, _BASE)
     _check_memory(base, sizes)
-    with study_run(spec, out) as store:
+    with open_run(spec, out) as store:
         _measure_all(sizes, base, _Measure(study, spec, store, listener or Listener()))
         study = rounded(study)
         store.keep_study(study)
@@ -106,8 +108,7 @@ class _Measure:
 
     def _timed(self, size: Size, spec: Spec) -> bool:
         """Whether the latency of a size is to be measured: as the run decided before, or if it fits."""
-        timed, counted = ([trial.key for item in plan(spec.with_changes(latency=latency)) for trial in item.trials]
-                          for latency in (True, False))
+        timed, counted = (make_plan(spec.with_changes(latency=latency)).keys for latency in (True, False))
         if not set(timed).isdisjoint(self.store.plan):
             return True
         return self._fits(size, spec, len(timed)) and set(counted).isdisjoint(self.store.plan)

@@ -25,8 +25,10 @@ from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_c
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
 from secost.networks.surgery import check_fits, require_sites, seeded, sites
-from secost.plan.space import Point, Space, make_space
-from secost.plan.spec import BASELINE, Comparison, Spec, Trial
+from secost.plan.mix import Point, Space, make_space
+from secost.plan.plan import Listener, Plan
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, Comparison, Trial
 from secost.runs.records import Record, overhead
 from secost.runs.store import RunStore
 from secost.runs.study import LatencyTable
@@ -35,9 +37,9 @@ from secost.training.datasets import Data, Split
 from secost.training.loop import draw_seed, train
 from secost.training.oneshot import OneShot, held_out, statistics_of
 from secost.work.executors import Executor, Job
-from secost.work.run import Listener, plan, run_lacking, workers_for
-from secost.work.studied import checked_training, study_run
-from secost.work.trainings import CHECKPOINTS, build, checked_jobs, train_in_store, train_trials, trainable
+from secost.work.planning import Networks, make_plan
+from secost.work.run import measure, open_run, workers_for
+from secost.work.trainings import CHECKPOINTS, build, checked_jobs, prepare, train_in_store, train_trials, trainable
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
@@ -87,14 +89,14 @@ def search_spec(
     if spec.search is None:
         raise BadSpecError("nothing is to be searched: add [search] to the spec, or use secost search")
     import_optuna()
-    spec, data = checked_training(spec)
-    comparison = _only(plan(spec))
-    workshop = _Workshop.of(spec, comparison, data)
+    course = prepare(spec)
+    spec = course.plan.spec
+    workshop = _Workshop.of(spec, _only(course.plan.comparisons), course.data)
     listener = listener or Listener()
     jobs = checked_jobs(jobs) if address is None else None
-    with workers_for(spec, executor, jobs, address) as workers, study_run(spec, out) as store:
-        train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
-        _Search(workshop, store, listener, workers).carry_out()
+    with workers_for(spec, executor, jobs, address) as workers, open_run(spec, out) as store:
+        train_in_store(course, store, listener, jobs=jobs, executor=workers)
+        _Search(workshop, course.networks, store, listener, workers).carry_out()
         found = read_search(store.records(), spec)
         store.keep_study(found.result)
         return read_search(found.records, spec, found.result)
@@ -139,9 +141,11 @@ class _Workshop:
 class _Search:
     """The steps of one search, each of which does what the run lacks of it."""
 
-    def __init__(self, workshop: _Workshop, store: RunStore, listener: Listener, executor: Executor) -> None:
+    def __init__(self, workshop: _Workshop, networks: Networks, store: RunStore, listener: Listener,
+                 executor: Executor) -> None:
         assert workshop.spec.search is not None
-        self.shop, self.store, self.listener, self.executor = workshop, store, listener, executor
+        self.shop, self.networks, self.store, self.listener, self.executor = (
+            workshop, networks, store, listener, executor)
         self.asked = workshop.spec.search
         self.space = workshop.space
 
@@ -173,8 +177,8 @@ class _Search:
         first = self.shop.comparison.trials[0]
         trials = tuple(replace(first, attention=name) for name in names)
         self.store.plan_more(trial.key for trial in trials)
-        run_lacking([Comparison(self.shop.comparison.setting, (first, *trials))], self.shop.spec, self.store,
-                    self.listener, strict=False, classes=self.shop.data.classes, executor=self.executor)
+        plan = Plan(self.shop.spec, (Comparison(self.shop.comparison.setting, (first, *trials)),))
+        measure(plan.having(self.store.done_keys()), self.store, self.listener, self.networks, self.executor, False)
 
     def _train(self, names: Sequence[str]) -> None:
         spec, done = self.shop.spec, self.store.done_keys()
@@ -202,7 +206,7 @@ class OneShotState:
     def network(self) -> OneShot:
         """The network, built once in a process."""
         if self.key not in _BUILT:
-            comparison = _only(plan(self.spec))
+            comparison = _only(make_plan(self.spec).comparisons)
             _BUILT.clear()
             _BUILT[self.key] = _untrained(_Workshop.of(self.spec, comparison, self.data))
             _BUILT[self.key].load_state_dict(self.weights)
@@ -237,7 +241,10 @@ def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShot
     weights = {name: item.detach().clone() for name, item in net.state_dict().items()}
     one = Split(shop.data.test.images[:1], shop.data.test.labels[:1])  # of the images, the shape is all that is needed
     shape = replace(shop.data, train=one, test=one)
-    return OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
+    state = OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
+    _BUILT.clear()
+    _BUILT[state.key] = net  # forked children have it
+    return state
 
 
 def _identity(spec: Spec) -> str:
@@ -286,9 +293,7 @@ class _Judge:
         if not points:
             return
         if self._shared is None:
-            state = _train_oneshot(self.shop, self.store.directory, self.listener)
-            state.network()  # built here once, so that forked children have it
-            self._shared = self.executor.share(state)
+            self._shared = self.executor.share(_train_oneshot(self.shop, self.store.directory, self.listener))
         chunks = [points[begin:begin + _CHUNK] for begin in range(0, len(points), _CHUNK)]
         jobs = (Job(f"one-shot estimates of {self.shop.spec.models[0]}", judge_points, (self._shared, chunk))
                 for chunk in chunks)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError, SecostError
 from secost.networks.sources import import_timm, import_torchvision
-from secost.plan.spec import Training
+from secost.plan.trials import Training
 from secost.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from secost.training.datasets import Data, Split
 

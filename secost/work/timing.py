@@ -25,7 +25,8 @@ from secost.meters.layout import scatter
 from secost.meters.processes import ChildError, can_fork, in_child
 from secost.networks.sites import Site
 from secost.networks.surgery import Placed, Switch, attention_at, build_placed, seeded, standalone
-from secost.plan.spec import BASELINE, NATIVE, Setting, Spec, Trial
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE, Setting, Trial
 
 CONTROL = "control"
 _PROBE_S, _PATIENCE = 300.0, 20.0

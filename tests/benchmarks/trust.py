@@ -36,7 +36,8 @@ from secost.networks.sites import find_sites
 from secost.networks.sources import load
 from secost.networks.surgery import Switch, attached_paths, native_paths
 from secost.networks.tracing import eval_mode
-from secost.plan.spec import BASELINE, Setting, Spec, Trial
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, Setting, Trial
 from secost.work.timing import CONTROL, Stopwatch
 from tests.benchmarks.neighbour import neighbour
 

@@ -31,7 +31,7 @@ from secost.meters.backends.offered import (
     steady_allocator,
 )
 from secost.meters.conditions import Batch, apart, quiet, reason_of
-from secost.plan.spec import MEMORY_FORMATS, PRECISIONS
+from secost.plan.options import MEMORY_FORMATS, PRECISIONS
 
 
 @pytest.mark.parametrize("name", BACKENDS.names())

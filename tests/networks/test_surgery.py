@@ -32,7 +32,7 @@ from secost.networks.surgery import (
     sites,
     strip,
 )
-from secost.plan.spec import INTEGRATIONS
+from secost.plan.options import INTEGRATIONS
 
 KINDS = [name for name in ATTENTION.names()]
 IMAGE = (2, 3, 16, 16)

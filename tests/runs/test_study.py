@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from secost.errors import RunError
-from secost.plan.spec import Setting, Spec, Trial
+from secost.plan.spec import Spec
+from secost.plan.trials import Setting, Trial
 from secost.runs.gain import TRAINED, Gain
 from secost.runs.records import Record
 from secost.runs.store import DATABASE, RunStore, _checksum, read_all, read_run
