@@ -20,7 +20,7 @@ LATER_CIRCLES = [["secost.networks.scaled", "secost.networks.small", "secost.net
 LATER_LONG = {
     "meters/fitness.py", "networks/attention.py", "networks/surgery.py", "networks/tracing.py",
     "pages/search.py", "plan/spec.py", "runs/store.py", "studies/occlusion.py", "studies/quantization.py",
-    "studies/scaling.py", "work/dask_executor.py", "work/run.py",
+    "studies/scaling.py", "work/run.py",
 }
 LATER_CROWDED = {"networks"}
 
@@ -45,6 +45,12 @@ def test_the_leg_that_reads_records_knows_no_torch_and_the_other_no_pandas(path:
         assert not named & {"torch", "timm", "torchvision", "fvcore"} and not rooms & TORCH_SIDE
     if mine in TORCH_SIDE:
         assert not named & {"pandas", "matplotlib", "rich"} and not rooms & PANDAS_SIDE
+
+
+def test_an_import_by_a_written_name_or_inside_a_function_counts(tmp_path: Path) -> None:
+    file = tmp_path / "lazy.py"
+    file.write_text('def f():\n    import json\n    return importlib.import_module("secost.work.executors")\n')
+    assert house.imports(file) == ("json", "secost.work.executors")
 
 
 def test_no_modules_import_one_another() -> None:
