@@ -13,7 +13,7 @@ from secost.runs.records import Record
 if TYPE_CHECKING:
     from torch import nn
 
-    from secost.networks.sources import Example
+    from secost.networks.inputs import Example
     from secost.work.run import Listener
 
 

@@ -138,7 +138,7 @@ def _done(output: str | None, spec: Spec) -> set[str]:
 
 def _reconcile(spec: Spec, example: str | None, format: str) -> int:
     from secost.meters.reconcile import conventions
-    from secost.networks.cache import inputs_for
+    from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
 
     net = load(spec.models[0], spec.allow_download)

@@ -407,7 +407,7 @@ def run_aa(
     """
     from secost.meters.backends.offered import Request, get_backend, measuring
     from secost.meters.clocks import timer_for
-    from secost.networks.cache import inputs_for
+    from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
 
     net = load(model)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +21,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from secost.errors import CountError
-from secost.networks.cache import cache_folder
-from secost.networks.fingerprint import Uncacheable, fingerprint
+from secost.kept import read_kept, write_kept
+from secost.networks.cache import content_file
 from secost.networks.tracing import attention_macs, eval_mode
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
 # fvcore calls a handle with TorchScript values of an operation's operands and results.
 Handle = Callable[[Sequence[Any], Sequence[Any]], int]
-_CACHE_VERSION = 1  # rises with every change of a handle
+_CACHE_VERSION = 2  # rises with every change of a handle
 _FVCORE_LOGGERS = ("fvcore", "fvcore.nn.jit_analysis")
 
 
@@ -61,28 +58,12 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter
 
 def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     """`fvcore_macs`, kept on disk under the network's content, as `networks.cache` keeps traces."""
-    path = _cache_path(net, inputs)
-    if path is not None:
-        with contextlib.suppress(OSError, ValueError):
-            return int(path.read_text(encoding="ascii"))
-    macs = fvcore_macs(net, inputs)
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(str(macs), encoding="ascii")
-            partial.replace(path)
+    path = content_file("macs", net, inputs, str(_CACHE_VERSION), version("fvcore"))
+    macs = read_kept(path, int)
+    if macs is None:
+        macs = fvcore_macs(net, inputs)
+        write_kept(path, macs)
     return macs
-
-
-def _cache_path(net: nn.Module, inputs: tuple[Tensor, ...]) -> Path | None:
-    if os.environ.get("SECOST_CACHE") == "":
-        return None
-    try:
-        name = f"{fingerprint(net, inputs)}-{_CACHE_VERSION}-{version('fvcore')}"
-    except (Uncacheable, OSError):
-        return None
-    return cache_folder() / "macs" / f"{name}.txt"
 
 
 def quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:

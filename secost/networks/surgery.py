@@ -19,10 +19,10 @@ from torch.utils.hooks import RemovableHandle
 
 from secost.errors import BadSpecError, NoSiteError, SecostError, one_line
 from secost.networks.attention import ATTENTION, Attention, build_attention, check_attention, has_reduction
-from secost.networks.cache import cached_trace, inputs_for
+from secost.networks.cache import cached_trace
+from secost.networks.inputs import Example, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
-from secost.networks.sources import Example
 from secost.networks.tracing import Graph
 from secost.plan.mix import for_sites, is_mix
 from secost.plan.spec import BASELINE, NATIVE

@@ -29,10 +29,7 @@ CONSTANT = -1  # an operand that does not depend on the network's input: a param
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
 _LIKE = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
-
-
 _CONTAINERS = (list, dict, set, OrderedDict)
-_STEM_CHANNELS = 16  # a first convolution that takes more is no stem, or reads rearranged pixels
 _TRIED_RESOLUTIONS = (64, 128, 224, 256, 299, 384)
 
 
@@ -137,22 +134,6 @@ class Graph:
     def from_dict(cls, values: Mapping[str, Any]) -> Graph:
         nodes, calls = [Node(*row) for row in values["nodes"]], [Call(*row) for row in values["calls"]]
         return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"])
-
-
-def image_input(net: nn.Module, resolution: int) -> tuple[torch.Tensor, ...]:
-    """A made image (1, 3, resolution, resolution), the same each time; of as many channels as a stem asks for."""
-    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if first is None else _image_channels(first.in_channels)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, channels, resolution, resolution, generator=generator)
-    parameter = next((p for p in net.parameters() if p.is_floating_point()), None)
-    return (image if parameter is None else image.to(parameter.dtype).to(parameter.device),)
-
-
-def _image_channels(into_stem: int) -> int:
-    """Channels of the image: the stem's, but for 3 * k * k of them, which are a colour image's pixels rearranged."""
-    rearranged = into_stem % 3 == 0 and math.isqrt(into_stem // 3) ** 2 == into_stem // 3
-    return 3 if rearranged or into_stem > _STEM_CHANNELS else into_stem
 
 
 def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:

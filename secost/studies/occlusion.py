@@ -20,11 +20,9 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
-from secost.networks.images import normalisation, read_image
-from secost.networks.sources import load
+from secost.networks.inputs import image_input, normalisation, read_image
+from secost.networks.sources import load, load_weights, wake_norms
 from secost.networks.surgery import attach, seeded, strip
-from secost.networks.tracing import image_input
-from secost.networks.weights import load_weights, wake_norms
 from secost.numbers import with_ends
 from secost.plan.spec import BASELINE, NATIVE, Spec
 from secost.statistics import Interval, mean_of, paired_difference

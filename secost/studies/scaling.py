@@ -84,7 +84,7 @@ def scaling(
 ) -> Scaling:
     """Count and measure `model` with and without attention at every phi, and by one dimension alone at equal MACs.
 
-    `model` is a family of `secost.networks.scaled` or a factory that takes depth and width. Without `attentions` it is
+    `model` is a family of `networks.families` or a factory that takes depth and width. Without `attentions` it is
     the network's own attention, where it has one, and SE. With `out` each size is a run of its own in that folder, and
     the same call goes on. Raises BadSpecError for coefficients below 1, and for a phi too large for this memory.
     """
@@ -168,8 +168,8 @@ class _Measure:
 def _pass_s(model: str, resolution: int) -> float:
     """The seconds of one forward pass on one thread, after one that is not counted."""
     from secost.meters.conditions import measuring
+    from secost.networks.inputs import image_input
     from secost.networks.sources import load
-    from secost.networks.tracing import image_input
 
     net = load(model)
     inputs = image_input(net, resolution)
@@ -182,7 +182,8 @@ def _pass_s(model: str, resolution: int) -> float:
 
 def _attentions(model: str) -> tuple[str, ...]:
     """The network's own attention, where it has one, and SE."""
-    from secost.networks.cache import cached_trace, inputs_for
+    from secost.networks.cache import cached_trace
+    from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
     from secost.networks.surgery import native_paths
 
@@ -193,15 +194,16 @@ def _attentions(model: str) -> tuple[str, ...]:
 def _cost(model: str, size: Size) -> Cost:
     """Counts of a size as it is built, read off its graph alone: many are tried before one is taken."""
     from secost.meters.counts import graph_cost
+    from secost.networks.inputs import image_input
     from secost.networks.sources import load
-    from secost.networks.tracing import image_input, trace
+    from secost.networks.tracing import trace
 
     net = load(_name(model, size))
     return graph_cost(trace(net, image_input(net, size.resolution)), {}, sum(p.numel() for p in net.parameters()))
 
 
 def _name(model: str, size: Size) -> str:
-    from secost.networks.scaled import scaled_name
+    from secost.networks.families import scaled_name
 
     return scaled_name(model, size.depth, size.width)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from secost.errors import BadSpecError, MissingExtraError, one_line
-from secost.networks.sources import import_torchvision
+from secost.networks.importing import import_torchvision
 from secost.registry import Registry
 from secost.training.made import channel_cue, channel_free, three_cues
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, SecostError
-from secost.networks.sources import import_timm, import_torchvision
+from secost.networks.importing import import_timm, import_torchvision
 from secost.plan.spec import Training
 from secost.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from secost.training.datasets import Data, Split

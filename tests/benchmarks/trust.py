@@ -31,7 +31,8 @@ import torch
 
 from secost.meters.backends.offered import measuring
 from secost.meters.latency import Rounds
-from secost.networks.cache import cached_trace, inputs_for
+from secost.networks.cache import cached_trace
+from secost.networks.inputs import inputs_for
 from secost.networks.sites import find_sites
 from secost.networks.sources import load
 from secost.networks.surgery import Switch, attached_paths, native_paths

@@ -20,7 +20,7 @@ from secost.meters.backends.torch import has_bf16
 from secost.meters.conditions import apart
 from secost.meters.processes import ChildError, can_fork, in_child
 from secost.networks import surgery
-from secost.networks.sources import import_timm
+from secost.networks.importing import import_timm
 
 CASES = [(name, precision) for name in BACKENDS.names() for precision in BACKENDS.get(name).precisions]
 FAST_COMPILE = "fp32"  # a compilation takes seconds

@@ -35,7 +35,7 @@ def _seeded() -> None:
 def timm_layers() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from secost.networks.sources import import_timm
+        from secost.networks.importing import import_timm
 
         import_timm()
         import timm.layers

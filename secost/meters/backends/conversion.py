@@ -28,10 +28,11 @@ import torch
 from torch import Tensor, nn
 
 import secost
+from secost.kept import cache_folder
 from secost.meters.backends import converters
 from secost.meters.conditions import Batch, ConversionError, quiet, reason_of
 from secost.networks import surgery
-from secost.networks.cache import Uncacheable, cache_folder, fingerprint
+from secost.networks.cache import Uncacheable, fingerprint
 
 ONNX_FILE = "model.onnx"
 _ENTRY_FILE, _UNFINISHED = "entry.json", ".part-"
@@ -46,16 +47,6 @@ class Entry:
     folder: Path
     seconds: float
     cached: bool
-
-
-def cache_root() -> Path | None:
-    """The folder for what is kept between runs; None where nothing is to be kept."""
-    if os.environ.get("SECOST_CACHE") == "":
-        return None
-    try:
-        return cache_folder()
-    except RuntimeError:  # no home folder can be told
-        return None
 
 
 def content_key(net: nn.Module, inputs: Batch) -> str | None:
@@ -102,12 +93,10 @@ def kept(kind: str, key: str | None, make: Callable[[Path], object]) -> Entry:
 
     Without a key, or where the cache can't be written, the folder goes with the process.
     """
-    root = cache_root()
-    place = None if root is None or key is None else root / "converted" / f"{kind}-{key[:32]}"
-    if place is not None:
-        found = _read(place)
-        if found is not None:
-            return found
+    place = _place(kind, key)
+    entry = None if place is None else _read(place)
+    if entry is not None:
+        return entry
     folder = _new_folder(place)
     try:
         begin = time.perf_counter()
@@ -122,13 +111,12 @@ def kept(kind: str, key: str | None, make: Callable[[Path], object]) -> Entry:
 
 def remember_seconds(kind: str, key: str | None, seconds: float, from_cache: bool) -> float:
     """What a conversion took that someone else's cache holds: now, or, where it came from there, when it was made."""
-    root = cache_root()
-    place = None if root is None or key is None else root / "converted" / f"{kind}-{key[:32]}"
+    place = _place(kind, key)
     if place is None:
         return seconds
     if from_cache:
-        found = _read(place)
-        return seconds if found is None else found.seconds
+        entry = _read(place)
+        return seconds if entry is None else entry.seconds
     folder = _new_folder(place)
     _seal(folder, seconds)
     shutil.rmtree(place, ignore_errors=True)
@@ -195,6 +183,11 @@ def _own_code() -> str:
 def _bytes_of(tensor: Tensor) -> Any:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+
+
+def _place(kind: str, key: str | None) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None or key is None else folder / "converted" / f"{kind}-{key[:32]}"
 
 
 def _read(place: Path) -> Entry | None:
