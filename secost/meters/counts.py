@@ -25,9 +25,10 @@ from torch.overrides import TorchFunctionMode
 from secost.errors import CountError
 from secost.meters.macs import cached_fvcore_macs, fvcore_macs, fvcore_macs_by_module
 from secost.meters.operations import is_view, other_ops
+from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
-from secost.networks.surgery import attached_paths, build_placed, seeded
+from secost.networks.surgery import build_placed, seeded
 from secost.networks.tracing import Graph, Node, trace
 from secost.plan.mix import for_sites, is_mix
 from secost.plan.spec import BASELINE

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from secost.errors import CountError
 from secost.kept import read_kept, write_kept
 from secost.networks.cache import content_file
-from secost.networks.tracing import attention_macs, eval_mode
+from secost.networks.hooks import hook_tables, restore_hooks
+from secost.networks.tracing import attention_macs, buffers_kept, eval_mode
 
 if TYPE_CHECKING:
     from fvcore.nn.jit_analysis import JitModelAnalysis
@@ -52,8 +53,8 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter
         analysis = quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
         counts = analysis.by_module()
     prefix = f"{_PlainOutputs.CHILD}."
-    found = {name.removeprefix(prefix): int(count) for name, count in counts.items() if name.startswith(prefix)}
-    return Counter({"": int(counts[""]), **found})
+    inside = {name.removeprefix(prefix): int(count) for name, count in counts.items() if name.startswith(prefix)}
+    return Counter({"": int(counts[""]), **inside})
 
 
 def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
@@ -77,7 +78,7 @@ def tracing_quietly(net: nn.Module) -> Iterator[None]:
     """Eval mode, no warnings, and afterwards the network and torch's globals as they were, also where it raises."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with (
-        eval_mode(net), _hooks_kept(net), _buffers_kept(net), _log_levels_kept(), torch.no_grad(),
+        eval_mode(net), _hooks_kept(net), buffers_kept(net), _log_levels_kept(), torch.no_grad(),
         torch.random.fork_rng(devices=[]), warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -92,34 +93,11 @@ def tracing_quietly(net: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _hooks_kept(net: nn.Module) -> Iterator[None]:
     """Remove hooks that came meanwhile: fvcore leaves its own on a network that raises."""
-    before = [(table, set(table)) for module in net.modules() for table in _hook_tables(module)]
+    before = hook_tables(net)
     try:
         yield
     finally:
-        for table, known in before:
-            for key in [key for key in table if key not in known]:
-                del table[key]
-
-
-def _hook_tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    return module._forward_hooks, module._forward_pre_hooks
-
-
-@contextlib.contextmanager
-def _buffers_kept(net: nn.Module) -> Iterator[None]:
-    """Give back buffers that a forward pass changed: a counter of calls, a running mean kept by hand."""
-    before = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in net.modules() for name, buffer in module._buffers.items() if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, value in before:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-                module._buffers[name] = buffer
+        restore_hooks(before)
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ class SpelledSqueezeExcite(Attention):
 
     `spelling` says in which operations. Weights are drawn as there, so that one seed gives one function; with 1x1
     convolutions they are (C // r, C, 1, 1) and (C, C // r, 1, 1). A hard sigmoid makes it another function. In place,
-    the map given is overwritten: only for a map that nothing else reads, as `spelling.check_outputs` finds out.
+    the map given is overwritten: only for a map that nothing else reads, as `surgery.check_outputs` finds out.
     """
 
     attention = "se"

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from secost.errors import BadSpecError
 from secost.networks.attention import GatedAttention
-from secost.networks.surgery import set_module
+from secost.networks.hooks import set_module
 
 __all__ = ["BITS", "GROUPS", "RANGES", "FakeQuantised", "fold_norms"]
 

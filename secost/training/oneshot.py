@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from secost.networks.hooks import Placed
 from secost.networks.sites import Site
-from secost.networks.surgery import Placed, build_placed
+from secost.networks.surgery import build_placed
 from secost.plan.mix import Choice
 from secost.plan.space import Point, Space
 from secost.plan.spec import BASELINE

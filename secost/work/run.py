@@ -34,11 +34,12 @@ from secost.meters.counts import (
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
 from secost.networks.attention import has_reduction
 from secost.networks.cache import cached_trace
+from secost.networks.hooks import attached_paths
 from secost.networks.inputs import Example, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import check_name, load
-from secost.networks.surgery import Switch, attached_paths, check_fits, native_paths, require_sites
+from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
 from secost.plan.spec import BASELINE, DEFAULT_REDUCTIONS, NATIVE, Comparison, Setting, Spec, Trial
 from secost.plan.spelling import check_spellings

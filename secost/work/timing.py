@@ -23,8 +23,9 @@ from secost.meters.fitness import Snapshot, between, snapshot
 from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
 from secost.meters.layout import scatter
 from secost.meters.processes import ChildError, can_fork, in_child
+from secost.networks.hooks import Placed, attention_at, standalone
 from secost.networks.sites import Site
-from secost.networks.surgery import Placed, Switch, attention_at, build_placed, seeded, standalone
+from secost.networks.surgery import Switch, build_placed, seeded
 from secost.plan.spec import BASELINE, NATIVE, Setting, Spec, Trial
 
 CONTROL = "control"

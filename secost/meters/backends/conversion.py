@@ -31,7 +31,7 @@ import secost
 from secost.kept import cache_folder
 from secost.meters.backends import converters
 from secost.meters.conditions import Batch, ConversionError, quiet, reason_of
-from secost.networks import surgery
+from secost.networks import hooks
 from secost.networks.cache import Uncacheable, fingerprint
 
 ONNX_FILE = "model.onnx"
@@ -55,11 +55,11 @@ def content_key(net: nn.Module, inputs: Batch) -> str | None:
     Weights count with their values, attention with its hooks.
     """
     try:
-        with surgery.hooks_described(net) as hooks:
-            digest = hashlib.sha256(f"{hooks}\n{fingerprint(net, inputs)}\n{_own_code()}".encode())
+        with hooks.hooks_described(net) as described:
+            digest = hashlib.sha256(f"{described}\n{fingerprint(net, inputs)}\n{_own_code()}".encode())
     except (Uncacheable, OSError):
         return None
-    if hooks is None:
+    if described is None:
         return None
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     for name, tensor in tensors:
@@ -176,7 +176,7 @@ def _export(net: nn.Module, inputs: Batch, path: Path) -> None:
 @functools.cache
 def _own_code() -> str:
     """What of secost decides what is in an entry: hooks, and the conversion itself."""
-    files = (surgery.__file__, __file__, converters.__file__)
+    files = (hooks.__file__, __file__, converters.__file__)
     return hashlib.sha256(b"".join(Path(name).read_bytes() for name in files)).hexdigest()
 
 
