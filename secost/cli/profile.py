@@ -137,7 +137,7 @@ def _done(output: str | None, spec: Spec) -> set[str]:
 
 
 def _reconcile(spec: Spec, example: str | None, format: str) -> int:
-    from secost.meters.reconcile import conventions
+    from secost.meters.counts import conventions
     from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
 
