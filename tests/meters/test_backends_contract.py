@@ -272,7 +272,7 @@ def test_openvino_in_a_process_forked_from_one_that_used_it_is_refused_not_hung(
     monkeypatch: pytest.MonkeyPatch, net: nn.Module
 ) -> None:
     ready = prepared("openvino", "fp32", net, image())
-    monkeypatch.setattr("secost.meters.backends.openvino._cores", {os.getpid(): "in use"})
+    monkeypatch.setattr("secost.meters.backends.exported._cores", {os.getpid(): "in use"})
     with pytest.raises(ChildError, match="openvino ran already in the process that this one was forked from"):
         three_passes(ready)
 

@@ -153,6 +153,20 @@ def convert_apart(do: str, **values: Any) -> None:
         raise ConversionError(lines[-1] if lines else f"{do} ended with code {done.returncode}")
 
 
+def quantised(
+    kind: str, key: str | None, batches: tuple[Batch, ...], do: str, source: Path, **settings: bool
+) -> Entry:
+    """The entry with a model that `converters` has quantised, fitted to these batches; its file keeps its name."""
+
+    def make(folder: Path) -> None:
+        path = folder / "batches.npz"
+        save_batches(batches, path)
+        convert_apart(do, source=source, target=folder / source.name, batches=path, **settings)
+        path.unlink()
+
+    return kept(kind, key, make)
+
+
 def save_batches(batches: tuple[Batch, ...], path: Path) -> None:
     """Calibration batches as one file of plain arrays that `converters` reads."""
     import numpy
