@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
+from typing import Any, get_args, get_origin, get_type_hints
 
 from secost.errors import RunError, SecostError, one_line
 from secost.plan.spec import Spec
@@ -68,7 +68,7 @@ _REASONS = {
     "SQLITE_READONLY_DBMOVED": "it was moved or deleted while the run went on: put it back, or start the command again",
     "SQLITE_READONLY": "it can't be written: change its permissions or choose another folder",
     "SQLITE_CANTOPEN": "it can't be opened or written there: change the permissions or choose another folder",
-    "SQLITE_CORRUPT": "it is damaged: restore a copy, or salvage the rows that are whole",
+    "SQLITE_CORRUPT": "it is damaged: restore a copy",
     "SQLITE_NOTADB": "it is no SQLite database, or its beginning is damaged: restore a copy or choose another folder",
     "SQLITE_TOOBIG": f"a value is larger than {MAX_ROW_BYTES >> 20} MiB",
 }
@@ -85,9 +85,7 @@ class RunStore:
     Every method raises RunError where the run can't be read or written. One store belongs to one thread.
     """
 
-    def __init__(
-        self, directory: Path, connection: sqlite3.Connection, lock: int | None, salvage: bool = False
-    ) -> None:
+    def __init__(self, directory: Path, connection: sqlite3.Connection, lock: int | None) -> None:
         """For the two class methods. `lock` is the descriptor that holds the claim, None for a store that reads."""
         self.directory = directory
         self.path = directory / DATABASE
@@ -96,7 +94,6 @@ class RunStore:
         self._connection = connection
         self._lock = lock
         self._writable = lock is not None
-        self._salvage = salvage
         self._load_documents()
 
     @classmethod
@@ -123,19 +120,17 @@ class RunStore:
         return store
 
     @classmethod
-    def open_readonly(cls, directory: str | Path, *, salvage: bool = False) -> RunStore:
+    def open_readonly(cls, directory: str | Path) -> RunStore:
         """Opens a run for reading, whoever made it; nothing in its folder is changed.
 
-        A run whose writer was killed in the middle of a commit is rolled back in a temporary copy. `salvage` lets a
-        damaged database through, so that `records(salvage=True)` can have the rows that are whole.
+        A run whose writer was killed in the middle of a commit is rolled back in a temporary copy.
         """
         directory, path = Path(directory), Path(directory) / DATABASE
         _need_strict_tables()
         with ExitStack() as undo, _reported("read the run in", directory):
             if not stat.S_ISDIR(directory.stat().st_mode):
                 raise RunError(f"{str(directory)!r} is not a folder: give the folder of a run")
-            connection = _open_checked(path, "ro", undo, salvage)
-            store = cls(directory, connection, None, salvage)
+            store = cls(directory, _open_checked(path, "ro", undo), None)
             undo.pop_all()
         return store
 
@@ -208,30 +203,15 @@ class RunStore:
             self._connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", row)
         return stored
 
-    @overload
-    def records(self, *, salvage: Literal[False] = False) -> list[Record]: ...
-
-    @overload
-    def records(self, *, salvage: Literal[True]) -> tuple[list[Record], list[str]]: ...
-
-    def records(self, *, salvage: bool = False) -> list[Record] | tuple[list[Record], list[str]]:
+    def records(self) -> list[Record]:
         """All records in the order of the plan, each checked against its checksum.
 
-        A damaged row raises RunError that names it; with `salvage` the whole rows come beside the keys of the others.
+        Raises RunError that names the row where one is damaged.
         """
-        good: list[Record] = []
-        bad: list[str] = []
-        rows = self._salvaged_rows(bad) if salvage else self._rows()
+        rows = self._rows()
         if not self._writable:
             self._load_documents()  # after the rows: a writer enters an environment before the records made in it
-        for row in rows:
-            try:
-                good.append(self._read(row))
-            except RunError:
-                if not salvage:
-                    raise
-                bad.append(self._name(row[0]))
-        return (good, bad) if salvage else good
+        return [self._read(row) for row in rows]
 
     def done_keys(self, *, retry_failed: bool = False) -> set[str]:
         """The keys that need no measuring: all recorded ones, or with `retry_failed` those that did not fail."""
@@ -263,7 +243,7 @@ class RunStore:
 
     def _load_documents(self) -> None:
         with _reported("read", self.path):
-            self._documents = _read_documents(self._connection, self._salvage)
+            self._documents = _read_documents(self._connection)
         plan = self._documents.get(_PLAN, [])
         if not _fits(plan, list[str]) or len(set(plan)) != len(plan):
             raise RunError(f"the plan of the run in {str(self.directory)!r} makes no sense: restore a copy")
@@ -315,18 +295,6 @@ class RunStore:
         with _reported("read", self.path):
             return self._connection.execute("SELECT * FROM records ORDER BY position").fetchall()
 
-    def _salvaged_rows(self, bad: list[str]) -> list[Row]:
-        """Row by row, so that a damaged page costs its own rows only; without a plan, up to the first damaged page."""
-        if not self._plan:
-            return list(_until_error(self._connection, "SELECT * FROM records ORDER BY position"))
-        found: list[Row] = []
-        for position, key in enumerate(self._plan):
-            try:
-                found += self._connection.execute("SELECT * FROM records WHERE position = ?", (position,)).fetchall()
-            except sqlite3.Error:
-                bad.append(key)
-        return found
-
     def _read(self, row: Row) -> Record:
         """The record in a row, checked. Raises RunError that names the row where it is damaged or makes no sense."""
         position, key, body, checksum = row
@@ -335,8 +303,7 @@ class RunStore:
             record = _record(values)
             if record.key != _text(key) or (self._plan and self._positions.get(record.key) != position):
                 raise RunError("its key is not the one in the plan")
-            known = record.environment is None or _ENVIRONMENT + record.environment in self._documents
-            if not known and not self._salvage:
+            if record.environment is not None and _ENVIRONMENT + record.environment not in self._documents:
                 raise RunError(f"its environment {record.environment!r} is not in the run")
         except _UNREADABLE as error:
             raise RunError(
@@ -506,8 +473,8 @@ def _create(path: Path, spec: Spec, undo: ExitStack) -> None:
         connection.execute("COMMIT")
 
 
-def _open_checked(path: Path, mode: str, undo: ExitStack, salvage: bool = False) -> sqlite3.Connection:
-    """A connection to a database that is ours, of a schema we know, and whole (`salvage`: perhaps not whole)."""
+def _open_checked(path: Path, mode: str, undo: ExitStack) -> sqlite3.Connection:
+    """A connection to a database that is ours, of a schema we know, and whole."""
     _check_header(path)
     with _reported("read", path):
         connection = _connect(path, mode, undo)
@@ -518,8 +485,7 @@ def _open_checked(path: Path, mode: str, undo: ExitStack, salvage: bool = False)
                 raise
             connection = _recovered(path, undo)
             _check_tables(connection, path)
-        if not salvage:
-            _quick_check(connection, path)
+        _quick_check(connection, path)
     return connection
 
 
@@ -594,23 +560,15 @@ def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
         raise RunError(f"{str(path)!r} is damaged ({what}): {_REASONS['SQLITE_CORRUPT'].partition(': ')[2]}")
 
 
-def _read_documents(connection: sqlite3.Connection, salvage: bool) -> dict[str, Any]:
-    """Spec, plan and environments by name, each checked; with `salvage` the damaged ones are left out."""
-    found: dict[str, Any] = {}
-    query = "SELECT name, body, checksum FROM documents"
-    for name, body, checksum in _until_error(connection, query) if salvage else connection.execute(query):
+def _read_documents(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Spec, plan and environments by name, each checked."""
+    documents: dict[str, Any] = {}
+    for name, body, checksum in connection.execute("SELECT name, body, checksum FROM documents"):
         try:
-            found[_text(name)] = _verified(body, checksum, "document", _text(name))
+            documents[_text(name)] = _verified(body, checksum, "document", _text(name))
         except _UNREADABLE as error:
-            if not salvage:
-                raise RunError(f"the run's spec, plan or environment is damaged: {one_line(error)}") from error
-    return found
-
-
-def _until_error(connection: sqlite3.Connection, query: str) -> Iterator[Any]:
-    """The rows before the first damaged page."""
-    with suppress(sqlite3.Error):
-        yield from connection.execute(query)
+            raise RunError(f"the run's spec, plan or environment is damaged: {one_line(error)}") from error
+    return documents
 
 
 # --- values ---
