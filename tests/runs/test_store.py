@@ -601,14 +601,15 @@ def kill_and_resume(directory: Path, kills: int, count: int, seed: int) -> int:
     for _ in range(kills):
         process = child(directory, count)
         assert process.stdout is not None
+        heard: list[str] = []
         wait_s = rng.random() * 0.03
-        if rng.random() < 0.8:
-            process.stdout.readline()
+        if rng.random() < 0.8:  # in the middle of the commits: after "open" and some records, however slow they are
+            heard = [process.stdout.readline().strip() for _ in range(1 + rng.randrange(6))]
         else:
             wait_s += rng.random() * 0.3  # while it imports, creates or opens the run
         time.sleep(wait_s)
         process.send_signal(signal.SIGKILL)
-        lines = process.communicate(timeout=30)[0].split()
+        lines = [*heard, *process.communicate(timeout=30)[0].split()]
         acknowledged += [line for line in lines if len(line) == 16]
         if (directory / DATABASE).exists() and (directory / DATABASE).stat().st_size:
             stored = [item.key for item in read_run(directory)[1]]
