@@ -21,8 +21,7 @@ from secost.errors import BadSpecError, RunError
 from secost.plan.mix import is_mix
 from secost.plan.space import Point, Space, make_space
 from secost.plan.spec import BASELINE, NATIVE, SearchSpec, Spec
-from secost.runs.gain import Gain
-from secost.runs.records import DONE, Record
+from secost.runs.records import DONE, Gain, Record
 from secost.statistics import Interval
 
 SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"

@@ -23,18 +23,7 @@ from distributed.client import ClosedClientError
 from secost.errors import BadSpecError, RunError, one_line
 from secost.work import dask_worker
 from secost.work.dask_run import LATENCY, LOOK_S, DaskRun, DaskWorker
-from secost.work.dask_worker import (
-    Promise,
-    dumps,
-    examined,
-    loads,
-    pack,
-    python_versions,
-    refuse,
-    unfit_reason,
-    version_difference,
-    versions,
-)
+from secost.work.dask_worker import Promise, refuse
 from secost.work.jobs import TRIES, Executor, Job, Outcome
 
 _start_cluster: Any = LocalCluster  # dask's own comes without types
@@ -97,11 +86,11 @@ class DaskExecutor(Executor):
         self._await_a_worker()
         there = self.there()
         self.admit(there)
-        packed, shared = pack(work, arguments)
+        packed, shared = dask_worker.pack(work, arguments)
         with self.talking():
             asked = {
                 worker.address: self._client.submit(
-                    examined, packed, *shared, key=f"secost-check-{uuid.uuid4().hex}", pure=False,
+                    dask_worker.examined, packed, *shared, key=f"secost-check-{uuid.uuid4().hex}", pure=False,
                     workers=[worker.address], allow_other_workers=False,
                 )
                 for worker in there
@@ -116,7 +105,9 @@ class DaskExecutor(Executor):
         """A handle of a value. It is the result of a task, not scattered data: dask makes it anew where it is lost."""
         with self.talking(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
-            future = self._client.submit(loads, dumps(value), key=f"secost-shared-{uuid.uuid4().hex}", pure=False)
+            future = self._client.submit(
+                dask_worker.loads, dask_worker.dumps(value), key=f"secost-shared-{uuid.uuid4().hex}", pure=False
+            )
         self._shared.append(future)
         return future
 
@@ -186,18 +177,18 @@ class DaskExecutor(Executor):
             return
         with self.talking():
             found = cast("dict[str, Any]", self._client.get_versions())
-        here, told = python_versions(found["client"]), found["workers"]
+        here, told = dask_worker.python_versions(found["client"]), found["workers"]
         asked = sorted(new & set(told))
         for address in asked:
-            refuse(address, version_difference(python_versions(told[address]), here))
+            refuse(address, dask_worker.version_difference(dask_worker.python_versions(told[address]), here))
         with self.talking():
-            answers = self._client.run(versions, workers=asked, on_error="return") if asked else {}
+            answers = self._client.run(dask_worker.versions, workers=asked, on_error="return") if asked else {}
         for address, answer in answers.items():
             if isinstance(answer, OSError):  # it left
                 continue
             if isinstance(answer, BaseException):
-                refuse(address, unfit_reason(answer) or f"can't tell its versions: {one_line(answer)}")
-            refuse(address, version_difference(answer, versions()))
+                refuse(address, dask_worker.unfit_reason(answer) or f"can't tell its versions: {one_line(answer)}")
+            refuse(address, dask_worker.version_difference(answer, dask_worker.versions()))
             self._admitted.add(address)
 
     def _answer(self, address: str, future: Promise) -> str | None:

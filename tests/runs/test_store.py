@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from secost.errors import RunError, SecostError
 from secost.plan.spec import Spec
-from secost.runs import store as store_module
+from secost.runs import database
+from secost.runs.database import APPLICATION_ID, DATABASE, TABLES
 from secost.runs.records import FAILED, Record
-from secost.runs.store import APPLICATION_ID, DATABASE, TABLES, RunStore, environment_id, read_run
+from secost.runs.store import RunStore, environment_id, read_run
 
 SPEC = Spec(models=("resnet50",), attention=("se", "eca"), stages=((3, 4), None), reductions=(4, 16))
 ENVIRONMENT = {"cpu": "EPYC 7763", "torch": "2.10.0", "threads": 1}
@@ -107,7 +108,7 @@ def alter(directory: Path, *statements: str) -> None:
 def rewrite(directory: Path, position: int, body: str) -> None:
     """A record forged together with its checksum."""
     key = keys(position + 1)[position]
-    checksum = store_module._checksum("record", str(position), key, body)
+    checksum = database.checksum_of("record", str(position), key, body)
     connection = sqlite3.connect(directory / DATABASE, isolation_level=None)
     connection.execute("UPDATE records SET body = ?, checksum = ? WHERE position = ?", (body, checksum, position))
     connection.close()
@@ -118,7 +119,7 @@ def child(directory: Path, count: int, **options: Any) -> subprocess.Popen[str]:
     code = CHILD.format(
         helpers=helpers, directory=str(directory), spec=SPEC.to_dict(), environment=ENVIRONMENT, count=count
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(store_module.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(database.__file__).parents[2])}
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, text=True, env=environment, **options
     )
@@ -681,7 +682,7 @@ def test_a_closed_store_says_so_in_one_line(tmp_path: Path) -> None:
 
 def test_the_store_knows_no_pickle_and_no_heavy_library() -> None:
     code = "import secost.runs.store, sys; print([m for m in ('pickle', 'torch', 'pandas') if m in sys.modules])"
-    environment = os.environ | {"PYTHONPATH": str(Path(store_module.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(database.__file__).parents[2])}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert out.stdout == "[]\n"
 
