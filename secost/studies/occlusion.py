@@ -26,8 +26,7 @@ from secost.networks.surgery import attach, seeded, strip
 from secost.numbers import with_ends
 from secost.plan.spec import BASELINE, NATIVE, Spec
 from secost.statistics import Interval, mean_of, paired_difference
-from secost.training.datasets import Data, load_data
-from secost.training.made import CORNER_PX, CUES
+from secost.training.datasets import CORNER_PX, CUES, Data, load_data
 
 if TYPE_CHECKING:
     from secost.pages.page import PlainPage

@@ -18,8 +18,7 @@ from secost.networks.sources import load_weights, wake_norms
 from secost.runs.store import read_run
 from secost.studies import occlusion as study
 from secost.studies.occlusion import occlusion
-from secost.training.datasets import load_data
-from secost.training.made import CORNER_PX
+from secost.training.datasets import CORNER_PX, load_data
 
 FACTORY = """
 from torch import nn
