@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from secost.errors import BadSpecError, SecostError
-from secost.plan.spec import DEFAULT_REDUCTIONS, DEFAULT_SPELLING, Spec
+from secost.errors import BadSpecError
+from secost.plan.options import option_of
+from secost.plan.spec import Spec, TrainSpec
 from secost.runs.records import Record
 
 if TYPE_CHECKING:
     from torch import nn
 
     from secost.networks.inputs import Example
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener
+
+_PLACEMENT, _INTEGRATION, _DEVICE = Spec.placement[0], Spec.integration[0], Spec.device[0]
+_TRAINED_REDUCTIONS: tuple[int, ...] = option_of("train", "reductions").default_of("train")
 
 
 def profile(
-    model: str | nn.Module, attentions: str | Sequence[str] = ("se",),
-    reductions: int | Sequence[int] = DEFAULT_REDUCTIONS, *,
-    placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
-    resolution: int | None = 224, example: Example | None = None, batch: int = 1, backend: str = "eager",
-    precision: str = "fp32", device: str = "cpu", threads: int = 1, memory_format: str = "contiguous",
-    spelling: str | Sequence[str] = DEFAULT_SPELLING, latency: bool = True, seconds: float = 20.0, target: float = 0.01,
-    processes: int = 0, allocator: str = "steady", calibration: str = "", cuda_graphs: bool = False, seed: int = 0,
+    model: str | nn.Module, attentions: str | Sequence[str] = Spec.attention,
+    reductions: int | Sequence[int] = Spec.reductions, *,
+    placement: str = _PLACEMENT, integration: str = _INTEGRATION, stages: int | Sequence[int] | None = None,
+    resolution: int | None = Spec.resolution[0], example: Example | None = None, batch: int = Spec.batch[0],
+    backend: str = Spec.backend[0], precision: str = Spec.precision[0], device: str = _DEVICE,
+    threads: int = Spec.threads[0], memory_format: str = Spec.memory_format[0],
+    spelling: str | Sequence[str] = Spec.spelling[0], latency: bool = Spec.latency, seconds: float = Spec.seconds,
+    target: float = Spec.target, processes: int = Spec.processes, allocator: str = Spec.allocator,
+    calibration: str = Spec.calibration, cuda_graphs: bool = Spec.cuda_graphs, seed: int = Spec.seed,
     out: str | Path | None = None, listener: Listener | None = None,
 ) -> list[Record]:
     """What attention costs on one network: a record a variant, the one without attention first.
@@ -34,50 +40,20 @@ def profile(
     they end earlier. With `out` (and a name) the records are kept in a run in that folder; the same call resumes it.
     Raises SecostError with one line for a wrong request; a network that fails gives records with status "failed".
     """
-    named = isinstance(model, str)
-    spec = Spec.from_dict(
-        {
-            "models": model if named else type(model).__name__, "attention": attentions, "reductions": reductions,
-            "placement": placement, "integration": integration, "stages": stages,
-            "resolution": None if example is not None else resolution,
-            "batch": batch, "backend": backend, "precision": precision, "device": device, "threads": threads,
-            "memory_format": memory_format, "spelling": spelling, "latency": latency, "seconds": seconds,
-            "target": target, "processes": processes, "allocator": allocator, "calibration": calibration,
-            "cuda_graphs": cuda_graphs, "seed": seed,
-        }
-    )
-    if out is not None and not named:
-        raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
+    given: dict[str, Any] = {**locals()}
+    del given["out"], given["listener"], given["example"]
     net = None if isinstance(model, str) else model
-    return profile_spec(spec, net=net, example=example, out=out, listener=listener)
+    if net is not None:
+        given["model"] = type(net).__name__
+    if example is not None:
+        given["resolution"] = None
+    spec = Spec.from_dict(given)
+    if out is not None and net is not None:
+        raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
+    from secost.work.planning import Networks
+    from secost.work.run import profile_spec
 
-
-def profile_spec(
-    spec: Spec, *, net: nn.Module | None = None, example: Example | None = None, out: str | Path | None = None,
-    listener: Listener | None = None,
-) -> list[Record]:
-    """`profile` for a spec that is made already: a wrong request raises, where `sweep` keeps a failed record."""
-    from secost.work.run import Listener, check_models, run_in_memory, run_in_store, with_fitting_reductions
-
-    if net is None:
-        check_models(spec)
-    spec = with_fitting_reductions(spec, listener or Listener(), net, example)
-    if out is None:
-        return run_in_memory(spec, listener, net, example)
-    from secost.meters.environment import describe
-    from secost.runs.store import DATABASE, RunStore, discard_if_empty
-
-    out = Path(out)
-    made = next((folder for folder in (*reversed(out.parents), out) if not folder.exists()), None)
-    fresh = not (out / DATABASE).exists()
-    store = RunStore.create_or_resume(out, spec, describe())
-    try:
-        with store:
-            return run_in_store(spec, store, listener, strict=True, example=example)
-    except SecostError:
-        if fresh:
-            discard_if_empty(out, made)  # a request that turns out to be wrong leaves nothing behind
-        raise
+    return profile_spec(spec, Networks(net=net, example=example), out=out, listener=listener).records
 
 
 def sweep(
@@ -89,25 +65,23 @@ def sweep(
     `executor` "local" has `workers` processes; "dask" the workers of the scheduler at `address`, or `workers` of its
     own on this machine. Raises BadSpecError before any trial where a worker can't carry the spec out.
     """
-    from secost.meters.environment import describe
-    from secost.runs.store import RunStore
-    from secost.work.run import check_models, plan, run_in_store, workers_for
+    from secost.work.run import sweep_spec
 
     spec = spec if isinstance(spec, Spec) else Spec.from_toml(spec)
-    check_models(spec)
-    plan(spec)
-    with (workers_for(spec, executor, workers, address) as chosen,
-          RunStore.create_or_resume(Path(out), spec, describe()) as store):
-        return run_in_store(spec, store, listener, retry_failed, executor=chosen)
+    return sweep_spec(spec, out, retry_failed=retry_failed, listener=listener, executor=executor, workers=workers,
+                      address=address).records
 
 
 def train(
-    model: str, attentions: str | Sequence[str] = ("se",), reductions: int | Sequence[int] = (16,), *,
-    out: str | Path, dataset: str = "digits", seeds: int = 5, epochs: int = 20, batch_size: int = 64,
-    learning_rate: float = 0.05, augment: bool = True, deterministic: bool = False, amp: bool = False, data: str = "",
-    placement: str = "auto", integration: str = "standard", stages: int | Sequence[int] | None = None,
-    device: str = "cpu", latency: bool = True, seconds: float = 20.0, jobs: int | None = None,
-    retry_failed: bool = False, listener: Listener | None = None, executor: str = "local", address: str | None = None,
+    model: str, attentions: str | Sequence[str] = Spec.attention,
+    reductions: int | Sequence[int] = _TRAINED_REDUCTIONS, *,
+    out: str | Path, dataset: str = TrainSpec.dataset, seeds: int = TrainSpec.seeds, epochs: int = TrainSpec.epochs,
+    batch_size: int = TrainSpec.batch_size, learning_rate: float = TrainSpec.learning_rate,
+    augment: bool = TrainSpec.augment, deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp,
+    data: str = TrainSpec.data, placement: str = _PLACEMENT, integration: str = _INTEGRATION,
+    stages: int | Sequence[int] | None = None, device: str = _DEVICE, memory_format: str = Spec.memory_format[0],
+    latency: bool = Spec.latency, seconds: float = Spec.seconds, jobs: int | None = None, retry_failed: bool = False,
+    listener: Listener | None = None, executor: str = "local", address: str | None = None,
 ) -> list[Record]:
     """What attention costs and what it gains: every variant trained from the same seeds on one data set.
 
@@ -115,9 +89,12 @@ def train(
     the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains. `jobs` are
     trained at a time; `executor` and `address` are those of `sweep`.
     """
+    from secost.work.trainings import train_spec
+
     spec = Spec.from_dict({
         "models": model, "attention": attentions, "reductions": reductions, "placement": placement,
-        "integration": integration, "stages": stages, "device": device, "latency": latency, "seconds": seconds,
+        "integration": integration, "stages": stages, "device": device, "memory_format": memory_format,
+        "latency": latency, "seconds": seconds,
         "train": {
             "dataset": dataset, "seeds": seeds, "epochs": epochs, "batch_size": batch_size,
             "learning_rate": learning_rate, "augment": augment, "deterministic": deterministic, "amp": amp,
@@ -125,30 +102,7 @@ def train(
         },
     })
     return train_spec(spec, out, listener=listener, retry_failed=retry_failed, jobs=jobs, executor=executor,
-                      address=address)[0]
-
-
-def train_spec(
-    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False,
-    jobs: int | None = None, keep_weights: bool = False, executor: str = "local", address: str | None = None,
-) -> tuple[list[Record], Spec]:
-    """`train` for a spec that is made already; gives the spec too, at the resolution of the data set.
-
-    With `keep_weights` the trained networks stay in the run, for `secost.work.trainings.trained_net`.
-    """
-    from secost.meters.environment import describe
-    from secost.runs.store import RunStore
-    from secost.work.run import check_models, plan, workers_for
-    from secost.work.trainings import at_resolution, check_training, checked_jobs, train_in_store
-
-    check_models(spec)
-    data = check_training(spec)
-    spec = at_resolution(spec, data)
-    plan(spec)
-    jobs = checked_jobs(jobs) if address is None else None
-    with (workers_for(spec, executor, jobs, address) as chosen,
-          RunStore.create_or_resume(Path(out), spec, describe()) as store):
-        return train_in_store(spec, store, data, listener, retry_failed, jobs, keep_weights, chosen), spec
+                      address=address).records
 
 
 def report(

@@ -12,7 +12,7 @@ from typing import Any
 
 from secost.answers.groups import SETTING_FIELDS, setting_key
 from secost.glossary import Note
-from secost.plan.spec import BASELINE
+from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval, Overhead, overhead_shift, ratio_shift, times_by_process, typical_s
 

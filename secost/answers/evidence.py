@@ -20,7 +20,7 @@ from secost.answers.groups import Currency, Group, group_records, setting_key
 from secost.answers.published import gains_for, plain_name
 from secost.cleaning import from_csv
 from secost.errors import BadSpecError, UnknownNameError, one_line
-from secost.plan.spec import BASELINE
+from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FAILED, FILE, GAIN_SOURCES, TRAINED, Gain, Record
 from secost.statistics import Interval, paired_difference, unpaired_difference
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from secost.answers.groups import CURRENCIES, LATENCY, SETTING_FIELDS
-from secost.plan.spec import BASELINE
+from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FLAT_FIELDS, Record
 
 COLUMNS = (*FLAT_FIELDS, "memory_overhead", "kernels_overhead", "key", "environment")

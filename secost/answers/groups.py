@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secost.numbers import milliseconds, percent, percent_interval, quantity
-from secost.plan.spec import BASELINE, NATIVE, Setting
+from secost.plan.trials import BASELINE, NATIVE, Setting
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval
 

@@ -19,8 +19,7 @@ from itertools import permutations
 import numpy as np
 
 from secost.errors import BadSpecError
-from secost.plan.mix import Choice, choice_label
-from secost.plan.space import NOTHING, Point, Space
+from secost.plan.mix import NOTHING, Choice, Point, Space, choice_label
 from secost.runs.records import DONE, Record
 from secost.statistics import Interval, student_quantile
 

@@ -18,9 +18,9 @@ from secost.answers.groups import Group, group_records
 from secost.answers.pareto import pareto_front
 from secost.answers.predicted import LatencyTable, fit_latency
 from secost.errors import BadSpecError, RunError
-from secost.plan.mix import is_mix
-from secost.plan.space import Point, Space, make_space
-from secost.plan.spec import BASELINE, NATIVE, SearchSpec, Spec
+from secost.plan.mix import Point, Space, is_mix, make_space
+from secost.plan.spec import SearchSpec, Spec
+from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Gain, Record
 from secost.statistics import Interval
 

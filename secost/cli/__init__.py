@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from secost.cli import benefit, budget, compare, doctor, listing, profile, report, search, sites, study, sweep, train
+from secost.cli.options import command
 from secost.errors import SecostError, one_line
 
 app = typer.Typer(
@@ -39,16 +40,16 @@ def _root(
         raise typer.Exit
 
 
-app.command("profile")(profile.profile)
-app.command("sites")(sites.sites)
-app.command("sweep")(sweep.sweep)
+app.command("profile")(command("profile", profile.profile))
+app.command("sites")(command("sites", sites.sites))
+app.command("sweep")(command("sweep", sweep.sweep))
 app.command("report")(report.report)
 app.command("benefit")(benefit.benefit)
-app.command("train")(train.train)
+app.command("train")(command("train", train.train))
 app.command("budget")(budget.budget)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
-app.command("search")(search.search)
+app.command("search")(command("search", search.search))
 app.add_typer(study.study, name="study")
 app.add_typer(listing.listing, name="list")
 

@@ -1,80 +1,104 @@
-"""Options that several commands share, and the reading of their values."""
+"""The commands' options as typer takes them, made of the table `plan.options`, and the reading of what was given."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from secost.errors import BadSpecError, UnknownNameError
+from secost.plan.options import ALL_STAGES, TOP, Kind, Option, option_of, options_of
 
-STDOUT_FORMATS = ("table", "json", "csv", "md")
+STDOUT_FORMATS = option_of("profile", "format").choices
 FILE_FORMATS = ("md", "html", "png", "svg", "csv", "json")
 REPORT_FORMATS = ("md", "html", "png", "csv", "json")
-
-Reductions = Annotated[str | None, typer.Option("-r", "--reductions", help="Reduction ratios, such as 2,4,8,16,32.")]
-Attention = Annotated[str | None, typer.Option("--attention", help="Attentions, such as se,eca; native is as shipped.")]
-Placement = Annotated[
-    str | None, typer.Option("--placement", help="auto, residual, depthwise, depthwise-pre, stage, conv.")
-]
-Integration = Annotated[str | None, typer.Option("--integration", help="standard, pre, post, identity (SENet 6.5).")]
-Stages = Annotated[str | None, typer.Option("--stages", help="Stages that carry attention, such as 3,4 [all].")]
-Resolution = Annotated[str | None, typer.Option("--resolution", help="Height and width of the image in pixels [224].")]
-Example = Annotated[str | None, typer.Option("--example", help="path.py:function that returns the example inputs.")]
-Batch = Annotated[str | None, typer.Option("--batch", help="Images in one forward pass of the latency rounds [1].")]
-Backend = Annotated[str | None, typer.Option("--backend", help="What runs the network [eager].")]
-Precision = Annotated[str | None, typer.Option("--precision", help="Precision of the latency rounds [fp32].")]
-Device = Annotated[str | None, typer.Option("--device", help="Device of the latency rounds [cpu].")]
-Threads = Annotated[str | None, typer.Option("--threads", help="Threads of the latency rounds [1].")]
-MemoryFormat = Annotated[str | None, typer.Option("--memory-format", help="contiguous, channels-last [contiguous].")]
-Spelling = Annotated[
-    str | None, typer.Option("--spelling", help="Ways to write the same attention: all, or names [default].")
-]
-Latency = Annotated[bool | None, typer.Option("--latency/--no-latency", help="Measure latency, or count only.")]
-Seconds = Annotated[float | None, typer.Option("--seconds", help="Time limit of one network's latency rounds [20].")]
-Target = Annotated[float | None, typer.Option("--target", help="Half-width at which rounds end earlier [0.01 = 1 %].")]
-Processes = Annotated[int | None, typer.Option("--processes", help="Processes that share the rounds [by the time].")]
-Allocator = Annotated[str | None, typer.Option("--allocator", help="steady keeps freed memory; default [steady].")]
-Calibration = Annotated[
-    str | None, typer.Option("--calibration", help="Folder of images, or path.py:function, that int8 is fitted to.")
-]
-CudaGraphs = Annotated[bool | None, typer.Option("--cuda-graphs", help="Replay one captured graph (cuda only).")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights and of the order in each round [0].")]
-Download = Annotated[bool, typer.Option("--allow-download", help="Let transformers fetch a config from its hub.")]
-Accuracy = Annotated[
-    str | None, typer.Option("--accuracy", help="CSV of your own: model,attention,reduction,placement,top1[,seed].")
-]
-Benefit = Annotated[str | None, typer.Option("--benefit", help="Where gains come from: published, file, trained.")]
-Format = Annotated[str, typer.Option("--format", help="What goes to stdout: table, json, csv, md.")]
-Output = Annotated[str | None, typer.Option("-o", "--output", help="Folder for the run and its report.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
-Executor = Annotated[str, typer.Option("--executor", help="Where trials run: local processes, or dask's workers.")]
-Address = Annotated[str | None, typer.Option("--address", help="A dask scheduler of yours, such as tcp://host:8786.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes on this machine that share the trials [1].")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, what is done and how long it takes.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed trials of a run again.")]
-
-_INTEGERS = ("reductions", "resolution", "batch", "threads")
-_WORDS = (
-    "attention", "placement", "integration", "backend", "precision", "device", "memory_format", "spelling",
-)
+_TYPES: Mapping[Kind, Any] = {
+    Kind.COUNT: int | None, Kind.NUMBER: float | None, Kind.FLAG: bool | None, Kind.REPEATED: list[str] | None,
+}
 
 
-def spec_values(**given: Any) -> dict[str, Any]:
-    """The options that were given, as values of a spec: lists of words or of whole numbers."""
-    values: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in _INTEGERS:
-            values[name] = integers(name, value)
-        elif name in _WORDS:
-            values[name] = words(value)
-        elif name == "stages":
-            values[name] = None if value == "all" else integers(name, value)
-        else:
-            values[name] = value
-    return values
+_SCREEN = ("format", "output", "quiet")  # what a function of Python has no keyword for
+
+
+def metadata(command: str, name: str) -> Any:
+    """What typer is told of an option: its flags and its help."""
+    option, word = option_of(command, name), name.replace("_", "-")
+    off = f"/--no-{word}" if option.kind is Kind.FLAG and (option.default or option.stated) else ""
+    return typer.Option(f"--{word}{off}", *option.flags.split(), help=option.help_of(command))
+
+
+# For commands that write out their few options themselves.
+Accuracy = Annotated[str | None, metadata("report", "accuracy")]
+Benefit = Annotated[str | None, metadata("report", "benefit")]
+Format = Annotated[str, metadata("profile", "format")]
+Output = Annotated[str | None, metadata("profile", "output")]
+Quiet = Annotated[bool, metadata("profile", "quiet")]
+
+
+class Given:
+    """What a command was given: its options by name, None where they were left out."""
+
+    def __init__(self, command: str, values: Mapping[str, Any]) -> None:
+        self.command, self._values = command, values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def spec_values(self, table: str = TOP) -> dict[str, Any]:
+        """The values of a spec's table that were given, and those that this command has a default of its own for."""
+        found = {}
+        for option in options_of(self.command):
+            value = self._value(option) if option.table == table else None
+            value = option.own.get(self.command) if value is None else value
+            if option.table == table and value is not None:
+                found[option.field_name] = value
+        return found
+
+    def keywords(self) -> dict[str, Any]:
+        """The same as keywords of the Python function, which has the defaults."""
+        read = {option.python: self._value(option) for option in options_of(self.command)
+                if option.name not in _SCREEN}
+        return {name: value for name, value in read.items() if value is not None}
+
+    def _value(self, option: Option) -> Any:
+        value = self._values[option.name]
+        if value is None or (value == "" and option.takes_one(self.command)):
+            return None
+        if option.kind is Kind.SHARE:
+            from secost.numbers import parse_share
+
+            return parse_share("--" + option.name.replace("_", "-"), value)
+        if option.kind is Kind.STAGES:
+            return ALL_STAGES if value == ALL_STAGES else integers(option.name, value)
+        if option.kind is Kind.INTEGERS:
+            return _one(option.name, value) if option.takes_one(self.command) else integers(option.name, value)
+        return words(value) if option.kind is Kind.WORDS and not option.takes_one(self.command) else value
+
+
+def command(name: str, function: Callable[..., int]) -> Callable[..., int]:
+    """The function as typer takes it: the arguments that it names itself, and the table's options of this command."""
+    *arguments, _ = inspect.signature(function, eval_str=True).parameters.values()
+
+    def run(**values: Any) -> int:
+        check_format(values["format"], option_of(name, "format").choices)
+        named = {argument.name: values.pop(argument.name) for argument in arguments}
+        return function(**named, given=Given(name, values))
+
+    run.__doc__ = function.__doc__
+    signature = inspect.Signature([*arguments, *(_parameter(name, option) for option in options_of(name))])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter(name: str, option: Option) -> inspect.Parameter:
+    default = option.default_of(name) if option.stated else None
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    annotation: Any = Annotated[_TYPES.get(option.kind, str | None), metadata(name, option.name)]
+    return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default,
+                             annotation=annotation)
 
 
 def words(text: str) -> list[str]:
@@ -84,15 +108,22 @@ def words(text: str) -> list[str]:
 
 def integers(name: str, text: str) -> list[int]:
     """`2,4,8` as whole numbers. Raises BadSpecError for anything else."""
-    found = []
+    numbers = []
     for word in words(text):
         try:
-            found.append(int(word))
+            numbers.append(int(word))
         except ValueError:
             raise BadSpecError(f"--{name} {word!r} is not a whole number: give a list such as 2,4,8") from None
-    if not found:
+    if not numbers:
         raise BadSpecError(f"--{name} {text!r} holds no number: give a list such as 2,4,8")
-    return found
+    return numbers
+
+
+def _one(name: str, text: str) -> int:
+    numbers = integers(name, text)
+    if len(numbers) != 1:
+        raise BadSpecError(f"--{name} {text!r}: a search is about one setting, give one number")
+    return numbers[0]
 
 
 def check_format(name: str, known: tuple[str, ...] = STDOUT_FORMATS) -> None:

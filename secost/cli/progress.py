@@ -9,23 +9,26 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener, Plan
+    from secost.plan.trials import Comparison
+    from secost.runs.records import Record
 
 _PAUSE_S = 0.5
 
 
 @contextlib.contextmanager
-def listening(trials: int, quiet: bool) -> Iterator[Listener]:
-    """A listener that shows how far a spec is carried out."""
-    from secost.work.run import Listener
+def listening(quiet: bool) -> Iterator[Listener]:
+    """A listener that shows how far a plan is carried out."""
+    from secost.plan.plan import Listener
 
     if quiet:
         yield Listener()
     elif sys.stderr.isatty():
         with _bar() as bar:
-            yield _bar_listener(bar, trials)
+            drawn = _Drawn(bar)
+            yield Listener(drawn.plan_made, drawn.begun, drawn.shared, drawn.recorded, drawn.told)
     else:
-        yield _line_listener()
+        yield Listener(on_comparison=_line, on_note=note)
 
 
 def note(text: str) -> None:
@@ -36,50 +39,57 @@ def note(text: str) -> None:
         print(f"secost: {plain(text)}", file=sys.stderr, flush=True)
 
 
+def _line(comparison: Comparison, count: int) -> None:
+    note(f"{comparison.setting.label}: {count} variants")
+
+
 def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
         auto_refresh=False,  # a thread that draws would run beside the passes that are timed
     )
 
 
-def _bar_listener(bar: Any, trials: int) -> Listener:
-    from secost.cleaning import plain
-    from secost.work.run import Listener
+class _Drawn:
+    """A bar in the seconds of the plans that are carried out."""
 
-    task = bar.add_task("starting", total=trials)
-    state = {"before": 0.0, "size": 0.0, "drawn": 0.0}
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.task, self.total_s = bar, bar.add_task("starting", total=None), 0.0
+        self.plan: Plan | None = None
+        self.comparison: Comparison | None = None
+        self.before_s = self.drawn_s = 0.0
 
-    def draw(pause_s: float = 0.0) -> None:
-        if time.monotonic() - state["drawn"] >= pause_s:
-            state["drawn"] = time.monotonic()
-            bar.refresh()
+    def plan_made(self, plan: Plan) -> None:
+        self.plan, self.total_s = plan, self.total_s + plan.seconds  # a study has several
+        self._draw(total=self.total_s)
 
-    def begin(comparison: Any, count: int) -> None:
-        state.update(before=float(bar.tasks[0].completed), size=count)
-        bar.update(task, description=plain(comparison.setting.label))
-        draw()
+    def begun(self, comparison: Comparison, count: int) -> None:
+        from secost.cleaning import plain
 
-    def share(part: float) -> None:
-        bar.update(task, completed=state["before"] + part * state["size"] * 0.95)
-        draw(pause_s=_PAUSE_S)
+        self.comparison = comparison
+        self._draw(description=plain(comparison.setting.label))
 
-    def record(_: Any) -> None:
-        state["before"] += 1
-        bar.update(task, completed=max(state["before"], bar.tasks[0].completed))
-        draw()
+    def shared(self, part: float) -> None:
+        if self.plan is not None and self.comparison is not None:
+            whole_s = self.plan.seconds_of(self.comparison.trials)
+            self._draw(completed=self.before_s + part * whole_s * 0.95, pause_s=_PAUSE_S)
 
-    return Listener(begin, share, record, lambda text: bar.console.print(f"secost: {plain(text)}", markup=False))
+    def recorded(self, record: Record) -> None:
+        if self.plan is not None:
+            self.before_s += self.plan.share_of(record, self.comparison)
+            self._draw(completed=max(self.before_s, self.bar.tasks[0].completed))
 
+    def told(self, text: str) -> None:
+        from secost.cleaning import plain
 
-def _line_listener() -> Listener:
-    from secost.work.run import Listener
+        self.bar.console.print(f"secost: {plain(text)}", markup=False)
 
-    def begin(comparison: Any, count: int) -> None:
-        note(f"{comparison.setting.label}: {count} variants")
-
-    return Listener(on_comparison=begin, on_note=note)
+    def _draw(self, pause_s: float = 0.0, **changes: Any) -> None:
+        self.bar.update(self.task, **changes)
+        if time.monotonic() - self.drawn_s >= pause_s:
+            self.drawn_s = time.monotonic()
+            self.bar.refresh()

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from secost.cli import options
-from secost.cli.listing import ROW_FORMATS, RowFormat, RowOutput, put_rows
+from secost.cli.listing import put_rows
+from secost.cli.options import Given
 from secost.cli.profile import Model
 from secost.cli.progress import note
 
 
-def sites(
-    model: Model,
-    placement: options.Placement = None, integration: options.Integration = None, stages: options.Stages = None,
-    resolution: options.Resolution = None, example: options.Example = None,
-    allow_download: options.Download = False,
-    format: RowFormat = "table",
-    output: RowOutput = None,
-) -> int:
+def sites(model: Model, given: Given) -> int:
     """Where attention can sit in a network."""
-    options.check_format(format, ROW_FORMATS)
-    chosen = options.integers("stages", stages) if stages and stages != "all" else None
+    chosen = given.spec_values()
     from secost.networks import surgery
     from secost.networks.sources import load, load_example
 
-    net = load(model, allow_download)
+    placement = chosen.get("placement", "auto")
+    net = load(model, chosen.get("allow_download", False))
+    stages = chosen.get("stages")
     found = surgery.sites(
-        net, placement or "auto", integration or "standard", chosen,
-        options.integers("resolution", resolution)[0] if resolution else 224,
-        load_example(example) if example else None,
+        net, placement, chosen.get("integration", "standard"), stages if isinstance(stages, list) else None,
+        chosen.get("resolution", (224,))[0], load_example(given["example"]) if given["example"] else None,
     )
     rows = [_row(site) for site in found]
     if not rows:
-        note(f"{model} has no {placement or 'auto'} site; secost list placements tells what the others are")
-    if format == "table":
+        note(f"{model} has no {placement} site; secost list placements tells what the others are")
+    if given["format"] == "table":
         rows = _without_constant(rows)
-    put_rows(f"{model}: {len(rows)} sites", rows, format, output)
+    put_rows(f"{model}: {len(rows)} sites", rows, given["format"], given["output"])
     return 0
 
 

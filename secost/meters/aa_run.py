@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from statistics import NormalDist, quantiles, variance
 from typing import Any
 
-from secost.meters.backends.offered import Request, get_backend, measuring
+from secost.meters.backends.offered import get_backend
 from secost.meters.clocks import timer_for
+from secost.meters.conditions import Request, measuring
 from secost.meters.fitness import BAD, CAUTION, OK, RESOLUTION, UNKNOWN, Check, check, check_request, counted, graded
 from secost.meters.latency import BUILT_AT, CONTROL_CONFIDENCE, Rounds, Subject, Turn, measure, measure_turn
 from secost.meters.processes import can_fork, in_child

@@ -34,8 +34,8 @@ from secost.networks.attention_modules import (
     hidden_width,
 )
 from secost.plan.mix import is_mix, parse_mix
-from secost.plan.spec import BASELINE, NATIVE
 from secost.plan.spelling import OWN, Spelling, get_spelling
+from secost.plan.trials import BASELINE, NATIVE
 from secost.registry import Registry
 
 __all__ = [

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from secost.errors import SecostError, one_line
-from secost.networks.attention import Attention
+from secost.networks.attention_modules import Attention
 from secost.networks.sites import Site
 
 _CHILD = {"output": "secost", "input": "secost_input"}

@@ -25,7 +25,7 @@ from secost.networks.recognition import (
 )
 from secost.networks.tracing import CONSTANT, SPLITTERS, Call, Graph
 from secost.networks.units import Addition, Residuals, Stages, Units
-from secost.plan.spec import INTEGRATIONS, PLACEMENTS
+from secost.plan.options import INTEGRATIONS, PLACEMENTS
 
 _CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 _WALKED_BACK = RESHAPES | ACTIVATIONS | PRODUCTS | ADDITIONS | CUTS | frozenset(SPLITTERS)

@@ -41,8 +41,8 @@ from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.tracing import Graph
 from secost.plan.mix import for_sites, is_mix
-from secost.plan.spec import BASELINE, NATIVE
 from secost.plan.spelling import get_spelling
+from secost.plan.trials import BASELINE, NATIVE
 
 # Of the largest output. Sums of other order, layer after layer, differ by 1e-6 to 1e-5; an overwritten map by 1e-2 on.
 _TOLERANCE = 1e-3

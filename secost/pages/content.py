@@ -14,7 +14,7 @@ from secost.glossary import CAUTIONS, FIELDS
 from secost.numbers import NA, milliseconds, percent, quantity
 from secost.pages.report import Report
 from secost.pages.wording import times_words
-from secost.plan.spec import BASELINE, variant_label
+from secost.plan.trials import BASELINE, variant_label
 from secost.runs.records import DONE, Record
 
 STAGE_CURRENCIES = (PARAMS, MACS, MEMORY)

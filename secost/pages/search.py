@@ -24,7 +24,7 @@ from secost.answers.searched import (
 from secost.numbers import NA, joined, percent, percent_interval, with_ends
 from secost.pages.page import PlainPage, Section, Table
 from secost.plan.mix import choice_label, is_mix
-from secost.plan.spec import BASELINE
+from secost.plan.trials import BASELINE
 from secost.runs.records import Record
 from secost.statistics import Interval
 

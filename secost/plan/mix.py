@@ -1,22 +1,29 @@
-"""A mix: one attention a site, written as one name, such as `mix:2xnone+se/4+spatial`.
+"""A mix: one attention a site, written as one name, such as `mix:2xnone+se/4+spatial`; and the space of them.
 
-It stands wherever an attention's name does (`--attention`, `attach`, a record), has no reduction of its own, and names
-the sites of a placement in the order of the data. `2xnone` is twice `none`, `se/4` is SE with r = 4.
+A mix stands wherever an attention's name does (`--attention`, `attach`, a record), has no reduction of its own, and
+names the sites of a placement in the order of the data. `2xnone` is twice `none`, `se/4` is SE with r = 4. A search has
+a space of mixes: a point is one option's number for each group of sites (a site, or all of a stage).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from secost.errors import BadSpecError
-from secost.plan.spec import NATIVE, variant_label
+from secost.plan.options import PER_STAGE
+from secost.plan.trials import BASELINE, NATIVE, variant_label
 
 PREFIX = "mix:"
 _PART = re.compile(r"(?:([1-9]\d{0,3})x)?([^/+\s]+)(?:/([1-9]\d{0,5}))?")
 
 Choice = tuple[str, int | None]
+Point = tuple[int, ...]
+NOTHING: Choice = (BASELINE, None)
 
 
 def is_mix(attention: str) -> bool:
@@ -58,3 +65,86 @@ def for_sites(attention: str, sites: int) -> list[Choice]:
 def choice_label(choice: Choice) -> str:
     """`se r=4`, `eca`, `none`."""
     return variant_label(*choice)
+
+
+@dataclass(frozen=True)
+class Space:
+    """`groups` holds the places of sites that change together, `options` what may sit in each group."""
+
+    groups: tuple[tuple[int, ...], ...]
+    options: tuple[tuple[Choice, ...], ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(len(options) for options in self.options)
+
+    @property
+    def sites(self) -> int:
+        return sum(map(len, self.groups))
+
+    def name(self, point: Sequence[int]) -> str:
+        """The mix of one point."""
+        choices = [NOTHING] * self.sites
+        for group, options, index in zip(self.groups, self.options, point, strict=True):
+            for place in group:
+                choices[place] = options[index]
+        return mix_name(choices)
+
+    def point(self, name: str) -> Point:
+        """The inverse. Raises ValueError for a mix that is not in the space."""
+        choices = for_sites(name, self.sites)
+        found = tuple(options.index(choices[group[0]])
+                      for group, options in zip(self.groups, self.options, strict=True))
+        if self.name(found) != name:
+            raise ValueError(f"{name} is not in the space")
+        return found
+
+    def points(self) -> Iterator[Point]:
+        """All of them, the last group changing fastest."""
+        return itertools.product(*(range(len(options)) for options in self.options))
+
+    def uniform(self, choice: Choice) -> Point | None:
+        """The same choice at each site; None where a group can't have it."""
+        if any(choice not in options for options in self.options):
+            return None
+        return tuple(options.index(choice) for options in self.options)
+
+    def drawn(self, count: int, seed: int, but: Sequence[Point] = ()) -> list[Point]:
+        """So many different points, each as likely as another; fewer where there are no more."""
+        order, seen = random.Random(seed), set(but)
+        found: list[Point] = []
+        if self.size <= 4 * (count + len(seen)):
+            left = [point for point in self.points() if point not in seen]
+            return order.sample(left, min(count, len(left)))
+        while len(found) < count:
+            point = tuple(order.randrange(len(options)) for options in self.options)
+            if point not in seen:
+                seen.add(point)
+                found.append(point)
+        return found
+
+    def balanced(self, count: int, seed: int) -> list[Point]:
+        """So many points in which each option of a group comes up equally often, give or take one; in every second one
+        half of the groups are then emptied, so that small networks are among them. All of them differ."""
+        order = random.Random(seed)
+        columns = []
+        for options in self.options:
+            column: list[int] = []
+            while len(column) < count:
+                column += order.sample(range(len(options)), len(options))
+            column = column[:count]
+            order.shuffle(column)
+            columns.append(column)
+        points = [list(point) for point in zip(*columns, strict=True)]
+        for point in points[1::2]:
+            for place in order.sample(range(len(point)), len(point) // 2):
+                point[place] = 0
+        return list(dict.fromkeys(map(tuple, points)))
+
+
+def make_space(stages: Sequence[int], choices: Sequence[Choice], per: str) -> Space:
+    """The space of sites that lie in these stages: none or one of the choices in each site, or in all of a stage."""
+    keys = list(stages) if per == PER_STAGE else list(range(len(stages)))
+    groups = tuple(tuple(place for place, key in enumerate(keys) if key == group) for group in dict.fromkeys(keys))
+    options = tuple(dict.fromkeys((NOTHING, *choices)))
+    return Space(groups, (options,) * len(groups))

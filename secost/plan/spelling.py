@@ -1,6 +1,6 @@
 """The ways in which one attention can be written: the same function of its map, in other operations.
 
-Plain data, for those who build (`networks.attention`), who plan (`sweeps.runner`) and who read records (`analysis`).
+Plain data, for those who build (`networks.attention`), who plan (`work.planning`) and who read records (`answers`).
 All spellings of an attention have the same parameters, drawn alike from the same seed.
 
     squeeze      mean: x.mean((2, 3))              pool: AdaptiveAvgPool2d(1)
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from secost.errors import BadSpecError, UnknownNameError
-from secost.plan.spec import ALL_SPELLINGS, BASELINE, DEFAULT_SPELLING, NATIVE
+from secost.plan.options import ALL_SPELLINGS, DEFAULT_SPELLING
+from secost.plan.trials import BASELINE, NATIVE
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from secost.errors import RunError
-from secost.plan.spec import Trial, variant_label
+from secost.plan.trials import Trial, variant_label
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from secost.errors import BadSpecError
-from secost.networks.attention import GatedAttention
+from secost.networks.attention_modules import GatedAttention
 from secost.networks.hooks import set_module
 
 __all__ = ["BITS", "GROUPS", "RANGES", "FakeQuantised", "fold_norms"]

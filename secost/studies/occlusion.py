@@ -24,13 +24,14 @@ from secost.networks.inputs import image_input, normalisation, read_image
 from secost.networks.sources import load, load_weights, wake_norms
 from secost.networks.surgery import attach, seeded, strip
 from secost.numbers import with_ends
-from secost.plan.spec import BASELINE, NATIVE, Spec
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE
 from secost.statistics import Interval, mean_of, paired_difference
 from secost.training.datasets import CORNER_PX, CUES, Data, load_data
 
 if TYPE_CHECKING:
     from secost.pages.page import PlainPage
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8
 _BATCH, _BATCH_PX, _IMAGES = 128, 64, 64  # so many images of so many pixels at once
@@ -237,28 +238,24 @@ def _of_image(wanted: _Wanted, path: Path, resolution: int, occluder: int | None
 
 def _keep_costs(wanted: _Wanted, resolution: int, out: str | Path | None, listener: Listener | None) -> None:
     """What the gates that were read cost, as an ordinary run in the same folder."""
-    from secost import api
+    from secost.work.run import profile_spec
 
     if out is not None:
-        api.profile_spec(wanted.spec(resolution=resolution, latency=False), out=out, listener=listener)
+        profile_spec(wanted.spec(resolution=resolution, latency=False), out=out, listener=listener)
 
 
 def _trained(
     wanted: _Wanted, data: Data, training: dict[str, Any], folder: Path, jobs: int | None, listener: Listener | None,
 ) -> tuple[list[tuple[nn.Module | None, nn.Module]], Interval]:
     """(untrained, trained) networks, a pair a seed, out of an ordinary run of `secost train`, and their accuracy."""
-    from secost import api
-    from secost.work.run import plan
-    from secost.work.trainings import build, trained_net
+    from secost.work.trainings import build, train_spec, trained_net
 
     if wanted.attention is None:
         _paths(load(wanted.model, classes=data.classes), wanted, data.test.images[:1])
     spec = wanted.spec(latency=False, train=training)
-    records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True,
-                                   retry_failed=True)
-    trials = [trial for comparison in plan(spec) for trial in spec.trainings(comparison)
-              if trial.attention != BASELINE]
-    by_key = {record.key: record for record in records}
+    trained = train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True, retry_failed=True)
+    spec, trials = trained.spec, [trial for trial in trained.plan.trainings if trial.attention != BASELINE]
+    by_key = {record.key: record for record in trained.records}
     failed = next((by_key[trial.key] for trial in trials if by_key[trial.key].top1 is None), None)
     if failed is not None:
         raise BadSpecError(f"training {wanted.model} failed: {failed.error}")

@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
-from secost.networks.attention import GatedAttention
+from secost.networks.attention_modules import GatedAttention
 from secost.networks.gates import gate_paths, watch_gates
 from secost.networks.surgery import sites
 from secost.numbers import joined, percent_interval, with_ends
-from secost.plan.spec import BASELINE, NATIVE, Spec, Training, Trial
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE, Training, Trial
 from secost.runs.records import DONE, Record
 from secost.statistics import Interval, mean_of, paired_difference
 from secost.studies import fake_quant
@@ -38,7 +39,7 @@ from secost.training.loop import accuracy, train
 
 if TYPE_CHECKING:
     from secost.pages.page import PlainPage
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener, Plan
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_EPOCHS, DEFAULT_REDUCTION = "small:mobile", "digits", 20, 4
 DEFAULT_BITS, DEFAULT_PLACEMENTS = (8, 6, 4), ("depthwise-pre", "depthwise")
@@ -131,7 +132,9 @@ def quantization(
                 "augment": False}
     spec = Spec.from_dict({"models": model, "attention": [attention], "placement": list(placements),
                            "reductions": [reduction], "latency": False, "train": training})
-    label = next(trial.label for trial in _trials(spec) if trial.attention != BASELINE)
+    from secost.work.planning import make_plan
+
+    label = next(trial.label for trial in make_plan(spec).comparisons[0].trials if trial.attention != BASELINE)
     study = Quantization(model, label, source.name, placements, tuple(sorted(set(bits), reverse=True)), epochs,
                          qat_epochs)
     with ExitStack() as stack:
@@ -168,27 +171,23 @@ def _usable(backends: Sequence[str], study: Quantization) -> list[str]:
     return found
 
 
-def _trials(spec: Spec) -> list[Trial]:
+def _trials(plan: Plan) -> list[Trial]:
     """Every training that is wanted; the network without attention is the same at each placement and is taken once."""
-    from secost.work.run import plan
-
     found = []
-    for index, comparison in enumerate(plan(spec)):
-        found += [trial for trial in spec.trainings(comparison) if index == 0 or trial.attention != BASELINE]
+    for index, comparison in enumerate(plan.comparisons):
+        found += [trial for trial in plan.spec.trainings(comparison) if index == 0 or trial.attention != BASELINE]
     return found
 
 
 def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backends: Sequence[str], jobs: int | None,
                listener: Listener | None) -> None:
-    from secost import api
     from secost.meters.processes import as_they_end, can_fork, in_child
     from secost.render.files import write_files
-    from secost.work.trainings import checked_jobs, trainable, trained_net
+    from secost.work.trainings import checked_jobs, train_spec, trainable, trained_net
 
-    records, spec = api.train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True,
-                                   retry_failed=True)
-    trials = _trials(spec)
-    failed = next((r for trial in trials for r in records if r.key == trial.key and r.top1 is None), None)
+    run = train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True, retry_failed=True)
+    spec, trials = run.spec, _trials(run.plan)
+    failed = next((r for trial in trials for r in run.records if r.key == trial.key and r.top1 is None), None)
     if failed is not None:
         raise BadSpecError(f"training {failed.label} of {study.model} failed: {failed.error}")
     blocks = _blocks(trained_net(trials[0], spec, data, folder), spec, data)
@@ -331,7 +330,8 @@ def _gate_error(signal: Sequence[Tensor], noisy: Sequence[Tensor]) -> float | No
 
 def _int8_top1(net: nn.Module, backend: str, data: Data) -> float:
     """The test accuracy of the network converted to int8, fitted to training images."""
-    from secost.meters.backends.offered import Request, get_backend
+    from secost.meters.backends.offered import get_backend
+    from secost.meters.conditions import Request
 
     images = data.test.images
     request = Request(precision="int8", calibration=((data.train.images[: len(images)],),))
@@ -343,11 +343,11 @@ def _int8_top1(net: nn.Module, backend: str, data: Data) -> float:
 def _int8_latency(spec: Spec, data: Data, backends: Sequence[str], seconds: float, folder: Path,
                   listener: Listener | None) -> list[Record]:
     """int8 at batch 1 with and without attention, measured in an ordinary run."""
-    from secost import api
+    from secost.work.run import profile_spec
 
     values = {"train": None, "latency": True, "seconds": seconds, "backend": list(backends), "precision": ["int8"],
               "resolution": [data.resolution]}
-    return api.profile_spec(spec.with_changes(**values), out=folder / _INT8_RUN, listener=listener)
+    return profile_spec(spec.with_changes(**values), out=folder / _INT8_RUN, listener=listener).records
 
 
 # --- results that are kept --------------------------------------------------------------------------------------------

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from secost.errors import BadSpecError
 from secost.numbers import NA, joined, percent, percent_interval
-from secost.plan.spec import BASELINE, NATIVE, Spec
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Record
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from secost.answers.published import PublishedAccuracy
     from secost.meters.counts import Cost
     from secost.pages.page import PlainPage
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener
 
 COMPOUND, ALONE = "compound", ("depth", "width", "resolution")
 DEFAULT_MODEL, BASE_PX = "efficientnet_b0", 224
@@ -134,20 +137,25 @@ class _Measure:
                  out: str | Path | None, listener: Listener | None) -> None:
         self.study, self.attentions, self.reductions = study, attentions, reductions
         self.seed, self.out, self.listener = seed, out, listener
+        from secost.work.planning import Networks
+
+        self.networks = Networks()  # what is timed for a round is measured then
 
     def __call__(self, size: Size, latency: bool, seconds: float) -> list[Record]:
-        from secost import api
+        from secost.work.run import profile_spec
 
         fits = latency and self._timed(size, seconds)
         spec = Spec(
             (_name(self.study.model, size),), attention=self.attentions, reductions=self.reductions,
             resolution=(size.resolution,), latency=fits, seconds=seconds, seed=self.seed,
         )
-        return api.profile_spec(spec, out=Path(self.out) / size.name if self.out else None, listener=self.listener)
+        folder = Path(self.out) / size.name if self.out else None
+        return profile_spec(spec, self.networks, out=folder, listener=self.listener).records
 
     def _timed(self, size: Size, seconds: float) -> bool:
         """Whether the latency of a size is to be measured: as a run decided that is there already, or if it fits."""
-        from secost.runs.store import DATABASE, read_run
+        from secost.runs.database import DATABASE
+        from secost.runs.store import read_run
 
         folder = Path(self.out) / size.name if self.out else None
         if folder is not None and (folder / DATABASE).exists():
@@ -157,7 +165,7 @@ class _Measure:
     def _fits(self, size: Size, seconds: float) -> bool:
         """Whether a few rounds of all variants fit into the time; a note says so where they don't."""
         passes = 2 + sum(1 if name == NATIVE else len(self.reductions) for name in self.attentions)
-        round_s = _pass_s(_name(self.study.model, size), size.resolution) * passes
+        round_s = _pass_s(self.networks.get(_name(self.study.model, size)), size.resolution) * passes
         if round_s * _FEWEST_ROUNDS <= seconds:
             return True
         self.study.notes.append(f"phi {size.phi:g} was counted and not measured: a round takes about {round_s:.0f} s, "
@@ -165,13 +173,11 @@ class _Measure:
         return False
 
 
-def _pass_s(model: str, resolution: int) -> float:
+def _pass_s(net: nn.Module, resolution: int) -> float:
     """The seconds of one forward pass on one thread, after one that is not counted."""
     from secost.meters.conditions import measuring
     from secost.networks.inputs import image_input
-    from secost.networks.sources import load
 
-    net = load(model)
     inputs = image_input(net, resolution)
     with measuring(1, flush_denormals=True):
         net(*inputs)

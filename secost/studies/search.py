@@ -27,18 +27,20 @@ from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_c
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
 from secost.networks.surgery import check_fits, seeded, sites
-from secost.plan.space import Point, Space, make_space
-from secost.plan.spec import BASELINE, Comparison, Spec, Trial
+from secost.plan.mix import Point, Space, make_space
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, Comparison, Trial
 from secost.runs.records import Record, overhead
 from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
 from secost.training.datasets import Data, Split
 from secost.training.loop import train
 from secost.training.oneshot import OneShot, held_out, statistics_of
-from secost.work.executors import Executor, Job
+from secost.work.jobs import Executor, Job
 
 if TYPE_CHECKING:
+    from secost.plan.plan import Listener
     from secost.runs.store import RunStore
-    from secost.work.run import Listener
+    from secost.work.planning import Networks
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
@@ -88,24 +90,23 @@ def search_spec(
 ) -> Searched:
     """`search` for a spec that is made already."""
     from secost.meters.environment import describe
+    from secost.plan.plan import Listener
     from secost.runs.store import RunStore
-    from secost.work.run import Listener, check_models, plan, workers_for
-    from secost.work.trainings import at_resolution, check_training, checked_jobs, train_in_store
+    from secost.work.run import workers_for
+    from secost.work.trainings import checked_jobs, prepare, train_in_store
 
     if spec.search is None:
         raise BadSpecError("nothing is to be searched: add [search] to the spec, or use secost search")
     import_optuna()
-    check_models(spec)
-    data = check_training(spec)
-    spec = at_resolution(spec, data)
-    comparison = _only(plan(spec))
-    workshop = _Workshop.of(spec, comparison, data)
+    course = prepare(spec)
+    spec = course.plan.spec
+    workshop = _Workshop.of(spec, _only(course.plan.comparisons), course.data)
     listener = listener or Listener()
     jobs = checked_jobs(jobs) if address is None else None
     with (workers_for(spec, executor, jobs, address) as workers,
           RunStore.create_or_resume(out, spec, describe()) as store):
-        train_in_store(spec, store, data, listener, jobs=jobs, executor=workers)
-        _Search(workshop, store, listener, workers).carry_out()
+        train_in_store(course, store, listener, jobs=jobs, executor=workers)
+        _Search(workshop, course.networks, store, listener, workers).carry_out()
         return read_search(store.records(), spec)
 
 
@@ -151,9 +152,11 @@ class _Workshop:
 class _Search:
     """The steps of one search, each of which does what the run lacks of it."""
 
-    def __init__(self, workshop: _Workshop, store: RunStore, listener: Listener, executor: Executor) -> None:
+    def __init__(self, workshop: _Workshop, networks: Networks, store: RunStore, listener: Listener,
+                 executor: Executor) -> None:
         assert workshop.spec.search is not None
-        self.shop, self.store, self.listener, self.executor = workshop, store, listener, executor
+        self.shop, self.networks, self.store, self.listener, self.executor = (
+            workshop, networks, store, listener, executor)
         self.asked = workshop.spec.search
         self.space = workshop.space
 
@@ -190,8 +193,7 @@ class _Search:
             return
         self.store.plan_more(trial.key for trial in left)
         comparison = Comparison(self.shop.comparison.setting, (first, *left))
-        run = run_comparisons([comparison], self.shop.spec, self.listener, self.executor,
-                              classes=self.shop.data.classes)
+        run = run_comparisons([comparison], self.shop.spec, self.listener, self.networks, self.executor)
         for record, where in run:
             if record.key not in done:
                 self.listener.on_record(self.store.add(record, where))
@@ -224,9 +226,9 @@ class OneShotState:
     def network(self) -> OneShot:
         """The network, built once in a process."""
         if self.key not in _BUILT:
-            from secost.work.run import plan
+            from secost.work.planning import make_plan
 
-            comparison = _only(plan(self.spec))
+            comparison = _only(make_plan(self.spec).comparisons)
             _BUILT.clear()
             _BUILT[self.key] = _untrained(_Workshop.of(self.spec, comparison, self.data))
             _BUILT[self.key].load_state_dict(self.weights)
@@ -267,7 +269,10 @@ def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShot
     weights = {name: item.detach().clone() for name, item in net.state_dict().items()}
     one = Split(shop.data.test.images[:1], shop.data.test.labels[:1])  # of the images, the shape is all that is needed
     shape = replace(shop.data, train=one, test=one)
-    return OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
+    state = OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
+    _BUILT.clear()
+    _BUILT[state.key] = net  # forked children have it
+    return state
 
 
 def _identity(spec: Spec) -> str:
@@ -316,9 +321,7 @@ class _Judge:
         if not points:
             return
         if self._shared is None:
-            state = _train_oneshot(self.shop, self.store.directory, self.listener)
-            state.network()  # built here once, so that forked children have it
-            self._shared = self.executor.share(state)
+            self._shared = self.executor.share(_train_oneshot(self.shop, self.store.directory, self.listener))
         chunks = [points[begin:begin + _CHUNK] for begin in range(0, len(points), _CHUNK)]
         jobs = (Job(f"one-shot estimates of {self.shop.spec.models[0]}", judge_points, (self._shared, chunk))
                 for chunk in chunks)

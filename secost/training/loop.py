@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError, RunError, SecostError
 from secost.networks.importing import import_timm, import_torchvision
-from secost.plan.spec import Training
+from secost.plan.trials import Training
 from secost.training.datasets import Data, Split
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4

@@ -1,6 +1,6 @@
 """Trains the variants of a run from paired seeds, each in a process of its own, and keeps each accuracy as a record.
 
-Costs come first, by `runner`; then seed by seed every variant, so that pairs are complete early. What a killed run had
+Costs come first, by `run`; then seed by seed every variant, so that pairs are complete early. What a killed run had
 finished is in its store, what it was at is in the folder `checkpoints` beside it, epoch by epoch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,72 @@ from torch import nn
 
 from secost.errors import BadSpecError, SecostError, one_line
 from secost.meters.conditions import measuring
+from secost.meters.environment import describe
 from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
-from secost.networks.sources import load
+from secost.networks.sources import check_name, load
 from secost.networks.surgery import attach, seeded, strip
-from secost.plan.spec import BASELINE, NATIVE, Comparison, Spec, Trial
+from secost.plan.plan import Listener, Plan
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, NATIVE, Comparison, Trial
 from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
 from secost.training.datasets import Data, load_data
 from secost.training.loop import Trained, check_classes, draw_seed, train
-from secost.work.executors import LOCAL, Executor, Job
-from secost.work.run import Listener, failed, placed, plan, run_in_store
+from secost.work.comparison import failed
+from secost.work.executors import LOCAL
+from secost.work.jobs import Executor, Job
+from secost.work.planning import Networks, make_plan
+from secost.work.run import Finished, begin, finished, measure, placed, workers_for
 
 CHECKPOINTS = "checkpoints"
 _MEASURED_JOBS = 2
 _PATIENCE_S = 7 * 86_400.0
+# A training's record, the environment of another machine that made it, and what the user should hear.
+_Ended = tuple[Record, Mapping[str, Any] | None, list[str]]
 
 
-def check_training(spec: Spec) -> Data:
-    """The data set, once it is sure that what is asked for can be trained on it. Raises what is wrong, in one line."""
+def train_spec(
+    spec: Spec, out: str | Path, *, listener: Listener | None = None, retry_failed: bool = False,
+    jobs: int | None = None, keep_weights: bool = False, executor: str = LOCAL, address: str | None = None,
+) -> Finished:
+    """Costs and trainings in the run `out`; the plan that comes back is at the resolution of the data set.
+
+    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
+    see `checked_jobs`. An `executor` that is not local trains on its workers, without checkpoints: they write nothing.
+    With `keep_weights` checkpoints stay, for `trained_net`. Raises BadSpecError for a wrong request before anything is
+    trained; a training that fails is a failed record.
+    """
+    course = prepare(spec)
+    jobs = checked_jobs(jobs) if address is None else None
+    with (workers_for(course.plan.spec, executor, jobs, address) as chosen,
+          RunStore.create_or_resume(out, course.plan.spec, describe()) as store):
+        plan = train_in_store(course, store, listener, retry_failed, jobs, keep_weights, chosen)
+        return finished(plan, store)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is to be trained: the plan, the data set, and the networks with as many scores as it has classes."""
+
+    plan: Plan
+    data: Data
+    networks: Networks
+
+
+def prepare(spec: Spec) -> Course:
+    """The course of a spec, at the size of the data set's images: cost and gain are of one network.
+
+    Raises in one line what is wrong, for all that can be told before anything is trained.
+    """
     if spec.train is None:
         raise BadSpecError("nothing is to be trained: add [train] to the spec, or use secost train")
-    data = load_data(spec.train.dataset, spec.train.data)
     for model in spec.models:
-        net = load(model, spec.allow_download, data.classes)
+        check_name(model)
+    data = load_data(spec.train.dataset, spec.train.data)
+    networks = Networks(spec.allow_download, data.classes)
+    for model in reversed(spec.models):  # the first one, which is measured first, is then there
+        net = networks.get(model)
         try:
             check_classes(net, data)
         except SecostError:
@@ -50,37 +92,29 @@ def check_training(spec: Spec) -> Data:
             raise BadSpecError(
                 f"{model} can't take {data.name}'s images of {data.resolution} px: {one_line(error)}"
             ) from None
-    return data
-
-
-def at_resolution(spec: Spec, data: Data) -> Spec:
-    """The spec with costs at the size of the data set's images: cost and gain are of one network."""
-    return spec.with_changes(resolution=[data.resolution])
+    return Course(make_plan(spec.with_changes(resolution=[data.resolution])), data, networks)
 
 
 def train_in_store(
-    spec: Spec, store: RunStore, data: Data, listener: Listener | None = None, retry_failed: bool = False,
+    course: Course, store: RunStore, listener: Listener | None = None, retry_failed: bool = False,
     jobs: int | None = None, keep_weights: bool = False, executor: Executor | None = None,
-) -> list[Record]:
-    """Costs, then trainings: what a run still lacks of both, one commit a record; all records in the order of the plan.
+) -> Plan:
+    """Costs, then trainings: what a run still lacks of both, one commit a record; see `train_spec`.
 
-    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
-    see `checked_jobs`. An `executor` that is not local trains on its workers, without checkpoints: they write nothing.
-    A network without attention is trained once for all placements. With `keep_weights` checkpoints stay, for
-    `trained_net`.
-    Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed record.
+    A network without attention is trained once for all placements.
     """
     listener, jobs = listener or Listener(), checked_jobs(jobs)
-    run_in_store(spec, store, listener, retry_failed, strict=True, classes=data.classes, executor=executor)
-    done = store.done_keys(retry_failed=retry_failed)
-    for comparison in plan(spec):
-        left = [trial for trial in spec.trainings(comparison) if trial.key not in done]
-        for record in _trained_elsewhere(left, spec, store):
+    plan = begin(course.plan, store, listener, retry_failed)
+    measure(plan, store, listener, course.networks, executor, strict=True)
+    for comparison in plan.comparisons:
+        left = plan.lacking(plan.spec.trainings(comparison))
+        twins = _trained_elsewhere(left, plan, store)
+        for record in twins:
             listener.on_record(store.add(record))
-            done.add(record.key)
-        left = [trial for trial in left if trial.key not in done]
-        train_trials(left, spec, store, data, listener, jobs, keep_weights, executor)
-    return store.records()
+        known = {record.key for record in twins}
+        left = [trial for trial in left if trial.key not in known]
+        train_trials(left, plan.spec, store, course.data, listener, jobs, keep_weights, executor)
+    return plan
 
 
 def train_trials(
@@ -90,34 +124,36 @@ def train_trials(
     """Trainings of one setting, each kept as it ends. Their keys are in the plan, and none of them is in the store."""
     if trials:
         listener.on_comparison(Comparison(trials[0].setting, tuple(trials)), len(trials))
-    if executor is not None and executor.name != LOCAL:
-        for record, where in _trained_by(executor, trials, spec, data):
-            listener.on_record(store.add(record, where))
-        return
-    for record, notes in _all_trained(trials, spec, data, store.directory / CHECKPOINTS, jobs):
+    folder = store.directory / CHECKPOINTS
+    run = (_trained_by(executor, trials, spec, data) if executor is not None and executor.name != LOCAL
+           else _trained_here(trials, spec, data, folder, jobs))
+    for record, where, notes in run:
         for text in notes:
             listener.on_note(text)
-        listener.on_record(store.add(record))
+        listener.on_record(store.add(record, where))
         if not keep_weights:
-            _checkpoint(store.directory / CHECKPOINTS, record.key).unlink(missing_ok=True)
+            _checkpoint(folder, record.key).unlink(missing_ok=True)
 
 
-def _trained_by(
-    executor: Executor, trials: Sequence[Trial], spec: Spec, data: Data
-) -> Iterator[tuple[Record, Mapping[str, Any] | None]]:
-    """The record of each training as it ends on a worker, with the worker's environment."""
+def _trained_by(executor: Executor, trials: Sequence[Trial], spec: Spec, data: Data) -> Iterator[_Ended]:
+    """Each training as it ends on a worker."""
     shared = executor.share(data) if trials else None
     jobs = (Job(f"{trial.setting.model} {trial.label}", training_job, (trial, spec, shared),
                 gpu=trial.setting.device == "cuda") for trial in trials)
     for outcome in executor.run(jobs):
         trial = outcome.job.arguments[0]
         record = failed(trial, outcome.error) if outcome.error is not None else _record(trial, Trained(**outcome.value))
-        yield placed(record, outcome), outcome.environment
+        yield placed(record, outcome), outcome.environment, []
 
 
-def training_job(trial: Trial, spec: Spec, data: Data) -> dict[str, Any]:
-    """One training as the work of a job; nothing is kept of it on the worker."""
-    return asdict(_in_this_process(trial, spec, data, None))
+def training_job(trial: Trial, spec: Spec, data: Data, path: Path | None = None) -> dict[str, Any]:
+    """One training, as plain values; on a worker nothing is kept of it, here a checkpoint is."""
+    assert trial.training is not None
+    setting = trial.setting
+    with trainable(setting.threads):
+        net = build(trial, spec, data)
+        return asdict(train(net, data, trial.training, path, device=setting.device,
+                            memory_format=setting.memory_format))
 
 
 def checked_jobs(jobs: int | None) -> int:
@@ -130,14 +166,14 @@ def checked_jobs(jobs: int | None) -> int:
     return jobs or min(_MEASURED_JOBS, len(usable_processors() or [0]))
 
 
-def _trained_elsewhere(left: Sequence[Trial], spec: Spec, store: RunStore) -> list[Record]:
+def _trained_elsewhere(left: Sequence[Trial], plan: Plan, store: RunStore) -> list[Record]:
     """Records of trainings that another placement has already: without attention, a network is the same at each."""
     wanted = {_without_place(trial): trial for trial in left if trial.attention == BASELINE}
     if not wanted:
         return []
     records = {record.key: record for record in store.records() if record.status == DONE}
     found: dict[str, Record] = {}
-    for trial in (trial for comparison in plan(spec) for trial in spec.trainings(comparison)):
+    for trial in plan.trainings:
         twin = wanted.get(_without_place(trial)) if trial.attention == BASELINE else None
         if twin is not None and trial.key in records and twin.key not in found:
             record = records[trial.key]
@@ -180,26 +216,20 @@ def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
         )
 
 
-def _all_trained(
-    left: Sequence[Trial], spec: Spec, data: Data, folder: Path, jobs: int
-) -> Iterator[tuple[Record, list[str]]]:
-    """The record of each training as it ends, with what the user should hear."""
-    forked = can_fork() and all(trial.setting.device == "cpu" for trial in left)
-    works = [partial(_trained, trial, spec, data, folder, forked) for trial in left]
+def _trained_here(trials: Sequence[Trial], spec: Spec, data: Data, folder: Path, jobs: int) -> Iterator[_Ended]:
+    """Each training as it ends, in a process of its own where one can be forked."""
+    forked = can_fork() and all(trial.setting.device == "cpu" for trial in trials)
+    works = [partial(_trained, trial, spec, data, folder, forked) for trial in trials]
     return as_they_end(works, jobs if forked else 1)
 
 
-def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -> tuple[Record, list[str]]:
-    path = _checkpoint(folder, trial.key)
-
-    def work() -> dict[str, Any]:
-        return asdict(_in_this_process(trial, spec, data, path))
-
+def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -> _Ended:
+    work = partial(training_job, trial, spec, data, _checkpoint(folder, trial.key))
     try:
-        found = Trained(**in_child(work, _PATIENCE_S)) if forked else _in_this_process(trial, spec, data, path)
+        trained = Trained(**(in_child(work, _PATIENCE_S) if forked else work()))
     except Exception as error:  # whatever a training comes to, the others go on
-        return failed(trial, error), []
-    return _record(trial, found), _notes(trial, found)
+        return failed(trial, error), None, []
+    return _record(trial, trained), None, _notes(trial, trained)
 
 
 def _record(trial: Trial, found: Trained) -> Record:
@@ -207,14 +237,6 @@ def _record(trial: Trial, found: Trained) -> Record:
     record.top1 = found.top1
     record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
     return record
-
-
-def _in_this_process(trial: Trial, spec: Spec, data: Data, path: Path | None) -> Trained:
-    assert trial.training is not None
-    setting = trial.setting
-    with trainable(setting.threads):
-        net = build(trial, spec, data)
-        return train(net, data, trial.training, path, device=setting.device, memory_format=setting.memory_format)
 
 
 def _notes(trial: Trial, found: Trained) -> list[str]:

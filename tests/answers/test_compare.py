@@ -20,7 +20,8 @@ from secost.answers.comparison import (
     parse_spread,
 )
 from secost.errors import BadSpecError
-from secost.plan.spec import Spec, Trial
+from secost.plan.spec import Spec
+from secost.plan.trials import Trial
 from secost.runs.records import Record
 
 SPEC = Spec(models=("net",), attention=("se",), reductions=(4, 16), seconds=5)

@@ -17,8 +17,9 @@ from secost.answers.predicted import fit_latency
 from secost.answers.searched import front, hypervolume, rank_correlation
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks.surgery import attach, sites
-from secost.plan.space import NOTHING, Point, Space, make_space
-from secost.plan.spec import Setting, Spec, Training, Trial
+from secost.plan.mix import NOTHING, Point, Space, make_space
+from secost.plan.spec import Spec
+from secost.plan.trials import Setting, Training, Trial
 from secost.runs.records import Record
 from secost.studies.asking import Worth, ask_and_tell
 from secost.training.datasets import load_data

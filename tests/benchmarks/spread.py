@@ -18,6 +18,7 @@ from secost.networks.importing import import_timm
 from secost.plan.spec import Spec
 from secost.runs.store import RunStore
 from secost.work.executors import open_executor
+from secost.work.planning import make_plan
 from secost.work.run import run_in_store
 
 MODELS = (
@@ -34,7 +35,7 @@ def counts(executor: str, workers: int, folder: Path) -> tuple[float, int]:
     with open_executor(executor, workers) as chosen, RunStore.create_or_resume(folder / "run", spec, {}) as store:
         chosen.check(_warm)
         began = time.perf_counter()
-        records = run_in_store(spec, store, executor=chosen)
+        records = run_in_store(make_plan(spec), store, executor=chosen).records
         return time.perf_counter() - began, len(records)
 
 

@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported
 
 import torch
 
-from secost.meters.backends.offered import measuring
+from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
 from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
@@ -38,7 +38,8 @@ from secost.networks.sites import find_sites
 from secost.networks.sources import load
 from secost.networks.surgery import Switch, native_paths
 from secost.networks.tracing import eval_mode
-from secost.plan.spec import BASELINE, Setting, Spec, Trial
+from secost.plan.spec import Spec
+from secost.plan.trials import BASELINE, Setting, Trial
 from secost.work.timing import CONTROL, Stopwatch
 from tests.benchmarks.neighbour import neighbour
 

@@ -342,13 +342,18 @@ def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixt
     assert code == 2 and err.count("\n") > 10 and "profile" in err
 
 
-def test_usual_reductions_that_do_not_fit_are_left_out_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usual_reductions_that_do_not_fit_are_left_out_with_a_note(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     code, out, err = run(capsys, "profile", "mobilenetv3_small_100", "--resolution", "64", "--no-latency",
-                         "--format", "json")
+                         "--format", "json", "-o", str(tmp_path / "run"))
     assert code == 0
     tried = {record["reduction"] for record in json.loads(out)["records"]} - {None}
     assert tried == {2, 4, 8, 16}
     assert "a site of mobilenetv3_small_100 has 16 channels: of the usual reductions, 32 left out" in err
+    written = (tmp_path / "run" / "report.md").read_bytes()
+    assert run(capsys, "report", str(tmp_path / "run"), "--format", "md")[0] == 0
+    assert (tmp_path / "run" / "report.md").read_bytes() == written  # its spec is that of the run
 
 
 def test_reductions_that_were_asked_for_are_never_left_out(capsys: pytest.CaptureFixture[str]) -> None:

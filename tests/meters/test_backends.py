@@ -19,19 +19,20 @@ from secost.glossary import CAUTIONS
 from secost.meters import conditions
 from secost.meters.backends import offered as backends
 from secost.meters.backends import torch as torch_backends
-from secost.meters.backends.offered import (
-    BACKENDS,
+from secost.meters.backends.offered import BACKENDS, get_backend, missing_here
+from secost.meters.conditions import (
     Backend,
+    Batch,
     ConversionError,
     Prepared,
     Request,
-    get_backend,
+    apart,
     measuring,
-    missing_here,
+    quiet,
+    reason_of,
     steady_allocator,
 )
-from secost.meters.conditions import Batch, apart, quiet, reason_of
-from secost.plan.spec import MEMORY_FORMATS, PRECISIONS
+from secost.plan.options import MEMORY_FORMATS, PRECISIONS
 
 
 @pytest.mark.parametrize("name", BACKENDS.names())

@@ -15,9 +15,9 @@ import small_nets
 import torch
 from torch import Tensor, nn
 
-from secost.meters.backends.offered import BACKENDS, ConversionError, Prepared, Request, measuring
+from secost.meters.backends.offered import BACKENDS
 from secost.meters.backends.torch import has_bf16
-from secost.meters.conditions import apart
+from secost.meters.conditions import ConversionError, Prepared, Request, apart, measuring
 from secost.meters.processes import ChildError, can_fork, in_child
 from secost.networks import hooks, surgery
 from secost.networks.importing import import_timm

@@ -22,7 +22,8 @@ from secost.kept import write_kept
 from secost.meters import counts, macs
 from secost.meters.counts import Cost, SiteCost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.macs import cached_fvcore_macs, einsum_macs, fvcore_macs, operation_class
-from secost.networks.attention import ATTENTION, hidden_width, register_attention
+from secost.networks.attention import ATTENTION, register_attention
+from secost.networks.attention_modules import hidden_width
 from secost.networks.inputs import image_input
 from secost.networks.sites import Site
 from secost.networks.surgery import Switch, native_paths

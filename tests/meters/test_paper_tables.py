@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import secost
 from secost.meters.counts import Cost, network_cost
-from secost.networks.attention import ATTENTION, SqueezeExcite, hidden_width, register_attention
+from secost.networks.attention import ATTENTION, register_attention
+from secost.networks.attention_modules import SqueezeExcite, hidden_width
 from secost.networks.inputs import image_input
 from secost.networks.tracing import trace
 

@@ -16,7 +16,7 @@ from secost.errors import NoSiteError, SecostError, UnknownNameError
 from secost.networks.sites import Site
 from secost.networks.sources import load
 from secost.networks.surgery import sites
-from secost.plan.spec import INTEGRATIONS, PLACEMENTS
+from secost.plan.options import INTEGRATIONS, PLACEMENTS
 
 SMALL = 16
 Net = Callable[[], nn.Module]

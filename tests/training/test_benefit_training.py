@@ -19,7 +19,8 @@ from secost.answers.evidence import trained_gains, trained_seeds
 from secost.cli import main
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks.sources import load
-from secost.plan.spec import Setting, Spec, Training, TrainSpec, Trial
+from secost.plan.spec import Spec, TrainSpec
+from secost.plan.trials import Setting, Training, Trial
 from secost.runs.records import DONE, FAILED, Record
 from secost.runs.store import read_run
 from secost.training import loop as training_module

@@ -27,7 +27,8 @@ import pytest
 
 from secost.errors import BadSpecError, MissingExtraError, RunError, UnknownNameError
 from secost.work import executors
-from secost.work.executors import EXECUTORS, Executor, Job, LocalExecutor, Outcome, WorkerLost, open_executor
+from secost.work.executors import EXECUTORS, LocalExecutor, open_executor
+from secost.work.jobs import Executor, Job, Outcome, WorkerLost
 from tests import executor_jobs as jobs
 
 dask_executor = pytest.importorskip("secost.work.dask_executor")

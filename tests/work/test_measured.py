@@ -10,7 +10,7 @@ import pytest
 from secost.meters import environment, machine
 from secost.meters.latency import Rounds
 from secost.runs.records import Record
-from secost.work.measured import machine_cautions
+from secost.work.comparison import machine_cautions
 
 QUIET: dict[str, Any] = {
     "seconds": 10.0, "throttled_s": 0.0, "heat_throttles": 0, "other_processors": 0.0, "steal_processors": 0.0,

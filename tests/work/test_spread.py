@@ -15,10 +15,10 @@ import pytest
 
 import secost
 from secost.errors import BadSpecError
+from secost.plan.plan import Listener
 from secost.plan.spec import Spec
 from secost.runs.records import Record
 from secost.runs.store import read_run
-from secost.work.run import Listener
 from tests.work.test_executors import Cluster
 
 pytest.importorskip("distributed")

@@ -15,7 +15,7 @@ import secost
 from secost.errors import BadSpecError, UnknownNameError
 from secost.plan.spec import Spec
 from secost.runs.store import read_run
-from secost.work.run import left_out, plan
+from secost.work.planning import make_plan
 
 NETS = str(Path(__file__).parents[1].joinpath("small_nets.py"))
 GRID = Spec(
@@ -30,7 +30,7 @@ KILLED = textwrap.dedent("""
     import json, os, signal, sys
     from secost import api
     from secost.plan.spec import Spec
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener
 
     left = int(sys.argv[3])
     def count(record):
@@ -57,7 +57,7 @@ def test_a_sweep_killed_at_several_moments_ends_with_the_records_of_an_undisturb
 
 
 def test_a_finished_sweep_started_again_measures_nothing(tmp_path: Path) -> None:
-    from secost.work.run import Listener
+    from secost.plan.plan import Listener
 
     first = secost.sweep(GRID, tmp_path)
     started: list[object] = []
@@ -82,8 +82,9 @@ def test_a_failed_trial_is_run_again_only_when_asked(tmp_path: Path) -> None:
 
 
 def test_the_plan_runs_an_attention_without_r_once() -> None:
-    spec = Spec(models=("any",), attention=("native", "none", "se", "eca"), reductions=(4, 8))
-    assert [trial.label for trial in plan(spec)[0].trials] == ["none", "native", "se r=4", "se r=8", "eca"]
+    spec = Spec(models=("resnet18",), attention=("native", "none", "se", "eca"), reductions=(4, 8))
+    trials = make_plan(spec).comparisons[0].trials
+    assert [trial.label for trial in trials] == ["none", "native", "se r=4", "se r=8", "eca"]
 
 
 def test_an_unknown_attention_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -106,9 +107,8 @@ def test_a_spec_survives_toml_and_json(tmp_path: Path) -> None:
 
 
 def test_keys_tell_every_trial_apart_and_stay_the_same() -> None:
-    trials = [trial for comparison in plan(GRID) for trial in comparison.trials]
-    assert len({trial.key for trial in trials}) == TRIALS
-    assert [trial.key for comparison in plan(GRID) for trial in comparison.trials] == [trial.key for trial in trials]
+    keys = make_plan(GRID).keys
+    assert len(set(keys)) == TRIALS and make_plan(GRID).keys == keys
 
 
 def test_profile_leaves_a_module_of_the_users_as_it_was() -> None:
@@ -141,11 +141,11 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_grid_of_backends_and_precisions_has_what_there_is_of_it() -> None:
-    spec = Spec(models=("x",), backend=("eager", "onnxruntime", "openvino"), precision=("fp32", "int8"))
-    found = [(c.setting.backend, c.setting.precision) for c in plan(spec)]
+    spec = Spec(models=("resnet18",), backend=("eager", "onnxruntime", "openvino"), precision=("fp32", "int8"))
+    found = [(c.setting.backend, c.setting.precision) for c in make_plan(spec).comparisons]
     assert found == [("eager", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"),
                      ("openvino", "int8")]
-    assert left_out(spec) == ["eager has no int8"]
+    assert make_plan(spec).left_out == ("eager has no int8",)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,6 @@ def test_a_grid_of_backends_and_precisions_has_what_there_is_of_it() -> None:
 def test_what_no_backend_of_a_grid_has_is_refused(
     backends: tuple[str, ...], precisions: tuple[str, ...], formats: tuple[str, ...]
 ) -> None:
-    spec = Spec(models=("x",), backend=backends, precision=precisions, memory_format=formats)
+    spec = Spec(models=("resnet18",), backend=backends, precision=precisions, memory_format=formats)
     with pytest.raises(BadSpecError, match=r"has no (precision|memory format)"):
-        plan(spec)
+        make_plan(spec)
