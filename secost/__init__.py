@@ -9,7 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secost.api import profile, report, sweep, train
+    from secost.api import train
+    from secost.cli import profile
+    from secost.cli.report import report
+    from secost.cli.sweep import sweep
     from secost.errors import SecostError
     from secost.networks.attention import register_attention
     from secost.networks.sites import Site

@@ -41,7 +41,7 @@ def tree_of(path: Path) -> ast.Module:
 
 @functools.cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Every module and name that a file imports, wherever in it."""
+    """Every module and name that a file imports, wherever in it; by `import_module` and a name written there too."""
     for_checkers = {id(inner) for node in ast.walk(tree_of(path)) if isinstance(node, ast.If)
                     and "TYPE_CHECKING" in ast.unparse(node.test) for item in node.body for inner in ast.walk(item)}
     found: list[str] = []
@@ -56,6 +56,9 @@ def imports(path: Path) -> tuple[str, ...]:
             found += [name for name in names if _is_module(name)]
             if not all(map(_is_module, names)):
                 found.append(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found += [item.value for item in node.args[:1] if isinstance(item, ast.Constant)
+                      and isinstance(item.value, str)]
     return tuple(found)
 
 

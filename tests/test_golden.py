@@ -54,14 +54,14 @@ def store_run(folder: Path, records: Sequence[Any], environment: Mapping[str, An
 def replace_doctor(patch: pytest.MonkeyPatch, found: Sequence[tuple[str, str, str]], aa: Mapping[str, Any]) -> None:
     """`secost doctor` sees these checks (name, value, status), this A/A run and this machine; nothing is measured."""
     from secost.glossary import CHECKS
-    from secost.meters import environment, fitness
+    from secost.meters import aa_run, environment, fitness
 
     checks = [fitness.Check(name, value, status, CHECKS[name][0],
                             CHECKS[name][1] if status in ("caution", "bad") else None) for name, value, status in found]
     patch.setattr(fitness, "standing_checks", lambda threads: checks[: len(checks) // 2])
     patch.setattr(fitness, "watched_checks", lambda before, after: checks[len(checks) // 2:])
     patch.setattr(fitness, "snapshot", lambda: None)
-    patch.setattr(fitness, "aa_run", lambda *values, **named: fitness.AARun(**aa))
+    patch.setattr(aa_run, "aa_run", lambda *values, **named: aa_run.AARun(**aa))
     patch.setattr(environment, "describe", lambda: dict(ENVIRONMENT))
 
 

@@ -18,8 +18,7 @@ from fractions import Fraction
 from secost.answers.evidence import matches
 from secost.answers.groups import LATENCY, MACS, MEMORY, PARAMS, Currency, Group
 from secost.errors import BadSpecError
-from secost.runs.gain import Gain
-from secost.runs.records import Record
+from secost.runs.records import Gain, Record
 
 LIMITED = (LATENCY, PARAMS, MACS, MEMORY)
 MOST_CHOICES = 2_000_000

@@ -21,8 +21,7 @@ from secost.answers.published import gains_for, plain_name
 from secost.cleaning import from_csv
 from secost.errors import BadSpecError, UnknownNameError, one_line
 from secost.plan.trials import BASELINE
-from secost.runs.gain import FILE, SOURCES, TRAINED, Gain
-from secost.runs.records import DONE, FAILED, Record
+from secost.runs.records import DONE, FAILED, FILE, GAIN_SOURCES, TRAINED, Gain, Record
 from secost.statistics import Interval, paired_difference, unpaired_difference
 
 WORTH, NO_GAIN, UNCLEAR = "a gain", "no gain found", "not told apart from none"
@@ -40,8 +39,8 @@ def gains_from(source: str | None, accuracy: str | None, records: Sequence[Recor
     source = source or (FILE if accuracy else None)
     if source is None:
         return [], []
-    if source not in SOURCES:
-        raise UnknownNameError("source of benefit", source, SOURCES)
+    if source not in GAIN_SOURCES:
+        raise UnknownNameError("source of benefit", source, GAIN_SOURCES)
     if accuracy and source != FILE:
         raise BadSpecError(f"--benefit {source} and --accuracy are two sources, which are never mixed: keep one")
     if source == FILE:

@@ -23,8 +23,7 @@ from typing import Any, TypeVar
 
 from secost.answers.groups import STANDARD_REDUCTION, Group
 from secost.errors import UnknownNameError
-from secost.runs.gain import PUBLISHED, Gain
-from secost.runs.records import Record
+from secost.runs.records import PUBLISHED, Gain, Record
 
 _ACCURACIES, _COUNTS, _TIMES = "published_accuracy.csv", "own_counts.csv", "published_latency.csv"
 IMAGENET = "ImageNet-1k"

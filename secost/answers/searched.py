@@ -21,8 +21,7 @@ from secost.errors import BadSpecError, RunError
 from secost.plan.mix import Point, Space, choice_label, for_sites, is_mix, make_space
 from secost.plan.spec import SearchSpec, Spec
 from secost.plan.trials import BASELINE, NATIVE
-from secost.runs.gain import Gain
-from secost.runs.records import DONE, Record
+from secost.runs.records import DONE, Gain, Record
 from secost.runs.study import LatencyTable, Preference, SearchResult, StudyResult, rounded
 from secost.statistics import Interval
 

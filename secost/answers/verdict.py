@@ -14,8 +14,7 @@ from typing import Literal
 from secost.answers.evidence import WORTH, Weighed, weighed
 from secost.answers.groups import LATENCY, Group, group_records
 from secost.glossary import Caution
-from secost.runs.gain import Gain
-from secost.runs.records import Record
+from secost.runs.records import Gain, Record
 
 Answer = Literal["worth it", "not worth it", "can't tell"]
 _NOT_WORTH_A_LOOK = 0.5  # points of accuracy

@@ -15,7 +15,8 @@ from secost.cli.progress import note
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from secost.meters.fitness import AARun, Check
+    from secost.meters.aa_run import AARun
+    from secost.meters.fitness import Check
 
 _FORMATS = ("table", "json")
 _PAUSE_S = 1.0
@@ -61,10 +62,12 @@ def _examine(
         before = fitness.snapshot()
         time.sleep(_PAUSE_S)
         return [*checks, *fitness.watched_checks(before, fitness.snapshot())], None
+    from secost.meters import aa_run
+
     text = f"{model} at {resolution} px against itself for {seconds:g} s"
     before = fitness.snapshot()
-    run = fitness.aa_run(seconds, threads, model, resolution, on_share=_once(text, quiet))
-    return [*checks, *fitness.watched_checks(before, fitness.snapshot()), *fitness.aa_checks(run)], run
+    run = aa_run.aa_run(seconds, threads, model, resolution, on_share=_once(text, quiet))
+    return [*checks, *fitness.watched_checks(before, fitness.snapshot()), *aa_run.aa_checks(run)], run
 
 
 def _once(text: str, quiet: bool) -> Callable[[float], None]:

@@ -64,7 +64,8 @@ def finish(run: Finished, format: str, output: str | None) -> int:
 def dry_run(spec: Spec, output: str | None) -> int:
     """Say what would run, beside what the run in the folder has already."""
     from secost.errors import BadSpecError
-    from secost.runs.store import DATABASE, RunStore
+    from secost.runs.database import DATABASE
+    from secost.runs.store import RunStore
     from secost.work.planning import make_plan
 
     plan = make_plan(spec)
@@ -87,8 +88,8 @@ def _example(given: Given) -> Any:
 
 
 def _reconcile(spec: Spec, given: Given) -> int:
-    from secost.meters.reconcile import conventions
-    from secost.networks.cache import inputs_for
+    from secost.meters.counts import conventions
+    from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
 
     net = load(spec.models[0], spec.allow_download)

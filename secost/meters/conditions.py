@@ -1,7 +1,7 @@
 """The conditions of a measurement, and the state of the process while it is made.
 
-`Request` says how a network is to run; a `Backend` makes it ready (`Prepared`) under those conditions. Neighbours:
-`backends` lists them, `torch_backends`, `onnx_backend` and `openvino_backend` do the work.
+`Request` says how a network is to run; a `Backend` makes it ready (`Prepared`) under those conditions. The files of
+`backends` do the work, and `backends.offered` lists them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import contextlib
 import ctypes
 import io
 import logging
+import random
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +25,8 @@ from secost.errors import SecostError, one_line
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEEP_BYTES, _USUAL_BYTES = 1 << 30, 128 << 10
 STEADY, AS_IT_IS = "steady", "default"
+_GAP_BYTES = (64, 8192)
+_HOLES, _HOLE_BYTES = 200, (64, 1 << 16)
 
 Batch = tuple[Tensor, ...]
 Run = Callable[[], object]
@@ -151,6 +154,37 @@ def _keep(threshold_bytes: int) -> bool:
         )
     except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
         return False
+
+
+def scatter(modules: Iterable[nn.Module], seed: int) -> list[Tensor]:
+    """Move all parameters and buffers to new places in memory, with gaps of random size between them and around.
+
+    Forked processes have one parent's addresses in common, and addresses decide which cache lines get into each other's
+    way. With them drawn anew, children of one parent differ as much from one another as processes that were started
+    apart (reports/protocol), so that their spread stands for that of any process.
+
+    Gives what fills the gaps: keep it while measuring. Values stay; tensors that share storage part.
+    """
+    order = random.Random(seed)
+    gaps = []
+    with torch.inference_mode(False), torch.no_grad():
+        for tensor in _distinct_tensors(modules):
+            gaps.append(_filler(order, _GAP_BYTES))
+            tensor.data = tensor.data.clone()
+        holes = [_filler(order, _HOLE_BYTES) for _ in range(_HOLES)]
+    return gaps + holes[::2]
+
+
+def _distinct_tensors(modules: Iterable[nn.Module]) -> list[Tensor]:
+    tensors: dict[int, Tensor] = {}
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensors[id(tensor)] = tensor
+    return list(tensors.values())
+
+
+def _filler(order: random.Random, size_bytes: tuple[int, int]) -> Tensor:
+    return torch.empty(order.randrange(*size_bytes), dtype=torch.uint8)
 
 
 @contextlib.contextmanager

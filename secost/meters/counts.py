@@ -3,7 +3,7 @@
 Conventions. A MAC is one multiply-add of a convolution, a linear or recurrent layer, a matrix product or an einsum,
 or one multiplication of a gate with an element of its map (`MAC_CONVENTION`); biases are none. MACs are fvcore's
 (`macs`) and are checked against torch's own counter on the graph of `networks.tracing`; a difference is an error.
-`other_ops` are what `operations` says; `activations` are elements put out by layers and matrix products; `memory_bytes`
+`other_ops` are what `macs` says; `activations` are elements put out by layers and matrix products; `memory_bytes`
 is what all operations read and write as eager PyTorch runs them, one by one, and `kernels` how many they are, both
 without views and allocations. All of it is for one image, in eval mode, whatever mode the network is in.
 
@@ -23,11 +23,21 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from secost.errors import CountError
-from secost.meters.macs import cached_fvcore_macs, fvcore_macs, fvcore_macs_by_module
-from secost.meters.operations import is_view, other_ops
+from secost.meters.macs import (
+    cached_fvcore_macs,
+    fvcore_macs,
+    fvcore_macs_by_module,
+    is_view,
+    operation_class,
+    other_ops,
+    quiet,
+    tracing_quietly,
+)
+from secost.networks.cache import cached_trace
+from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
-from secost.networks.surgery import attached_paths, build_placed, seeded
+from secost.networks.surgery import build_placed, seeded
 from secost.networks.tracing import Graph, Node, trace
 from secost.plan.mix import for_sites, is_mix
 from secost.plan.trials import BASELINE
@@ -42,6 +52,10 @@ MAC_CONVENTION = (
 )
 _VECTOR_PRODUCTS = frozenset(("mv", "dot", "vdot"))  # torch's counter has no rule for them
 _SHARES = ("params", "macs", "other_ops", "memory_bytes", "kernels")
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ACTIVATIONS = frozenset(
+    "relu relu6 silu gelu hardswish hardsigmoid hardtanh leaky_relu elu celu selu mish softplus _prelu_kernel".split()
+)
 
 
 @dataclass(frozen=True)
@@ -272,3 +286,65 @@ def _sum_nodes(nodes: Iterable[tuple[int, Node]], gates: dict[int, int], params:
 def _parameters(net: nn.Module) -> int:
     """Learnable parameters, frozen ones too; tied ones once."""
     return sum(parameter.numel() for parameter in net.parameters())
+
+
+# --- the same network under every tool's convention ------------------------------------------------------------------
+
+
+def conventions(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, Any]]:
+    """Rows of convention, count, and which tools count so: why two counters' numbers differ. All for one image.
+
+    fvcore's own total is fvcore's; everything else is derived from the checked layer count by adding terms. Each tool's
+    rule was read from its source and tried on ResNet-50 at 224 px, where every row meets the tool's own number to the
+    last digit that it prints. On other networks a tool may deviate by faults of its own, which no convention describes:
+    thop and ptflops (pytorch) look modules up by their exact type and so miss subclasses (timm's `BatchNormAct2d`,
+    `Conv2dSame`), and nobody but fvcore sees a norm that is written as a function.
+    """
+    graph = cached_trace(net, inputs)
+    macs = network_cost(net, inputs, graph).macs
+    layers = sum(node_macs(node) for node in graph.nodes)
+    bias = sum(node.numel for node in graph.nodes if _has_bias(node))
+    norm = sum(node.numel for node in graph.nodes if operation_class(node.op) == "norm")
+    activation = sum(node.numel for node in graph.nodes if node.op.removesuffix("_") in _ACTIVATIONS)
+    pooling, average = _pooling(graph, "Pool"), _pooling(graph, "AvgPool")
+    rows = (
+        ("secost macs", macs, "layers and gating products: the SENet paper's"),
+        ("layers", layers, "convolution + linear + matrix product: calflops' and DeepSpeed's MACs, papers on ResNet"),
+        ("layers + bias", layers + bias, "ptflops (aten)"),
+        ("layers + bias + other parameters", layers + bias + _other_parameters(net), "torchinfo's mult-adds"),
+        ("fvcore's own total", _fvcore_total(net, inputs),
+         "fvcore, mmengine: add norms (2 an element in eval mode, 5 in train mode) and adaptive pooling, say flops"),
+        ("layers + 4 x norm + average pooling", layers + 4 * norm + average, "thop"),
+        ("layers + bias + 2 x (norm + activation + pooling)", layers + bias + 2 * (norm + activation + pooling),
+         "ptflops (pytorch): counts activations and pooling as modules and again as functions"),
+        ("FLOPs = 2 x layers", 2 * layers, "torch.utils.flop_counter"),
+        ("FLOPs = 2 x (layers + norm) + activation + pooling", 2 * (layers + norm) + activation + pooling,
+         "calflops' and DeepSpeed's FLOPs"),
+    )
+    return [{"convention": name, "count": count, "used by": tools} for name, count, tools in rows]
+
+
+def _fvcore_total(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    with tracing_quietly(net):
+        from fvcore.nn import FlopCountAnalysis
+
+        return int(quiet(FlopCountAnalysis(net, inputs)).total())
+
+
+def _has_bias(node: Node) -> bool:
+    return node.op == "addmm" or (node.op in ("convolution", "_convolution") and len(node.inputs) == 3)
+
+
+def _pooling(graph: Graph, kind: str) -> int:
+    """Elements that pooling layers read. Adaptive pooling to 1x1 runs as a mean, so the module has to tell."""
+    pools = {call.path for call in graph.calls if kind in call.kind}
+    return sum(node.in_numel for node in graph.nodes if node.path in pools and operation_class(node.op) == "reduction")
+
+
+def _other_parameters(net: nn.Module) -> int:
+    """Parameters of modules that are no convolution and no linear layer: norms, layer scales."""
+    return sum(
+        parameter.numel()
+        for module in net.modules() if not isinstance(module, _LAYERS)
+        for parameter in module.parameters(recurse=False)
+    )

@@ -1,37 +1,112 @@
-"""What Linux tells about the machine in /proc and /sys, as plain values; what it does not tell is None.
+"""The machine as plain values; what it does not tell is None.
 
-Every reader takes the root of the file system, so that made trees of files can stand for machines that are not at
-hand. On other systems the files are missing and every answer is None. Formats: proc(5), and the kernel's admin guide
-on cpufreq, intel_pstate, cgroup-v1, cgroup-v2 and pressure stall information.
+What psutil reads, psutil reads. Read here is what it lacks: control groups, pressure, shared cores, governors, turbo,
+caches, hypervisors, clock sources and throttling, from Linux's /proc and /sys (formats: proc(5), and the kernel's admin
+guide on cpufreq, intel_pstate, cgroup-v1, cgroup-v2 and pressure stall information). Its readers take the root of the
+file system, so that made trees of files can stand for machines that are not at hand. psutil tells batteries and
+temperatures too, but takes a wireless mouse's battery for the machine's, and no trip point at which Linux slows down.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import psutil
 
 ROOT = Path("/")
 _CPU = "sys/devices/system/cpu"
 _CONTAINER_FILES = {".dockerenv": "docker", "run/.containerenv": "podman"}
 _CONTAINER_WORDS = ("docker", "kubepods", "containerd", "lxc", "libpod")
-_FIELDS_BEFORE_STATE = 2  # of /proc/self/stat: the process id, and the name in brackets
 _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard")
+_PAGE_BYTES = 4096  # by which psutil multiplies what Linux counts of swapping
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
-class Ticks:
-    """Processor time of all processors since the machine started, in ticks (100 a second on almost every Linux).
+class CpuSeconds:
+    """Processor time of all processors since the machine started, in seconds.
 
     `busy` is what ran here, `steal` what a hypervisor gave to others, `total` all of it with idle time, over so many
     `processors`.
     """
 
-    busy: int
-    steal: int
-    total: int
+    busy: float
+    steal: float
+    total: float
     processors: int
+
+
+# --- what psutil reads --------------------------------------------------------------------------------------------
+
+
+def _told(read: Callable[[], Told]) -> Told | None:
+    """What psutil reads; None where this system does not tell, or tells something else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # it warns where it gives 0 for what it can't read
+            return read()
+    except (psutil.Error, OSError, ValueError, LookupError, AttributeError, NotImplementedError, RuntimeWarning):
+        return None
+
+
+def load_1min() -> float | None:
+    """Processes that ran or wanted to run, averaged over the last minute."""
+    return _told(lambda: psutil.getloadavg()[0])
+
+
+def usable_processors() -> list[int] | None:
+    """Numbers of the processors that this process may use (its affinity)."""
+    return _told(lambda: psutil.Process().cpu_affinity())
+
+
+def megahertz() -> float | None:
+    """The mean clock rate of the processors just now, in MHz."""
+    return _told(lambda: psutil.cpu_freq().current or None)
+
+
+def cpu_seconds() -> CpuSeconds | None:
+    """Processor time of the whole machine; None where nobody tells what a hypervisor takes."""
+    times = _told(psutil.cpu_times)
+    if times is None or not hasattr(times, "steal"):
+        return None
+    busy = times.user + times.nice + times.system + times.irq + times.softirq
+    total = busy + times.steal + times.idle + times.iowait
+    return CpuSeconds(busy, times.steal, total, psutil.cpu_count() or 1)
+
+
+def own_seconds() -> float | None:
+    """Processor time of this process and of its children that have ended."""
+    times = _told(lambda: psutil.Process().cpu_times())
+    return None if times is None else times.user + times.system + times.children_user + times.children_system
+
+
+def native_threads() -> int | None:
+    """Threads of this process, those of libraries too."""
+    return _told(lambda: psutil.Process().num_threads())
+
+
+def swapped_pages() -> int | None:
+    """Pages moved to and from swap since the machine started."""
+    swap = _told(psutil.swap_memory)
+    return None if swap is None else (swap.sin + swap.sout) // _PAGE_BYTES
+
+
+def available_bytes(root: Path = ROOT) -> int | None:
+    """Memory that can be had without swapping: the machine's, or what this control group has left, if less."""
+    known = [_told(lambda: psutil.virtual_memory().available)]
+    for folder in _cgroup_folders(root, "memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            most, now = number(root, f"{folder}/{limit}"), number(root, f"{folder}/{used}")
+            known += [] if most is None or now is None else [max(int(most - now), 0)]
+    return min((value for value in known if value is not None), default=None)
+
+
+# --- what psutil lacks --------------------------------------------------------------------------------------------
 
 
 def text(root: Path, name: str) -> str | None:
@@ -47,23 +122,9 @@ def number(root: Path, name: str) -> float | None:
     return _number(text(root, name))
 
 
-def load_1min(root: Path = ROOT) -> float | None:
-    """Processes that ran or wanted to run, averaged over the last minute."""
-    words = (text(root, "proc/loadavg") or "").split()
-    return _number(words[0]) if words else None
-
-
-def usable_processors(root: Path = ROOT) -> list[int] | None:
-    """Numbers of the processors that this process may use (its affinity)."""
-    for line in (text(root, "proc/self/status") or "").splitlines():
-        if line.startswith("Cpus_allowed_list:"):
-            return _processor_list(line.partition(":")[2])
-    return None
-
-
 def siblings(root: Path = ROOT) -> list[tuple[int, ...]] | None:
     """The usable processors by physical core: a group of two or more shares one core's arithmetic units."""
-    usable = usable_processors(root)
+    usable = usable_processors()
     if not usable:
         return None
     groups = set()
@@ -95,17 +156,6 @@ def turbo(root: Path = ROOT) -> bool | None:
         return off == "0"
     boost = text(root, f"{_CPU}/cpufreq/boost")
     return boost == "1" if boost in ("0", "1") else None
-
-
-def megahertz(root: Path = ROOT) -> float | None:
-    """The mean clock rate of the processors just now, in MHz."""
-    rates = [number(root, name) for name in _names(root, f"{_CPU}/cpu*/cpufreq/scaling_cur_freq")]
-    known = [rate / 1e3 for rate in rates if rate]
-    if not known:
-        lines = (text(root, "proc/cpuinfo") or "").splitlines()
-        known = [value for line in lines if line.startswith("cpu MHz")
-                 if (value := _number(line.partition(":")[2])) is not None]
-    return sum(known) / len(known) if known else None
 
 
 def caches_bytes(root: Path = ROOT) -> dict[str, int]:
@@ -178,55 +228,6 @@ def pressure(root: Path, what: str) -> float | None:
                 value = _number(word.removeprefix("avg10="))
                 return None if value is None else value / 100
     return None
-
-
-def ticks(root: Path = ROOT) -> Ticks | None:
-    """Processor time of the whole machine."""
-    lines = (text(root, "proc/stat") or "").splitlines()
-    first = lines[0].split() if lines else []
-    if first[:1] != ["cpu"] or len(first) < 9 or not all(word.isdigit() for word in first[1:9]):
-        return None
-    user, nice, system, idle, waiting, irq, soft, steal = map(int, first[1:9])
-    busy = user + nice + system + irq + soft
-    processors = sum(line.startswith("cpu") for line in lines) - 1
-    return Ticks(busy, steal, busy + steal + idle + waiting, max(processors, 1))
-
-
-def own_ticks(root: Path = ROOT) -> int | None:
-    """Processor time of this process and of its children that have ended, in ticks."""
-    fields = (text(root, "proc/self/stat") or "").rpartition(")")[2].split()
-    first, last = 13 - _FIELDS_BEFORE_STATE, 17 - _FIELDS_BEFORE_STATE  # utime, stime, cutime, cstime
-    used = fields[first:last]
-    return sum(map(int, used)) if len(used) == 4 and all(word.isdigit() for word in used) else None
-
-
-def native_threads(root: Path = ROOT) -> int | None:
-    """Threads of this process, those of libraries too."""
-    for line in (text(root, "proc/self/status") or "").splitlines():
-        if line.startswith("Threads:"):
-            value = _number(line.partition(":")[2])
-            return None if value is None else int(value)
-    return None
-
-
-def available_bytes(root: Path = ROOT) -> int | None:
-    """Memory that can be had without swapping: the machine's, or what this control group has left, if less."""
-    found = []
-    for line in (text(root, "proc/meminfo") or "").splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(_sized(line.partition(":")[2].replace("kB", "K").replace(" ", "")))
-    for folder in _cgroup_folders(root, "memory"):
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            most, now = number(root, f"{folder}/{limit}"), number(root, f"{folder}/{used}")
-            found += [] if most is None or now is None else [max(int(most - now), 0)]
-    known = [value for value in found if value is not None]
-    return min(known) if known else None
-
-
-def swapped_pages(root: Path = ROOT) -> int | None:
-    """Pages moved to and from swap since the machine started."""
-    rows = _pairs(text(root, "proc/vmstat"))
-    return rows["pswpin"] + rows["pswpout"] if {"pswpin", "pswpout"} <= rows.keys() else None
 
 
 def heat_throttles(root: Path = ROOT) -> int | None:

@@ -1,8 +1,21 @@
-"""MACs of a network's layers, by fvcore on real tensors, under handles set here instead of its own.
+"""What operations cost: MACs of layers, by fvcore on real tensors under handles set here, and all that is no MAC.
 
 fvcore traces with TorchScript, where a composite operation keeps its name (`matmul`, `einsum`, `lstm`), and leaves
 out what no output needs; `networks.tracing` sees the kernels that run. Two ways to one number, which `counts`
 holds against each other. fvcore's own table charges norms and pooling modules too, and depends on spelling.
+
+Elementary operations that are no MACs (`other_ops`), for each class of operation:
+
+- element by element (additions, products that are no gate, activations, sigmoids, comparisons): one for each element
+  put out, however many instructions an exponential takes;
+- norms: two for each element put out, a multiplication and an addition, as inference runs a norm whose statistics
+  are folded or known (in train mode too: counting is always done in eval mode);
+- reductions and pooling (means, sums, maxima, softmax, pooling, folding, resizing): one for each element of the
+  larger side, read or put out; an element that lies in several windows counts once;
+- copies (concatenation, padding, indexing, type conversion) and allocations: none, they only move memory;
+- views: none, and they are not launched either.
+
+An operation that is in no class is not guessed at: it is named in `Cost.unsupported_ops`.
 """
 
 from __future__ import annotations
@@ -10,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +34,49 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from secost.errors import CountError
-from secost.networks.cache import cache_folder
-from secost.networks.fingerprint import Uncacheable, fingerprint
-from secost.networks.tracing import attention_macs, eval_mode
+from secost.kept import read_kept, write_kept
+from secost.networks.cache import content_file
+from secost.networks.hooks import hook_tables, restore_hooks
+from secost.networks.tracing import Node, attention_macs, buffers_kept, eval_mode
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
 # fvcore calls a handle with TorchScript values of an operation's operands and results.
 Handle = Callable[[Sequence[Any], Sequence[Any]], int]
-_CACHE_VERSION = 1  # rises with every change of a handle
+_CACHE_VERSION = 2  # rises with every change of a handle
 _FVCORE_LOGGERS = ("fvcore", "fvcore.nn.jit_analysis")
+_ELEMENTWISE = """
+    add sub rsub mul div neg abs exp expm1 exp2 log log1p log2 sqrt rsqrt pow square reciprocal sign sin cos atan2 floor
+    ceil round trunc fmod remainder floor_divide sigmoid tanh relu relu6 silu gelu hardswish hardsigmoid hardtanh
+    leaky_relu elu celu selu mish softplus softshrink hardshrink rrelu rrelu_with_noise _prelu_kernel prelu clamp
+    clamp_min clamp_max maximum minimum addcmul addcdiv erf where lerp masked_fill threshold log_sigmoid_forward glu
+    bitwise_not bitwise_and bitwise_or logical_not logical_and logical_or eq ne lt le gt ge isnan nan_to_num
+"""
+_REDUCTIONS = """
+    mean sum amax amin aminmax max min any all var std var_mean std_mean _softmax _log_softmax _safe_softmax softmax
+    logsumexp prod norm linalg_vector_norm cumsum argmax argmin topk sort avg_pool1d avg_pool2d avg_pool3d max_pool2d
+    max_pool2d_with_indices max_pool3d_with_indices _adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d col2im
+"""
+_COPIES = """
+    clone copy _to_copy cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad2d contiguous fill
+    zero zeros ones full zeros_like ones_like full_like arange index index_put gather scatter roll flip repeat
+    repeat_interleave new_zeros new_ones new_full scalar_tensor lift_fresh_copy native_dropout slice_scatter
+    select_scatter embedding index_select unfold im2col pixel_shuffle pixel_unshuffle channel_shuffle
+    native_channel_shuffle linspace tril triu eye masked_select _unsafe_index _unsafe_masked_index meshgrid
+    bernoulli uniform normal rand randn rand_like randn_like exponential unsafe_split split_copy
+    split_with_sizes_copy
+"""
+# Views that change their tensor's own shape: torch marks them as writing, though they move nothing.
+_VIEWS_IN_PLACE = frozenset("as_strided_ squeeze_ unsqueeze_ transpose_ t_ swapaxes_ resize_ set_".split())
+_CLASSES = {
+    **dict.fromkeys(_ELEMENTWISE.split(), "elementwise"),
+    **dict.fromkeys(_REDUCTIONS.split(), "reduction"),
+    **dict.fromkeys(_COPIES.split(), "copy"),
+}
+_NORM_MARKS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+_RESIZES = ("upsample", "_upsample")
 
 
 def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
@@ -55,34 +97,18 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter
         analysis = quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
         counts = analysis.by_module()
     prefix = f"{_PlainOutputs.CHILD}."
-    found = {name.removeprefix(prefix): int(count) for name, count in counts.items() if name.startswith(prefix)}
-    return Counter({"": int(counts[""]), **found})
+    inside = {name.removeprefix(prefix): int(count) for name, count in counts.items() if name.startswith(prefix)}
+    return Counter({"": int(counts[""]), **inside})
 
 
 def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     """`fvcore_macs`, kept on disk under the network's content, as `networks.cache` keeps traces."""
-    path = _cache_path(net, inputs)
-    if path is not None:
-        with contextlib.suppress(OSError, ValueError):
-            return int(path.read_text(encoding="ascii"))
-    macs = fvcore_macs(net, inputs)
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(str(macs), encoding="ascii")
-            partial.replace(path)
+    path = content_file("macs", net, inputs, str(_CACHE_VERSION), version("fvcore"))
+    macs = read_kept(path, int)
+    if macs is None:
+        macs = fvcore_macs(net, inputs)
+        write_kept(path, macs)
     return macs
-
-
-def _cache_path(net: nn.Module, inputs: tuple[Tensor, ...]) -> Path | None:
-    if os.environ.get("SECOST_CACHE") == "":
-        return None
-    try:
-        name = f"{fingerprint(net, inputs)}-{_CACHE_VERSION}-{version('fvcore')}"
-    except (Uncacheable, OSError):
-        return None
-    return cache_folder() / "macs" / f"{name}.txt"
 
 
 def quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
@@ -96,7 +122,7 @@ def tracing_quietly(net: nn.Module) -> Iterator[None]:
     """Eval mode, no warnings, and afterwards the network and torch's globals as they were, also where it raises."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with (
-        eval_mode(net), _hooks_kept(net), _buffers_kept(net), _log_levels_kept(), torch.no_grad(),
+        eval_mode(net), _hooks_kept(net), buffers_kept(net), _log_levels_kept(), torch.no_grad(),
         torch.random.fork_rng(devices=[]), warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -111,34 +137,11 @@ def tracing_quietly(net: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _hooks_kept(net: nn.Module) -> Iterator[None]:
     """Remove hooks that came meanwhile: fvcore leaves its own on a network that raises."""
-    before = [(table, set(table)) for module in net.modules() for table in _hook_tables(module)]
+    before = hook_tables(net)
     try:
         yield
     finally:
-        for table, known in before:
-            for key in [key for key in table if key not in known]:
-                del table[key]
-
-
-def _hook_tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    return module._forward_hooks, module._forward_pre_hooks
-
-
-@contextlib.contextmanager
-def _buffers_kept(net: nn.Module) -> Iterator[None]:
-    """Give back buffers that a forward pass changed: a counter of calls, a running mean kept by hand."""
-    before = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in net.modules() for name, buffer in module._buffers.items() if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, value in before:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-                module._buffers[name] = buffer
+        restore_hooks(before)
 
 
 @contextlib.contextmanager
@@ -286,3 +289,35 @@ def _einsum_labels(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]]
 def _expand(term: str, hidden: int) -> list[str]:
     before, dots, after = term.partition("...")
     return [*before, *(f".{index}" for index in range(hidden, 0, -1) if dots), *after]
+
+
+# --- operations that are no MACs ------------------------------------------------------------------------------------
+
+
+def is_view(node: Node) -> bool:
+    """Whether an operation moves no data, and so is not launched."""
+    return node.view or node.op in _VIEWS_IN_PLACE
+
+
+def other_ops(node: Node) -> int | None:
+    """Elementary operations of a node that is no MAC; None where it is not known what it does."""
+    match operation_class(node.op):
+        case "norm":
+            return 2 * node.numel
+        case "reduction":
+            return max(node.in_numel, node.numel)
+        case "elementwise":
+            return node.numel
+        case "copy":
+            return 0
+    return None
+
+
+def operation_class(op: str) -> str | None:
+    """`elementwise`, `norm`, `reduction` or `copy`; None for an operation that is not known."""
+    op = op.removesuffix("_")
+    if any(mark in op for mark in _NORM_MARKS):
+        return "norm"
+    if op.startswith(_RESIZES):
+        return "reduction"
+    return _CLASSES.get(op)

@@ -22,13 +22,10 @@ gate from each pixel alone) could be faster than this.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,10 +38,10 @@ import torch
 from torch import Tensor
 
 from secost.errors import BadSpecError
+from secost.kept import kept_file, read_kept, write_kept
 from secost.meters import environment, machine
 from secost.meters.conditions import apart, threads_of_torch
 from secost.meters.counts import SiteCost
-from secost.networks.cache import cache_folder
 
 __all__ = ["Roofline", "cached_roofline", "floor_ms", "measure_roofline", "site_floors_ms"]
 
@@ -144,13 +141,12 @@ def floor_ms(
 
 def cached_roofline(threads: int) -> Roofline:
     """`measure_roofline`, or what it gave before on this machine, with these threads and this torch."""
-    path = _cache_path(threads)
-    known = None if path is None else _read(path, threads)
-    if known is None:
-        known = measure_roofline(threads)
-        if path is not None:
-            _write(path, known)
-    return known
+    path = _kept_file(threads)
+    roofline = read_kept(path, Roofline.from_dict)
+    if roofline is None or roofline.threads != threads:
+        roofline = measure_roofline(threads)
+        write_kept(path, roofline.to_dict())
+    return roofline
 
 
 def measure_roofline(threads: int) -> Roofline:
@@ -266,49 +262,10 @@ def _products(precision: str) -> Iterator[tuple[int, Callable[[], object]]]:
     yield channels * channels * side * side, lambda: torch.conv2d(image, weight)
 
 
-def _identity() -> str:
+def _kept_file(threads: int) -> Path | None:
     facts = environment.describe()
-    return json.dumps([_SCHEMA, {name: facts.get(name) for name in _IDENTITY}], sort_keys=True)
-
-
-def _cache_path(threads: int) -> Path | None:
-    if os.environ.get("SECOST_CACHE") == "":
-        return None
-    digest = hashlib.sha256(f"{_identity()} {threads}".encode()).hexdigest()
-    try:
-        return cache_folder() / "rooflines" / f"{digest}.json"
-    except RuntimeError:  # no home folder can be told
-        return None
-
-
-def _read(path: Path, threads: int) -> Roofline | None:
-    """What a file holds, None where it is missing or anything but what was written for these threads."""
-    try:
-        checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
-        if checksum != _checksum(text):
-            return None
-        found = Roofline.from_dict(json.loads(text))
-        return found if found.threads == threads else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def _write(path: Path, roofline: Roofline) -> None:
-    """Whole or not at all; a cache that can't be written is no error."""
-    text = json.dumps(roofline.to_dict(), separators=(",", ":"))
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(f"{_checksum(text)}\n{text}")
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    identity = json.dumps([_SCHEMA, {name: facts.get(name) for name in _IDENTITY}], sort_keys=True)
+    return kept_file("rooflines", hashlib.sha256(f"{identity} {threads}".encode()).hexdigest())
 
 
 def _curve(points: Any) -> Curve:

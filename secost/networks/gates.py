@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secost.networks.cache import cached_trace
-from secost.networks.surgery import attached_paths, native_paths
+from secost.networks.hooks import attached_paths
+from secost.networks.surgery import native_paths
 
 CHANNEL, POSITION, ROW, COLUMN, ELEMENT, CONTEXT = "channel", "position", "row", "column", "element", "context"
 _PRODUCTS = (torch.ops.aten.mul.Tensor, torch.ops.aten.mul_.Tensor)

@@ -1,4 +1,4 @@
-"""Finds the attention that a network already carries, by structure, in the graph of one forward pass.
+"""What in a network's graph is attention, and the graph with that looked through: who reads a value, what made it.
 
 Attention multiplies a map by a gate that was computed from the same map through a squeeze (something smaller than
 the map: pooled, or of fewer channels) and a bounded function. Norms lack the bounded function, SiLU and GLU the
@@ -8,12 +8,14 @@ inside a larger module's forward can only be counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-from secost.networks.tracing import CONSTANT, Call, Graph
+from secost.networks.tracing import CONSTANT, SPLITTERS, Call, Graph
 
-BOUNDED = frozenset(
+_BOUNDED = frozenset(
     "sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax _softmax hardtanh hardtanh_ clamp clamp_".split()
 )
 RESHAPES = frozenset(
@@ -25,8 +27,25 @@ _GATE_TAIL = RESHAPES | frozenset(
     "add add_ mul mul_ div div_ rsub sub select slice split split_with_sizes chunk unbind "
     "upsample_nearest2d upsample_bilinear2d stack cat".split()
 )
-PRODUCTS = frozenset(("mul", "mul_"))
-SUMS = frozenset(("add", "add_", "maximum", "max"))
+_GATING, _JOINING = frozenset(("mul", "mul_")), frozenset(("add", "add_", "maximum", "max"))
+CONVOLUTIONS = frozenset(("convolution", "_convolution"))
+NORMS = frozenset(
+    "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm "
+    "native_layer_norm native_group_norm _fused_rms_norm".split()
+)
+ACTIVATIONS = frozenset(
+    "relu relu_ silu silu_ gelu gelu_ hardswish hardswish_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu "
+    "sigmoid sigmoid_ tanh tanh_ mish mish_ softplus _prelu_kernel prelu hardsigmoid hardsigmoid_ clamp clamp_min "
+    "clamp_min_".split()
+)
+ADDITIONS = frozenset(("add", "add_"))
+PRODUCTS = frozenset(("mul", "mul_", "div", "div_"))
+LINEAR = frozenset(("addmm", "mm", "bmm", "addbmm"))
+CUTS = frozenset(("slice", "select", "narrow"))
+_GLOBAL_POOLING = frozenset("mean sum amax _adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d".split())
+_PASSED_BY = frozenset(("constant_pad_nd", "cat", *SPLITTERS))
+_VIEWS = frozenset(("view", "_unsafe_view", "reshape", "contiguous", "clone"))
+_RESIZES = ("upsample", "_upsample", "grid_sampler", "pixel_shuffle")
 
 
 @dataclass(frozen=True)
@@ -86,9 +105,9 @@ def _chain(graph: Graph, value: int, source: int, known: bool) -> tuple[int, ...
     operands = [index for index in node.inputs if index != CONSTANT]
     if node.op in RESHAPES and operands:
         return _chain(graph, operands[0], source, known)
-    if node.op in PRODUCTS and len(operands) == 2:
+    if node.op in _GATING and len(operands) == 2:
         return _through_product(graph, value, operands, source, known)
-    if node.op in SUMS and len(operands) == 2:
+    if node.op in _JOINING and len(operands) == 2:
         return _through_sum(graph, value, operands, source, known)
     return None
 
@@ -132,7 +151,7 @@ def _ends_bounded(graph: Graph, gate: int) -> bool:
             continue
         seen.add(index)
         node = graph.nodes[index]
-        if node.op in BOUNDED:
+        if node.op in _BOUNDED:
             return True
         if node.op in _GATE_TAIL:
             waiting += node.inputs
@@ -144,7 +163,7 @@ def _inside_larger_modules(graph: Graph, found: list[FoundAttention]) -> list[Fo
     inside = covered(found)
     extra = []
     for index, node in enumerate(graph.nodes):
-        if node.op not in PRODUCTS or inside(index):
+        if node.op not in _GATING or inside(index):
             continue
         operands = [source for source in node.inputs if source != CONSTANT]
         if len(operands) != 2 or len(node.shape) < 4:
@@ -180,5 +199,176 @@ def gate_elements(graph: Graph, found: list[FoundAttention]) -> dict[int, int]:
         index: graph.nodes[index].numel
         for attention in found
         for index in attention.gates
-        if graph.nodes[index].op in PRODUCTS
+        if graph.nodes[index].op in _GATING
     }
+
+
+class View:
+    """The questions about single values of a graph; each is answered once."""
+
+    def __init__(self, graph: Graph, ours: frozenset[str]) -> None:
+        self.graph = graph
+        self.nodes = graph.nodes
+        self.attention: list[FoundAttention] = find_attention(graph, ours)
+        self.gated = {found.output: found.source for found in self.attention}
+        self._inside = [range(found.start, found.end) for found in self.attention if found.path is not None]
+
+    def in_attention(self, index: int) -> bool:
+        return any(index in span for span in self._inside)
+
+    def operands(self, index: int) -> list[int]:
+        """What a node reads of the network's data."""
+        return [source for source in self.nodes[index].inputs if source != CONSTANT]
+
+    def readers(self, value: int) -> list[int]:
+        """Who reads a value, with existing attention looked through."""
+        found = [reader for reader in self.graph.consumers[value] if not self.in_attention(reader)]
+        for output, source in self.gated.items():
+            if source == value:
+                found += self.readers(output)
+        gates = {index for attention in self.attention for index in attention.gates if attention.path is None}
+        return [reader for reader in dict.fromkeys(found) if reader not in gates and not self._feeds_gate(reader)]
+
+    def _feeds_gate(self, reader: int) -> bool:
+        """Whether a reader only serves the gate of attention written out in a larger forward."""
+        return any(
+            found.path is None and found.start <= reader < found.end - 1
+            and self.graph.ancestors[found.output] >> reader & 1
+            for found in self.attention
+        )
+
+    # --- convolutions -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def convs(self) -> list[int]:
+        """Convolutions on maps, in the order of the data; those inside attention are left out."""
+        return [
+            index for index, node in enumerate(self.nodes)
+            if node.op in CONVOLUTIONS and self.graph.depends[index] and len(node.shape) == 4
+            and not self.in_attention(index) and not self._is_fully_connected(index)
+        ]
+
+    def _is_fully_connected(self, conv: int) -> bool:
+        """A linear layer in another spelling: on a pooled map, or with a kernel that covers the whole input.
+
+        A 1x1 convolution on a map that only a small image has made 1x1 is none.
+        """
+        node = self.nodes[conv]
+        kernel = (node.weight_shape or [])[2:]
+        if node.shape[2:] != [1, 1] or self.nodes[node.inputs[0]].shape[2:] != kernel:
+            return False
+        return kernel != [1, 1] or self._pooled[node.inputs[0]]
+
+    @cached_property
+    def _pooled(self) -> list[bool]:
+        """For each value whether it is a map that pooling, or a kernel as large as the map, has made 1x1."""
+        pooled: list[bool] = []
+        for node in self.nodes:
+            source = next((index for index in node.inputs if index != CONSTANT), CONSTANT)
+            before = source != CONSTANT and pooled[source]
+            if node.op in CONVOLUTIONS and source != CONSTANT and len(node.shape) == 4:
+                kernel = (node.weight_shape or [])[2:]
+                before = before or (kernel != [1, 1] and self.nodes[source].shape[2:] == kernel)
+            one = math.prod(node.shape[2:]) == 1
+            pooled.append(one and (before or node.op in _GLOBAL_POOLING))
+        return pooled
+
+    def is_depthwise(self, index: int) -> bool:
+        node = self.nodes[index]
+        if node.op not in CONVOLUTIONS or node.weight_shape is None or node.groups < 2:
+            return False
+        out, per_group, *kernel = node.weight_shape
+        return per_group == 1 and out % node.groups == 0 and max(kernel) > 1
+
+    def is_pointwise(self, index: int) -> bool:
+        node = self.nodes[index]
+        return node.op in CONVOLUTIONS and node.weight_shape is not None and node.weight_shape[2:] == [1, 1]
+
+    def widening(self, conv: int) -> float:
+        """Output channels of a convolution for each input channel."""
+        out, into, *_ = self.nodes[conv].weight_shape or [1, 1]
+        return out / into
+
+    def conv_behind(self, value: int) -> int | None:
+        """The convolution that made a value, through norms, activations and gates."""
+        while value != CONSTANT:
+            if value in self.gated:
+                value = self.gated[value]
+                continue
+            node = self.nodes[value]
+            if node.op in CONVOLUTIONS:
+                return value
+            if node.op not in NORMS | ACTIVATIONS | RESHAPES | _PASSED_BY:
+                return None
+            if node.op == "cat" and not all(self.nodes[part].op in CONVOLUTIONS for part in node.inputs):
+                return None  # kernel groups of one convolution (MixNet) only, not maps put together (GhostNet)
+            value = next(iter(self.operands(value)), CONSTANT)
+        return None
+
+    def conv_after(self, value: int) -> int | None:
+        """The one convolution that reads a value, padding and splitting into kernel groups looked through.
+
+        Parallel convolutions of the same value (RepVGG, MobileOne) count as one: the first of them.
+        """
+        readers = self.readers(value)
+        while readers and all(self.nodes[reader].op in _PASSED_BY or self.is_view(reader) for reader in readers):
+            readers = self.readers(readers[0])
+        convs = [reader for reader in readers if self.nodes[reader].op in CONVOLUTIONS]
+        alone = all(reader in convs or self.nodes[reader].op in NORMS for reader in readers)
+        return convs[0] if convs and alone and self._same_kernels(convs) else None
+
+    def _same_kernels(self, convs: list[int]) -> bool:
+        """Whether all are depthwise or all pointwise or there is one alone: parallel spellings of one convolution."""
+        return len(convs) == 1 or all(self.is_depthwise(c) for c in convs) or all(self.is_pointwise(c) for c in convs)
+
+    # --- maps -------------------------------------------------------------------------------------------------
+
+    def is_view(self, index: int) -> bool:
+        """A map seen as a map again (conditional convolutions put the batch into the groups)."""
+        node = self.nodes[index]
+        return node.op in _VIEWS and len(node.shape) == 4 and len(self.nodes[node.inputs[0]].shape) == 4
+
+    def is_resized(self, index: int) -> bool:
+        """Whether a node makes a larger map of a smaller one, by interpolation or by a transposed convolution."""
+        node = self.nodes[index]
+        if node.op.startswith(_RESIZES):
+            return True
+        return node.op in CONVOLUTIONS and node.shape[2:] > self.nodes[node.inputs[0]].shape[2:] and node.stride > 1
+
+    def cuts_channels(self, index: int) -> bool:
+        """Whether a node takes part of a map's channels (Res2Net), not one of several joined maps (DPN)."""
+        node = self.nodes[index]
+        if node.op in SPLITTERS:
+            return True
+        before = self.nodes[node.inputs[0]] if node.inputs else node
+        return node.op in CUTS and node.dims == [1] and node.numel < before.numel and before.op != "cat"
+
+    def is_map(self, index: int) -> bool:
+        if len(self.nodes[index].shape) != 4:
+            return False
+        _, height, width = self.map_shape(index)
+        return height * width > 1
+
+    def map_shape(self, value: int) -> tuple[int, int, int]:
+        """Channels, height and width of a 4-D value."""
+        _, first, second, third = self.nodes[value].shape
+        return (third, first, second) if self.channels_last[value] else (first, second, third)
+
+    def map_size(self, value: int) -> float:
+        """The side of a square map of the same area."""
+        _, height, width = self.map_shape(value)
+        return float((height * width) ** 0.5)
+
+    @cached_property
+    def channels_last(self) -> list[bool]:
+        """For each value whether its channels are the last dimension (ConvNeXt's NHWC blocks)."""
+        last: list[bool] = []
+        for node in self.nodes:
+            source = next((index for index in node.inputs if index != CONSTANT), CONSTANT)
+            before = last[source] if source != CONSTANT else False
+            if node.op in ("permute", "transpose") and node.dims and len(node.dims) == 4:
+                before = node.dims.index(3 if before else 1) == 3
+            elif node.op in CONVOLUTIONS:
+                before = False
+            last.append(before)
+        return last

@@ -1,8 +1,8 @@
 """Where attention can sit: the sites of a network, read off the graph of one forward pass.
 
 A residual addition has a branch on one side and, on the other, an identity or a projection of the same value; the
-branch's end is the site (`residuals`). Depthwise, stage and convolution sites are found along the data in the same
-graph (`units`). Existing attention is looked through (`view`), so a network has the same sites with and without it.
+branch's end is the site. Depthwise, stage and convolution sites are found along the data in the same graph (`units`).
+Existing attention is looked through (`recognition`), so a network has the same sites with and without it.
 Here a value in the graph becomes a module that can carry attention.
 """
 
@@ -12,11 +12,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from secost.errors import NoSiteError, UnknownNameError
-from secost.networks.recognition import RESHAPES, is_gate
-from secost.networks.residuals import Addition, Residuals
+from secost.networks.recognition import (
+    ACTIVATIONS,
+    ADDITIONS,
+    CONVOLUTIONS,
+    CUTS,
+    NORMS,
+    PRODUCTS,
+    RESHAPES,
+    View,
+    is_gate,
+)
 from secost.networks.tracing import CONSTANT, SPLITTERS, Call, Graph
-from secost.networks.units import Stages, Units
-from secost.networks.view import ACTIVATIONS, ADDITIONS, CONVOLUTIONS, CUTS, NORMS, PRODUCTS, View
+from secost.networks.units import Addition, Residuals, Stages, Units
 from secost.plan.options import INTEGRATIONS, PLACEMENTS
 
 _CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))

@@ -1,7 +1,8 @@
-"""From a name to a network: timm, torchvision, transformers, a Python file, an importable module.
+"""From a name to a network: timm, torchvision, transformers, a Python file, an importable module; and its weights.
 
-A network comes in eval mode, on the CPU, with random weights drawn from a fixed seed; torch's global random
-state is left as it was. Neighbours: `tracing` looks at what a network does, `surgery` changes it.
+A network comes in eval mode, on the CPU, with random weights drawn from a fixed seed; torch's global random state is
+left as it was. A user's weights are a state dict, as safetensors or as torch saves it, read without running any code.
+Neighbours: `tracing` looks at what a network does, `surgery` changes it.
 """
 
 from __future__ import annotations
@@ -9,23 +10,25 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import sys
 import warnings
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from secost.errors import MissingExtraError, ModelLoadError, UnknownNameError, nearest, one_line
+from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, UnknownNameError, nearest, one_line
+from secost.networks.families import FAMILIES, SMALL, check_small, load_scaled, load_small, parse_scaled
+from secost.networks.importing import declare_missing_operators, import_timm, import_torchvision, user_function
+from secost.networks.inputs import as_inputs
 from secost.registry import Registry
 
 WEIGHT_SEED = 0
-Example = torch.Tensor | Sequence[torch.Tensor]
+_WRAPPED, _PREFIXES = ("state_dict", "model_state_dict", "state_dict_ema", "model"), ("module.", "_orig_mod.")
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -94,72 +97,48 @@ def check_name(model: str) -> None:
         _check_timm(name)
     elif source.prefix == "torchvision":
         _check_torchvision(name)
-    elif source.prefix == "small" and name not in _list_small():
-        raise UnknownNameError("small network", name, _list_small())
+    elif source.prefix == "small":
+        check_small(name)
     elif source.prefix == "scaled":
-        from secost.networks.scaled import parse_scaled
-
         parse_scaled(name)
     elif source.prefix == "file" and not Path(name.rpartition(":")[0]).is_file():
         raise ModelLoadError(f"no file {name.rpartition(':')[0]!r}: check the path")
 
 
-def load_example(name: str) -> tuple[torch.Tensor, ...]:
+def load_example(name: str) -> tuple[Tensor, ...]:
     """The example inputs that `path.py:function` or `package.module:function` returns."""
-    given = _factory(name)()
-    return as_inputs(given, name)
+    return as_inputs(user_function(name)(), name)
 
 
-def as_inputs(example: Example, name: str = "example") -> tuple[torch.Tensor, ...]:
-    """A tensor or a sequence of tensors as a tuple, cut to one sample where all share a first dimension."""
-    inputs = tuple(example) if isinstance(example, list | tuple) else (example,)
-    if not inputs or not all(isinstance(item, torch.Tensor) for item in inputs):
-        raise ModelLoadError(f"{name} is not a tensor or a sequence of tensors: give the inputs of one forward pass")
-    sizes = {item.shape[0] if item.ndim else None for item in inputs}
-    return tuple(item[:1] for item in inputs) if len(sizes) == 1 and None not in sizes else inputs
+def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
+    """Load a file of weights into the network, in place, and return it.
 
-
-def declare_missing_operators() -> None:
-    """Declare torchvision's operators where its compiled library does not load, so that it imports.
-
-    A CPU build of torch beside a CUDA build of torchvision can't load torchvision's library, and the import then
-    fails for the lack of `nms`, which no classification network calls. Real operators are left alone.
+    The file is a state dict, alone or under `state_dict` or `model`; prefixes of DistributedDataParallel and
+    torch.compile are dropped. Raises BadSpecError for a file that can't be read, or whose keys or shapes are others:
+    the first few are named.
     """
-    if "torchvision" in sys.modules or hasattr(torch.ops.torchvision, "nms"):
-        return
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        return
-    for library in Path(spec.origin).parent.glob("_C*.so"):
-        try:
-            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
-        except OSError:
-            continue
-    if hasattr(torch.ops.torchvision, "nms"):
-        return
-    for name in ("nms", "qnms"):
-        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        _fragment.define(schema)  # type: ignore[no-untyped-call]
+    weights, expected = _state_dict(Path(path)), net.state_dict()
+    if weights.keys() != expected.keys():
+        weights = {_without_prefixes(key): value for key, value in weights.items()}
+    problems = _differences(weights, expected)
+    if problems:
+        raise BadSpecError(f"weights {str(path)!r} don't fit {type(net).__name__}: {'; '.join(problems)}")
+    net.load_state_dict(dict(weights))
+    return net
 
 
-# Kept for the life of the process: the declarations go when the library object goes.
-_fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+def wake_norms(net: nn.Module) -> nn.Module:
+    """Give norms that start at zero, as timm's at the end of a residual branch, a weight of 1, in place.
 
-
-def import_torchvision() -> ModuleType:
-    """The torchvision module, importable beside a CPU build of torch too."""
-    declare_missing_operators()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("torchvision")
-
-
-def import_timm() -> ModuleType:
-    """The timm module (it imports torchvision)."""
-    import_torchvision()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("timm")
+    On random weights everything behind such a norm is zero, attention's map too, so that nothing can be studied there.
+    """
+    with torch.no_grad():
+        for module in net.modules():
+            weight = getattr(module, "weight", None)
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.GroupNorm | nn.LayerNorm) and \
+                    weight is not None and not bool(weight.any()):
+                weight.fill_(1.0)
+    return net
 
 
 def _check_timm(name: str) -> None:
@@ -171,11 +150,7 @@ def _check_timm(name: str) -> None:
         raise UnknownNameError("model", name, timm.list_pretrained(f"{bare}.*"))
 
 
-def _load_timm(name: str, allow_download: bool) -> nn.Module:
-    return _timm_with_classes(name, allow_download, None)
-
-
-def _timm_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
+def _load_timm(name: str, allow_download: bool, classes: int | None) -> nn.Module:
     _check_timm(name)
     arguments = {} if classes is None else {"num_classes": classes}
     net: nn.Module = import_timm().create_model(name, pretrained=False, **arguments)
@@ -188,11 +163,7 @@ def _check_torchvision(name: str) -> None:
         raise _unknown_model(name, names)
 
 
-def _load_torchvision(name: str, allow_download: bool) -> nn.Module:
-    return _torchvision_with_classes(name, allow_download, None)
-
-
-def _torchvision_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
+def _load_torchvision(name: str, allow_download: bool, classes: int | None) -> nn.Module:
     _check_torchvision(name)
     models = import_torchvision().models
     arguments: dict[str, Any] = {"weights": None} | ({} if classes is None else {"num_classes": classes})
@@ -246,111 +217,15 @@ def _list_transformers() -> list[str]:
     return sorted(auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
 
 
-def _load_factory(name: str, allow_download: bool) -> nn.Module:
-    net: nn.Module = _factory(name)()
-    return net
-
-
-def _factory_with_classes(name: str, allow_download: bool, classes: int) -> nn.Module:
-    """With `num_classes` where the factory takes it; what it gives otherwise is checked by whoever trains it."""
-    factory = _factory(name)
+def _load_factory(name: str, allow_download: bool, classes: int | None) -> nn.Module:
+    """With `num_classes` where that is asked for and the factory takes it; what it gives is checked by its trainer."""
+    factory = user_function(name)
     try:
-        takes = "num_classes" in inspect.signature(factory).parameters
+        takes = classes is not None and "num_classes" in inspect.signature(factory).parameters
     except (TypeError, ValueError):
         takes = False
     net: nn.Module = factory(num_classes=classes) if takes else factory()
     return net
-
-
-def _load_small(name: str, allow_download: bool) -> nn.Module:
-    from secost.networks.small import load_small
-
-    return load_small(name)
-
-
-def _small_with_classes(name: str, allow_download: bool, classes: int) -> nn.Module:
-    from secost.networks.small import load_small
-
-    return load_small(name, classes)
-
-
-def _list_small() -> list[str]:
-    from secost.networks.small import SMALL
-
-    return list(SMALL)
-
-
-def _load_scaled(name: str, allow_download: bool) -> nn.Module:
-    return _scaled_with_classes(name, allow_download, None)
-
-
-def _scaled_with_classes(name: str, allow_download: bool, classes: int | None) -> nn.Module:
-    from secost.networks.scaled import load_scaled
-
-    return load_scaled(name, _factory, classes)
-
-
-def _list_scaled() -> list[str]:
-    from secost.networks.scaled import FAMILIES
-
-    return [f"{name}@1x1" for name in FAMILIES]
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    place, _, attribute = name.rpartition(":")
-    if not place:
-        raise ModelLoadError(f"{name!r} names no function: write path.py:function or package.module:function")
-    declare_missing_operators()  # the user's file may import torchvision, or what imports it
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        near = nearest(attribute, [key for key, value in vars(module).items() if callable(value)])
-        hint = f"did you mean {near[0]!r}?" if near else "name a function that returns the network"
-        raise ModelLoadError(f"{place!r} has no {attribute!r}: {hint}")
-    if isinstance(factory, nn.Module):
-        return lambda: factory
-    if not callable(factory):
-        raise ModelLoadError(f"{name!r} is a {type(factory).__name__}, expected a function that returns the network")
-    found: Callable[..., Any] = factory
-    return found
-
-
-def _import_file(path: Path) -> ModuleType:
-    """A Python file as a module under a private name, so that no file of the user's shadows a library."""
-    if not path.is_file():
-        raise ModelLoadError(f"no file {str(path)!r}: check the path")
-    path = path.resolve()
-    name = f"secost_user_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ModelLoadError(f"{str(path)!r} can't be imported as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pickling a network of the user's needs its classes to be found again
-    _append_to_path(path.parent)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        place = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        raise ModelLoadError(f"{str(path)!r} is not a Python file that runs: {one_line(error)}{place}") from error
-    return module
-
-
-def _import_module(name: str) -> ModuleType:
-    _append_to_path(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise ModelLoadError(
-            f"can't import {name!r}: {one_line(error)}; expected timm's name, torchvision:name, "
-            "transformers:type, path.py:factory or package.module:factory"
-        ) from error
-
-
-def _append_to_path(folder: Path) -> None:
-    """The user's folder last on the path: it can add modules, not replace any."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 def _list_timm() -> list[str]:
@@ -358,23 +233,63 @@ def _list_timm() -> list[str]:
     return names
 
 
-def _nothing() -> list[str]:
-    return []
+def _state_dict(path: Path) -> Mapping[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            loaded: Any = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadSpecError(f"weights {str(path)!r} can't be read: {error.strerror or error}") from None
+    except Exception:  # torch and safetensors raise many things for what is no file of theirs
+        raise BadSpecError(f"weights {str(path)!r} can't be read: give a safetensors file, or a state dict that "
+                           "torch.save wrote") from None
+    for name in _WRAPPED:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise BadSpecError(f"weights {str(path)!r} hold no state dict: save net.state_dict() or a safetensors file")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _without_prefixes(key: str) -> str:
+    while key.startswith(_PREFIXES):
+        key = key.partition(".")[2]
+    return key
+
+
+def _differences(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    missing = [key for key in expected if key not in weights]
+    unknown = [key for key in weights if key not in expected]
+    other = [f"{key} {tuple(weights[key].shape)} for {tuple(expected[key].shape)}" for key in expected
+             if key in weights and weights[key].shape != expected[key].shape]
+    differences = (("missing", missing), ("unknown", unknown), ("of another shape", other))
+    return [f"{len(keys)} {word}, {', '.join(keys[:_SHOWN])}{', ...' if len(keys) > _SHOWN else ''}"
+            for word, keys in differences if keys]
+
+
+def _of_any_classes(
+    prefix: str, summary: str, build: Callable[[str, bool, int | None], nn.Module], names: Callable[[], list[str]]
+) -> Source:
+    """A source that can build a network for any number of classes; None asks for the network's own."""
+    return Source(prefix, summary, lambda name, allow_download: build(name, allow_download, None), names, build)
 
 
 for _source in (
-    Source("timm", "a bare name, or timm:name", _load_timm, _list_timm, _timm_with_classes),
-    Source("torchvision", "torchvision:name", _load_torchvision, _list_torchvision, _torchvision_with_classes),
-    Source(
-        "small", "small:resnet, small:vgg, small:mobile, small:shallow: for images of 8 to 64 px", _load_small,
-        _list_small, _small_with_classes,
+    _of_any_classes("timm", "a bare name, or timm:name", _load_timm, _list_timm),
+    _of_any_classes("torchvision", "torchvision:name", _load_torchvision, _list_torchvision),
+    _of_any_classes(
+        "small", "small:resnet, small:vgg, small:mobile, small:shallow: for images of 8 to 64 px",
+        lambda name, _, classes: load_small(name, classes), lambda: list(SMALL),
     ),
-    Source(
-        "scaled", "scaled:name@DEPTHxWIDTH, or scaled:net.py:factory@DEPTHxWIDTH", _load_scaled, _list_scaled,
-        _scaled_with_classes,
+    _of_any_classes(
+        "scaled", "scaled:name@DEPTHxWIDTH, or scaled:net.py:factory@DEPTHxWIDTH",
+        lambda name, _, classes: load_scaled(name, classes), lambda: [f"{name}@1x1" for name in FAMILIES],
     ),
     Source("transformers", "transformers:type, from its config", _load_transformers, _list_transformers),
-    Source("file", "path/to/net.py:factory", _load_factory, _nothing, _factory_with_classes),
-    Source("module", "package.module:factory", _load_factory, _nothing, _factory_with_classes),
+    _of_any_classes("file", "path/to/net.py:factory", _load_factory, list),
+    _of_any_classes("module", "package.module:factory", _load_factory, list),
 ):
     SOURCES.register(_source.prefix, _source)

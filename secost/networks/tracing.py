@@ -29,10 +29,7 @@ CONSTANT = -1  # an operand that does not depend on the network's input: a param
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
 _LIKE = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
-
-
 _CONTAINERS = (list, dict, set, OrderedDict)
-_STEM_CHANNELS = 16  # a first convolution that takes more is no stem, or reads rearranged pixels
 _TRIED_RESOLUTIONS = (64, 128, 224, 256, 299, 384)
 
 
@@ -108,12 +105,12 @@ class Graph:
     @cached_property
     def consumers(self) -> list[list[int]]:
         """For each node the nodes that read it."""
-        found: list[list[int]] = [[] for _ in self.nodes]
+        readers: list[list[int]] = [[] for _ in self.nodes]
         for index, node in enumerate(self.nodes):
             for source in dict.fromkeys(node.inputs):
                 if source != CONSTANT:
-                    found[source].append(index)
-        return found
+                    readers[source].append(index)
+        return readers
 
     @cached_property
     def depends(self) -> list[bool]:
@@ -137,22 +134,6 @@ class Graph:
     def from_dict(cls, values: Mapping[str, Any]) -> Graph:
         nodes, calls = [Node(*row) for row in values["nodes"]], [Call(*row) for row in values["calls"]]
         return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"])
-
-
-def image_input(net: nn.Module, resolution: int) -> tuple[torch.Tensor, ...]:
-    """A made image (1, 3, resolution, resolution), the same each time; of as many channels as a stem asks for."""
-    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if first is None else _image_channels(first.in_channels)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, channels, resolution, resolution, generator=generator)
-    parameter = next((p for p in net.parameters() if p.is_floating_point()), None)
-    return (image if parameter is None else image.to(parameter.dtype).to(parameter.device),)
-
-
-def _image_channels(into_stem: int) -> int:
-    """Channels of the image: the stem's, but for 3 * k * k of them, which are a colour image's pixels rearranged."""
-    rearranged = into_stem % 3 == 0 and math.isqrt(into_stem // 3) ** 2 == into_stem // 3
-    return 3 if rearranged or into_stem > _STEM_CHANNELS else into_stem
 
 
 def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
@@ -205,10 +186,9 @@ def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool) -> G
             stack.enter_context(guard)
         warnings.simplefilter("ignore")
         if not meta:
-            stack.enter_context(_buffers_kept(net))
+            stack.enter_context(buffers_kept(net))
             return recorder.run(lambda *given: net(*given), inputs, on_meta=False)
-        state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-        state = {name: tensor.to("meta") for name, tensor in state.items()}
+        state = {name: tensor.to("meta") for name, tensor in (*net.named_parameters(), *net.named_buffers())}
         images = tuple(item.to("meta") for item in inputs)
         return recorder.run(lambda *given: torch.func.functional_call(net, state, given), images, on_meta=True)
 
@@ -249,15 +229,18 @@ def _refill(container: Any, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def _buffers_kept(net: nn.Module) -> Iterator[None]:
-    """Undo what a forward writes into its buffers (a step counter)."""
-    kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
+def buffers_kept(net: nn.Module) -> Iterator[None]:
+    """Undo what a forward does to its buffers: a step counter, a running mean kept by hand."""
+    kept = [(module, name, buffer, buffer.detach().clone()) for module in net.modules()
+            for name, buffer in module._buffers.items() if buffer is not None]
     try:
         yield
     finally:
-        for buffer, before in kept:
-            if not torch.equal(buffer, before):
-                buffer.copy_(before)
+        for module, name, buffer, before in kept:
+            with torch.no_grad():
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+            module._buffers[name] = buffer
 
 
 class _OpenCall(NamedTuple):
@@ -322,7 +305,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         results = _tensors(output)
         if results:
             self._record(func, args, kwargs, operands, sources, results)
-        if _writes_first(func) and operands and operands[0] in self._bases:
+        if _is_alias(func._schema.arguments, written=True) and operands and operands[0] in self._bases:
             self._write_through(operands[0])
         return output
 
@@ -339,7 +322,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         op = func._schema.name.removeprefix("aten::")
         if op.startswith(_LIKE):  # made in the shape or type of a tensor, not of its values
             sources = [CONSTANT] * len(sources)
-        view = op in _ALLOCATIONS or _is_view(func)
+        view = op in _ALLOCATIONS or _is_alias(func._schema.returns, written=False)
         node = Node(op, sources, list(results[0].shape), self._open[-1].path, view)
         node.in_numel = operands[0].numel() if operands else 0
         if not view:
@@ -365,8 +348,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.graph.nodes.append(node)
 
     def _indices(self, values: Any) -> list[int]:
-        found = [self._known.get(item, CONSTANT) for item in _tensors(values)]
-        return [index for index in found if index != CONSTANT]
+        indices = [self._known.get(item, CONSTANT) for item in _tensors(values)]
+        return [index for index in indices if index != CONSTANT]
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -386,16 +369,10 @@ def attention_macs(query: list[int], key: list[int], value: list[int]) -> int:
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _is_view(func: Any) -> bool:
-    returns = func._schema.returns
-    alias = returns[0].alias_info if returns else None
-    return alias is not None and not alias.is_write
-
-
-def _writes_first(func: Any) -> bool:
-    arguments = func._schema.arguments
-    alias = arguments[0].alias_info if arguments else None
-    return alias is not None and alias.is_write
+def _is_alias(values: Any, written: bool) -> bool:
+    """Whether the first of an operation's results or arguments stands for another tensor, which it writes to or not."""
+    alias = values[0].alias_info if values else None
+    return alias is not None and alias.is_write == written
 
 
 def _bytes(tensor: torch.Tensor) -> int:
@@ -409,15 +386,11 @@ def _add_details(node: Node, args: Any) -> None:
         node.weight_shape = list(args[1].shape)
         node.stride = max(args[3])
         node.groups = args[8]
-    elif node.op in ("permute", "transpose"):
-        ndim = len(node.shape)
-        if node.op == "permute":
-            node.dims = [dim % ndim for dim in args[1]]
-        else:
-            order = list(range(ndim))
-            first, second = args[1] % ndim, args[2] % ndim
-            order[first], order[second] = order[second], order[first]
-            node.dims = order
+    elif node.op == "permute":
+        node.dims = [dim % len(node.shape) for dim in args[1]]
+    elif node.op == "transpose":
+        node.dims = list(range(len(node.shape)))
+        node.dims[args[1]], node.dims[args[2]] = node.dims[args[2]], node.dims[args[1]]
     elif node.op in ("slice", "select", "narrow", *SPLITTERS):
         dim = args[1] if node.op in ("slice", "select", "narrow") and len(args) > 1 else 0
         node.dims = [dim % max(len(node.shape), 1)]

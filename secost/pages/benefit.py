@@ -10,7 +10,7 @@ from secost.answers.published import OwnCount, PublishedAccuracy, PublishedGain,
 from secost.numbers import NA, quantity
 from secost.pages.page import PlainPage, Section, Table
 from secost.pages.wording import gain_words
-from secost.runs.gain import Gain
+from secost.runs.records import Gain
 
 _HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", "GMACs printed", "secost counts",
           "Source")

@@ -11,7 +11,7 @@ from secost.glossary import CAUTIONS, SERIOUS
 from secost.numbers import NA, joined, percent
 from secost.pages.page import PlainPage, Section, Table
 from secost.pages.wording import gain_words
-from secost.runs.gain import Gain
+from secost.runs.records import Gain
 
 
 def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> PlainPage:

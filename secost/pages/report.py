@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from secost.answers.evidence import Weighed, trained_gains, weighed
 from secost.answers.groups import Group, group_records
 from secost.pages.verdict import Statement, state
-from secost.runs.gain import Gain
-from secost.runs.records import Record
+from secost.runs.records import Gain, Record
 
 Environment = Mapping[str, Any]
 Environments = Mapping[str, Any] | Sequence[Environment]

@@ -35,8 +35,7 @@ from secost.pages.wording import (
     times_words,
 )
 from secost.plan.spelling import get_spelling
-from secost.runs.gain import FILE
-from secost.runs.records import Record
+from secost.runs.records import FILE, Record
 
 
 def sections(report: Report) -> list[Section]:

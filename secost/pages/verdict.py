@@ -22,8 +22,7 @@ from secost.pages.conclusions import (
     spellings,
 )
 from secost.pages.wording import axis_words, benefit_words, floor_words, gain_words, runtime_summary
-from secost.runs.gain import Gain
-from secost.runs.records import Record
+from secost.runs.records import Gain, Record
 
 FEW_GROUPS = 3
 _FEW_LABELS = 8

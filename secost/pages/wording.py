@@ -22,8 +22,7 @@ from secost.answers.families import (
 from secost.answers.groups import Group, added_ms, setting_words, stage_floors, whole_floor
 from secost.answers.published import PublishedTime, times_by_network
 from secost.numbers import NA, joined, milliseconds, percent, percent_interval
-from secost.runs.gain import Gain
-from secost.runs.records import Record
+from secost.runs.records import Gain, Record
 from secost.statistics import Interval
 
 # How many times its floor an attention takes where it can hardly be written better, or is mostly badly written; and how

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from secost.errors import RunError, one_line
-from secost.runs.records import SCHEMA, Record
-from secost.runs.store import MAX_BYTES, _finite, _record, _whole, read_run
+from secost.runs.database import MAX_BYTES
+from secost.runs.records import SCHEMA, Record, checked_record, strict_json
+from secost.runs.store import read_run
 
 Environments = dict[str, Mapping[str, Any]]
 
@@ -58,14 +58,14 @@ def _load(path: Path) -> Any:
     if data.startswith(b"SQLite format 3\0"):
         raise RunError(f"{str(path)!r} is the database of a run: give the run's folder, {str(path.parent)!r}")
     try:
-        return json.loads(data.decode("utf-8"), parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+        return strict_json(data.decode("utf-8"))
     except (RunError, ValueError, RecursionError) as error:
         raise RunError(f"{str(path)!r} is not JSON as secost writes it: {one_line(error)}") from None
 
 
 def _one(path: Path, position: int, body: Any) -> Record:
     try:
-        return _record(body)
+        return checked_record(body)
     except (RunError, TypeError) as error:
         raise RunError(f"record {position} of {str(path)!r} is not usable: {one_line(error)}") from None
 

@@ -1,4 +1,4 @@
-"""What was found, as plain data: one Record a trial. Records are what legs of the house exchange.
+"""What was found, as plain data: one Record a trial, one Gain an evidence. They are what legs of the house exchange.
 
 Field names are a contract (they are the columns of every JSON, CSV and Parquet file). A unit ends a name,
 overheads are fractions of the baseline (0.031 is 3.1 %), and what is missing is None, never 0.
@@ -6,14 +6,19 @@ overheads are fractions of the baseline (0.031 is 3.1 %), and what is missing is
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
+from secost.errors import RunError
 from secost.plan.trials import Trial, variant_label
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
+GAIN_SOURCES = PUBLISHED, FILE, TRAINED = ("published", "file", "trained")
 
 
 @dataclass
@@ -122,6 +127,7 @@ class Record:
         )
 
 
+_FIELD_TYPES = get_type_hints(Record)
 FLAT_FIELDS = tuple(item.name for item in fields(Record))[: [item.name for item in fields(Record)].index("key")]
 
 
@@ -135,3 +141,79 @@ def overhead(value: float | None, baseline: float | None) -> float | None:
 def document(records: list[Record], environment: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON document of `--format json`: schema, environment, records."""
     return {"schema": SCHEMA, "environment": dict(environment), "records": [record.to_dict() for record in records]}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Points of top-1 accuracy (percent) that an attention adds to one network, with the interval where there is one.
+
+    It is plain data, whatever it comes from. One list of gains has one source: `GAIN_SOURCES` are never mixed. `pairs`
+    counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
+    What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
+    None for fewer than two pairs. `spread` is the least and the most of several published trainings: `points` is then
+    their median, and no interval is claimed.
+    """
+
+    model: str
+    attention: str
+    reduction: int | None
+    points: float
+    low: float | None
+    high: float | None
+    pairs: int
+    source: str
+    basis: str
+    placement: str | None = None
+    stages: tuple[int, ...] | None = None
+    top1: float | None = None
+    baseline_top1: float | None = None
+    integration: str | None = None
+    spelling: str | None = None
+    spread: tuple[float, float] | None = None
+
+
+# --- read again, from wherever it comes ---
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text that secost wrote. Raises RunError or ValueError where it is or holds anything else."""
+    return json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise RunError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 30:
+        raise RunError(f"{text[:20]}... is no number that secost counts")
+    return int(text)
+
+
+def checked_record(values: Any) -> Record:
+    """A record whose fields have the types that they are declared with: renderers compute with them."""
+    if not isinstance(values, dict):
+        raise RunError("it is not a JSON object")
+    for name, hint in _FIELD_TYPES.items():
+        if name in values and not fits(values[name], hint):
+            raise RunError(f"its {name} is not {getattr(hint, '__name__', hint)}")
+    return Record.from_dict(values)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value has a type as Record declares them: scalars, lists, dicts and unions of these."""
+    if hint is Any:
+        return True
+    if isinstance(hint, UnionType):
+        return any(fits(value, option) for option in get_args(hint))
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is list:
+        return isinstance(value, list) and all(fits(item, inside[0]) for item in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(fits(item, inside[1]) for item in value.values())
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)

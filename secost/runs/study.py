@@ -18,8 +18,7 @@ import numpy as np
 
 from secost.errors import RunError
 from secost.plan.trials import BASELINE
-from secost.runs.gain import Gain
-from secost.runs.records import SCHEMA, Record
+from secost.runs.records import SCHEMA, Gain, Record, fits
 from secost.statistics import Interval, mean_of, paired_difference
 
 STUDY = "study "  # before the kind: the name of a result's document
@@ -355,7 +354,7 @@ def _built(hint: Any, value: Any, kept: Mapping[Any, Any]) -> Any:
         return kind(_built(inside[0], item, kept) for item in value)
     if kind is tuple:
         return tuple(_built(part, item, kept) for part, item in zip(inside, value, strict=True))
-    if not isinstance(value, int | float if kind is float else kind):
+    if not fits(value, hint):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
 

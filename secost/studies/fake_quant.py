@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from secost.errors import BadSpecError
-from secost.networks.attention import GatedAttention
-from secost.networks.surgery import set_module
+from secost.networks.attention_modules import GatedAttention
+from secost.networks.hooks import set_module
 from secost.runs.study import GATE, GROUPS, MIN_MAX, PERCENTILE, PRODUCT, REST
 
 BITS = (2, 16)

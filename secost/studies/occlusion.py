@@ -18,19 +18,16 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
-from secost.networks.images import normalisation, read_image
-from secost.networks.sources import load
+from secost.networks.inputs import image_input, normalisation, read_image
+from secost.networks.sources import load, load_weights, wake_norms
 from secost.networks.surgery import attach, seeded, strip
-from secost.networks.tracing import image_input
-from secost.networks.weights import load_weights, wake_norms
 from secost.plan.plan import Listener
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.store import RunStore
 from secost.runs.study import OPEN, SHUT, CueTest, Detectors, Occlusion, Shifts, SiteGates, rounded
 from secost.statistics import mean_of
-from secost.training.datasets import Data, load_data
-from secost.training.made import CORNER_PX, CUES
+from secost.training.datasets import CORNER_PX, CUES, Data, load_data
 from secost.work.planning import Networks, make_plan
 from secost.work.run import open_run, run_in_store
 from secost.work.trainings import Course, build, prepare, train_in_store, trained_net

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
-from secost.meters.backends.offered import Request, get_backend
+from secost.meters.backends.offered import get_backend
+from secost.meters.conditions import Request
 from secost.meters.processes import as_they_end, can_fork, in_child
-from secost.networks.attention import GatedAttention
+from secost.networks.attention_modules import GatedAttention
 from secost.networks.gates import gate_paths, watch_gates
 from secost.networks.surgery import sites
 from secost.plan.plan import Listener, Plan

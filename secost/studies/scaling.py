@@ -8,26 +8,29 @@ ordinary comparison, and all of them are kept in one run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+
+from torch import nn
 
 from secost.errors import BadSpecError
 from secost.meters.conditions import measuring
 from secost.meters.counts import Cost, graph_cost
 from secost.meters.machine import available_bytes
-from secost.networks.cache import cached_trace, inputs_for
-from secost.networks.scaled import scaled_name
+from secost.networks.cache import cached_trace
+from secost.networks.families import scaled_name
+from secost.networks.inputs import image_input, inputs_for
 from secost.networks.sources import load
 from secost.networks.surgery import native_paths
-from secost.networks.tracing import image_input, trace
+from secost.networks.tracing import trace
 from secost.plan.plan import Listener
 from secost.plan.spec import Spec
 from secost.plan.trials import NATIVE
 from secost.runs.records import DONE
 from secost.runs.store import RunStore
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size, rounded
-from secost.work.planning import make_plan
+from secost.work.planning import Networks, make_plan
 from secost.work.run import measure_more, open_run
 
 DEFAULT_MODEL, BASE_PX = "efficientnet_b0", 224
@@ -51,7 +54,7 @@ def scaling(
 ) -> Scaling:
     """Count and measure `model` with and without attention at every phi, and by one dimension alone at equal MACs.
 
-    `model` is a family of `secost.networks.scaled` or a factory that takes depth and width. Without `attentions` it is
+    `model` is a family of `networks.families` or a factory that takes depth and width. Without `attentions` it is
     the network's own attention, where it has one, and SE. With `out` all sizes are kept in that run, and the same call
     goes on. Raises BadSpecError for coefficients below 1, and for a phi too large for this memory.
     """
@@ -96,11 +99,12 @@ class _Measure:
     spec: Spec
     store: RunStore
     listener: Listener
+    networks: Networks = field(default_factory=Networks)  # what is timed for a round is measured then
 
     def __call__(self, size: Size, latency: bool) -> None:
         spec = self.spec.with_changes(models=[_name(self.study.model, size)], resolution=[size.resolution])
         spec = spec.with_changes(latency=latency and self._timed(size, spec))
-        records = measure_more(spec, self.store, self.listener)
+        records = measure_more(spec, self.store, self.listener, self.networks)
         self.study.sizes.append((size, records))
         if size.way == COMPOUND:
             self.study.notes += [f"phi {size.phi:g}: {record.label} failed: {record.error}" for record in records
@@ -115,7 +119,7 @@ class _Measure:
 
     def _fits(self, size: Size, spec: Spec, variants: int) -> bool:
         """Whether a few rounds of all variants fit into the time; a note says so where they don't."""
-        round_s = _pass_s(spec.models[0], size.resolution) * (1 + variants)
+        round_s = _pass_s(self.networks.get(spec.models[0]), size.resolution) * (1 + variants)
         if round_s * _FEWEST_ROUNDS <= spec.seconds:
             return True
         self.study.notes.append(f"phi {size.phi:g} was counted and not measured: a round takes about {round_s:.0f} s, "
@@ -138,9 +142,8 @@ def _measure_all(sizes: Sequence[Size], base: Cost, measure: _Measure) -> None:
                                    f"{_ALONE_UP_TO:g} times the MACs, depth alone is hundreds of blocks.")
 
 
-def _pass_s(model: str, resolution: int) -> float:
+def _pass_s(net: nn.Module, resolution: int) -> float:
     """The seconds of one forward pass on one thread, after one that is not counted."""
-    net = load(model)
     inputs = image_input(net, resolution)
     with measuring(1, flush_denormals=True):
         net(*inputs)

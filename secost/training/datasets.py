@@ -1,11 +1,14 @@
 """Data sets to train on: a few that ship with packages or are made here, and torchvision's where the user has them.
 
 All come as tensors: images (N, 3, H, W) in float32, normalised by the training set's mean and deviation, grey ones with
-three equal channels; labels (N,) in int64. Nothing is downloaded unasked.
+three equal channels; labels (N,) in int64. Nothing is downloaded unasked. Of those made here it is known what a network
+must find in them: `channel_cue` and `channel_free` are the trainer's controls, `three_cues` is what `secost study
+occlusion` is tested on.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +18,23 @@ import torch
 from torch import Tensor
 
 from secost.errors import BadSpecError, MissingExtraError, one_line
-from secost.networks.sources import import_torchvision
+from secost.networks.importing import import_torchvision
 from secost.registry import Registry
-from secost.training.made import channel_cue, channel_free, three_cues
 
 _SPLIT_SEED = 0
 _MADE_TRAIN, _MADE_TEST = 2048, 1024
 _DIGITS_TEST = 597
 _FOLDER_PX, _MOST_IMAGES = 64, 60_000
+
+# Of the sets made here.
+_PX, _CLASSES, _CHANNELS = 16, 4, 3
+_COPIES, _CUE, _CUE_ROWS = 3, 2.0, 3
+_NOISE = {True: 0.7, False: 2.0}  # without a cue the task is easy, and a set that everyone solves tells nothing
+
+CUES = ("corner", "texture", "edge")  # of label 0, 1 and 2; label 3 has none
+CORNER_PX = 8  # the corner lies in the first so many rows and columns, nothing else does
+_CUE_NOISE, _BRIGHT = 0.5, 1.5
+_ARM, _THICK, _JITTER, _TEXTURE, _EDGE = 6, 2, 3, 6, 10
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,9 @@ def _digits(folder: Path | None) -> Data:
         from sklearn.datasets import load_digits
     except ImportError:
         raise MissingExtraError("scikit-learn", "train", "dataset 'digits'") from None
-    found = load_digits()
-    images = torch.tensor(found.images, dtype=torch.float32).div(16).unsqueeze(1).repeat(1, 3, 1, 1)
-    labels = torch.tensor(found.target, dtype=torch.int64)
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32).div(16).unsqueeze(1).repeat(1, 3, 1, 1)
+    labels = torch.tensor(digits.target, dtype=torch.int64)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     test, train = order[:_DIGITS_TEST], order[_DIGITS_TEST:]
     return _normalised("digits", Split(images[train], labels[train]), Split(images[test], labels[test]))
@@ -109,6 +121,82 @@ def _made(name: str, make: Callable[[int, torch.Generator], tuple[Tensor, Tensor
     return load
 
 
+def channel_cue(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The positive control: the cue says which channel's pattern is the label, and it differs from image to image."""
+    return _patterned(count, True, source)
+
+
+def channel_free(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The negative control: all channels show the same pattern, so weighing them can't help."""
+    return _patterned(count, False, source)
+
+
+def three_cues(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Grey noise with one cue or none: a corner at the top left, a fine texture, a vertical edge (`CUES`).
+
+    The corner moves by up to two pixels and stays within `CORNER_PX`; texture and edge lie anywhere but there.
+    """
+    images = _CUE_NOISE * torch.randn(count, 1, _PX, _PX, generator=source)
+    labels = torch.randint(0, len(CUES) + 1, (count,), generator=source)
+    checks = (torch.arange(_TEXTURE)[:, None] + torch.arange(_TEXTURE)) % 2 * 2.0 - 1
+    for image, label in zip(images[:, 0], labels.tolist(), strict=True):
+        if label == 0:
+            row, column = (int(n) for n in torch.randint(0, _JITTER, (2,), generator=source))
+            image[row : row + _THICK, column : column + _ARM] += _BRIGHT
+            image[row + _THICK : row + _ARM, column : column + _THICK] += _BRIGHT
+        elif label == 1:
+            row, column = _elsewhere(_TEXTURE, _TEXTURE, source)
+            image[row : row + _TEXTURE, column : column + _TEXTURE] += _BRIGHT * checks
+        elif label == 2:
+            row, column = _elsewhere(_EDGE, _THICK, source)
+            image[row : row + _EDGE, column : column + _THICK] += _BRIGHT
+    return images.repeat(1, _CHANNELS, 1, 1), labels
+
+
+def _elsewhere(height: int, width: int, source: torch.Generator) -> tuple[int, int]:
+    """A place in the image that leaves the corner free."""
+    while True:
+        row = int(torch.randint(0, _PX - height + 1, (1,), generator=source))
+        column = int(torch.randint(0, _PX - width + 1, (1,), generator=source))
+        if row >= CORNER_PX or column >= CORNER_PX:
+            return row, column
+
+
+def _patterned(count: int, cued: bool, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Small patterns, one kind a channel, scattered over the lower half of noise; a bright strip at the top is the cue.
+
+    With a cue each channel holds copies of a pattern of its own, and the label is that of the channel whose top rows
+    are bright: too far from the patterns for a few convolutions to see both, so that only what looks at the whole map
+    can weigh the channels. Without, all channels hold the label's pattern.
+    """
+    images = _NOISE[cued] * torch.randn(count, _CHANNELS, _PX, _PX, generator=source)
+    kinds = torch.randint(0, _CLASSES, (count, _CHANNELS), generator=source)
+    chosen = torch.randint(0, _CHANNELS, (count,), generator=source)
+    every = torch.arange(count)
+    labels = kinds[every, chosen]
+    if not cued:
+        kinds = labels[:, None].repeat(1, _CHANNELS)
+    patterns = _patterns()
+    for _ in range(_COPIES):
+        rows = torch.randint(_PX // 2, _PX - 2, (count, _CHANNELS), generator=source)
+        columns = torch.randint(0, _PX - 2, (count, _CHANNELS), generator=source)
+        for dy, dx in itertools.product(range(3), repeat=2):
+            images[every[:, None], torch.arange(_CHANNELS), rows + dy, columns + dx] += patterns[kinds][:, :, dy, dx]
+    if cued:
+        images[every, chosen, :_CUE_ROWS] += _CUE
+    return images, labels
+
+
+def _patterns() -> Tensor:
+    """A plus, a cross, a ring and bars: (4, 3, 3), each of mean 0 and the same energy."""
+    shapes = torch.tensor([
+        [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[1, 0, 1], [0, 1, 0], [1, 0, 1]],
+        [[1, 1, 1], [1, 0, 1], [1, 1, 1]], [[1, 1, 1], [0, 0, 0], [1, 1, 1]],
+    ], dtype=torch.float32)
+    centred = shapes - shapes.mean((1, 2), keepdim=True)
+    return 2.0 * centred / centred.square().mean((1, 2), keepdim=True).sqrt()
+
+
 # --- torchvision's, where the user has them ---------------------------------------------------------------------------
 
 
@@ -119,15 +207,15 @@ def _torchvision(kind: str, name: str, flips: bool) -> Callable[[Path | None], D
         splits = []
         for train in (True, False):
             try:
-                found = getattr(datasets, kind)(str(root), train=train, download=False)
+                given = getattr(datasets, kind)(str(root), train=train, download=False)
             except Exception:  # no files, or others than torchvision's
                 raise BadSpecError(
                     f"dataset {name!r} is not in {str(root)!r}, and nothing is fetched unasked: name its folder with "
                     f"--data, or put it there with torchvision.datasets.{kind}({str(root)!r}, download=True)"
                 ) from None
-            images = torch.as_tensor(found.data).to(torch.float32).div(255)
+            images = torch.as_tensor(given.data).to(torch.float32).div(255)
             images = images.unsqueeze(1).repeat(1, 3, 1, 1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-            splits.append(Split(images.contiguous(), torch.as_tensor(found.targets, dtype=torch.int64)))
+            splits.append(Split(images.contiguous(), torch.as_tensor(given.targets, dtype=torch.int64)))
         return _normalised(name, splits[0], splits[1], flips)
 
     return make
@@ -140,8 +228,8 @@ def _image_folder(root: Path) -> Data:
         raise BadSpecError(f"dataset {str(root)!r} needs the folders train/CLASS and test/CLASS (or val/CLASS)")
     splits, classes = [], []
     for part in ("train", test):
-        found, names = _folder_split(root / part)
-        splits.append(_shuffled(found))
+        split, names = _folder_split(root / part)
+        splits.append(_shuffled(split))
         classes.append(names)
     if classes[0] != classes[1]:
         odd = sorted(set(classes[0]) ^ set(classes[1]))
@@ -162,18 +250,18 @@ def _folder_split(root: Path) -> tuple[Split, list[str]]:
         transforms.Resize(_FOLDER_PX), transforms.CenterCrop(_FOLDER_PX), transforms.ToTensor(),
     ])
     try:
-        found = torchvision.datasets.ImageFolder(str(root), steps)
+        folder = torchvision.datasets.ImageFolder(str(root), steps)
     except (FileNotFoundError, OSError) as error:
         raise BadSpecError(f"dataset {str(root)!r} can't be read: {one_line(error)}") from None
-    if len(found) > _MOST_IMAGES:
+    if len(folder) > _MOST_IMAGES:
         raise BadSpecError(
-            f"dataset {str(root)!r} has {len(found):,} images, and it is held in memory: give at most {_MOST_IMAGES:,}"
+            f"dataset {str(root)!r} has {len(folder):,} images, and it is held in memory: give at most {_MOST_IMAGES:,}"
         )
     try:
-        images, labels = zip(*(found[index] for index in range(len(found))), strict=True)
+        images, labels = zip(*(folder[index] for index in range(len(folder))), strict=True)
     except Exception as error:  # a damaged image: the decoders raise many things
         raise BadSpecError(f"an image in {str(root)!r} can't be read: {one_line(error)}") from None
-    return Split(torch.stack(list(images)), torch.tensor(labels, dtype=torch.int64)), list(found.classes)
+    return Split(torch.stack(list(images)), torch.tensor(labels, dtype=torch.int64)), list(folder.classes)
 
 
 for _source in (

@@ -3,6 +3,10 @@
 What is random is drawn from (seed, epoch) alone: the order of the data, what augmentation draws, dropout. So variants
 trained from one seed see the same batches, and a training that goes on from a checkpoint ends where an undisturbed one
 does. Optimiser and schedule are torch's and timm's; the loop holds nothing that a hand-written one would not.
+
+A checkpoint is a safetensors file: weights, momenta, the curve so far. No pickle. It appears whole or not at all, and
+holds a checksum of its tensors; one that can't be read, was made for another training or does not fit the network
+counts as none.
 """
 
 from __future__ import annotations
@@ -10,24 +14,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import json
 import math
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from secost.errors import BadSpecError, SecostError
-from secost.networks.sources import import_timm, import_torchvision
+from secost.errors import BadSpecError, RunError, SecostError
+from secost.networks.importing import import_timm, import_torchvision
 from secost.plan.trials import Training
-from secost.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from secost.training.datasets import Data, Split
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 _WARM_UP_SHARE, _TEST_BATCH = 0.1, 512
+_WEIGHT, _MOMENTUM = "weight.", "momentum."
 _PAD_SHARE = 8  # a crop moves by at most an eighth of the image
 
 
@@ -48,6 +57,16 @@ class Trained:
     images_per_s: float | None = None
     resumed_at: int = 0
     damaged: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Network and optimiser as they are after `len(curve)` epochs of the training named by `identity`."""
+
+    identity: str
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    curve: list[dict[str, float]]
 
 
 def train(
@@ -155,10 +174,10 @@ def _augmentation(training: Training, data: Data) -> Callable[[Tensor], Tensor]:
     import_torchvision()
     transforms: Any = importlib.import_module("torchvision.transforms.v2")
     steps = [transforms.RandomCrop(data.resolution, padding=max(1, data.resolution // _PAD_SHARE))]
-    found: Callable[[Tensor], Tensor] = transforms.Compose(
+    composed: Callable[[Tensor], Tensor] = transforms.Compose(
         [*steps, transforms.RandomHorizontalFlip()] if data.flips else steps
     )
-    return found
+    return composed
 
 
 def _optimizer(net: nn.Module, training: Training) -> torch.optim.Optimizer:
@@ -186,11 +205,11 @@ def _resume(
     fresh = Checkpoint(identity(training), net, optimizer, [])
     if path is None or not path.exists():
         return fresh, False
-    found = read_checkpoint(path, fresh)
-    if found is None:
+    kept = read_checkpoint(path, fresh)
+    if kept is None:
         path.unlink(missing_ok=True)
         return fresh, True
-    return found, False
+    return kept, False
 
 
 def _placed(net: nn.Module, data: Data, device: str, memory_format: str) -> tuple[nn.Module, Data]:
@@ -224,3 +243,74 @@ def _deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = quick
+
+
+# --- checkpoints ---
+
+
+def write_checkpoint(path: Path, state: Checkpoint) -> None:
+    """Write beside the target and move over it. Raises RunError where that is not possible."""
+    tensors = _tensors(state)
+    about = {"identity": state.identity, "curve": json.dumps(state.curve), "checksum": _checksum(tensors)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(save(tensors, about))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise RunError(f"can't write the checkpoint {str(path)!r}: {error.strerror or error}") from None
+
+
+def read_checkpoint(path: Path, into: Checkpoint) -> Checkpoint | None:
+    """Load a checkpoint into network and optimiser; None, with both as they were, where it is not usable."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            about: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        curve = json.loads(about["curve"])
+        whole = about["checksum"] == _checksum(tensors) and about["identity"] == into.identity
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError):
+        return None
+    expected = into.net.state_dict()
+    weights = {name.removeprefix(_WEIGHT): item for name, item in tensors.items() if name.startswith(_WEIGHT)}
+    fits = weights.keys() == expected.keys() and all(weights[name].shape == expected[name].shape for name in expected)
+    if not whole or not fits:
+        return None
+    into.net.load_state_dict(weights)
+    _load_momenta(into.optimizer, tensors)
+    return replace(into, curve=curve)
+
+
+def _tensors(state: Checkpoint) -> dict[str, Tensor]:
+    tensors = {f"{_WEIGHT}{name}": item.detach() for name, item in state.net.state_dict().items()}
+    for number, parameter in enumerate(_parameters(state.optimizer)):
+        momentum = state.optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"{_MOMENTUM}{number}"] = momentum
+    # A copy of each: weights that two modules share are two entries of the state dict.
+    return {name: item.cpu().clone().contiguous() for name, item in tensors.items()}
+
+
+def _load_momenta(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    for number, parameter in enumerate(_parameters(optimizer)):
+        momentum = tensors.get(f"{_MOMENTUM}{number}")
+        if momentum is not None:
+            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device).clone(
+                memory_format=torch.preserve_format
+            )
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes() if tensors[name].ndim else
+                      tensors[name].reshape(1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

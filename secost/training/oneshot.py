@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from secost.networks.hooks import Placed
 from secost.networks.sites import Site
-from secost.networks.surgery import Placed, build_placed
+from secost.networks.surgery import build_placed
 from secost.plan.mix import Choice, Point, Space
 from secost.plan.trials import BASELINE
 from secost.training.datasets import Data, Split

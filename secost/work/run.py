@@ -18,10 +18,12 @@ from secost.meters.environment import describe
 from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
 from secost.plan.trials import Comparison
+from secost.runs.database import DATABASE
 from secost.runs.records import Record
-from secost.runs.store import DATABASE, RunStore, discard_if_empty, environment_id
+from secost.runs.store import RunStore, discard_if_empty, environment_id
 from secost.work.comparison import WRONG_REQUESTS, failed, run_comparison
-from secost.work.executors import LOCAL, Executor, Job, Outcome, open_executor
+from secost.work.executors import LOCAL, open_executor
+from secost.work.jobs import Executor, Job, Outcome
 from secost.work.planning import Networks, make_plan
 
 
@@ -135,12 +137,14 @@ def measure(
             listener.on_record(store.add(record, where))
 
 
-def measure_more(spec: Spec, store: RunStore, listener: Listener) -> list[Record]:
+def measure_more(
+    spec: Spec, store: RunStore, listener: Listener, networks: Networks | None = None,
+) -> list[Record]:
     """The records of a spec's costs in a run that was begun with another; what it lacks of them is measured.
 
     A wrong request raises; a network that fails gives failed records.
     """
-    networks = Networks(spec.allow_download)
+    networks = networks or Networks(spec.allow_download)
     plan = make_plan(spec, networks)
     store.plan_more(plan.keys)
     plan = plan.having(store.done_keys())

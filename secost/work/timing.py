@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secost.meters.backends.offered import Backend, Prepared, Request, get_backend, measuring
+from secost.meters.backends.offered import get_backend
 from secost.meters.clocks import Timer, timer_for
-from secost.meters.conditions import AS_IT_IS
+from secost.meters.conditions import AS_IT_IS, Backend, Prepared, Request, measuring, scatter
 from secost.meters.fitness import Snapshot, between, snapshot
 from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
-from secost.meters.layout import scatter
 from secost.meters.processes import ChildError, can_fork, in_child
+from secost.networks.hooks import Placed, attention_at, standalone
 from secost.networks.sites import Site
-from secost.networks.surgery import Placed, Switch, attention_at, build_placed, seeded, standalone
+from secost.networks.surgery import Switch, build_placed, seeded
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Setting, Trial
 

@@ -31,7 +31,8 @@ from secost.runs.store import RunStore
 from secost.training.datasets import Data, load_data
 from secost.training.loop import Trained, check_classes, draw_seed, train
 from secost.work.comparison import failed
-from secost.work.executors import LOCAL, Executor, Job
+from secost.work.executors import LOCAL
+from secost.work.jobs import Executor, Job
 from secost.work.planning import Networks, make_plan
 from secost.work.run import Finished, begin, finished, measure, placed, workers_for
 

@@ -23,8 +23,7 @@ from secost.figures.benefit import BenefitPanel, BenefitPoint, benefit_figure
 from secost.figures.drawing import draw
 from secost.figures.marks import Point
 from secost.pages.verdict import state
-from secost.runs.gain import FILE, TRAINED, Gain
-from secost.runs.records import Record
+from secost.runs.records import FILE, TRAINED, Gain, Record
 
 
 def record(attention: str, ratio: int | None, params: int, overhead: tuple[float, float, float] | None) -> Record:

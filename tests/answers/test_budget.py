@@ -15,8 +15,7 @@ from secost.answers.groups import LATENCY, MACS, PARAMS, Group, group_records
 from secost.cli import main
 from secost.errors import BadSpecError
 from secost.numbers import parse_share
-from secost.runs.gain import FILE, Gain
-from secost.runs.records import Record
+from secost.runs.records import FILE, Gain, Record
 
 NETWORKS = ("resnet18", "mobilenetv2_050", "small:vgg")
 RATIOS = (4, 16)

@@ -8,8 +8,7 @@ import pytest
 from made_records import baseline, counted_only, one_variant, record, run_of_six, variant
 
 from secost.answers.verdict import Reason, judge
-from secost.runs.gain import TRAINED, Gain
-from secost.runs.records import Record
+from secost.runs.records import TRAINED, Gain, Record
 
 
 def spoiled() -> list[Record]:

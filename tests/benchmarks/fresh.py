@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # timm imports torchvision, whose compiled operators may not fit this torch: their schemas are declared as
-# secost.networks.sources.import_timm does it, so that both sides of a comparison pay for the same import.
+# secost.networks.importing.import_timm does it, so that both sides of a comparison pay for the same import.
 DECLARED = """
 import torch
 library = torch.library.Library("torchvision", "FRAGMENT")

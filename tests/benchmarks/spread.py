@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import secost
-from secost.networks.sources import import_timm
+from secost.networks.importing import import_timm
 from secost.plan.spec import Spec
 from secost.runs.store import RunStore
 from secost.work.executors import open_executor

@@ -29,12 +29,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported
 
 import torch
 
-from secost.meters.backends.offered import measuring
+from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
-from secost.networks.cache import cached_trace, inputs_for
+from secost.networks.cache import cached_trace
+from secost.networks.hooks import attached_paths
+from secost.networks.inputs import inputs_for
 from secost.networks.sites import find_sites
 from secost.networks.sources import load
-from secost.networks.surgery import Switch, attached_paths, native_paths
+from secost.networks.surgery import Switch, native_paths
 from secost.networks.tracing import eval_mode
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, Setting, Trial

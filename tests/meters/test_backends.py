@@ -19,18 +19,19 @@ from secost.glossary import CAUTIONS
 from secost.meters import conditions
 from secost.meters.backends import offered as backends
 from secost.meters.backends import torch as torch_backends
-from secost.meters.backends.offered import (
-    BACKENDS,
+from secost.meters.backends.offered import BACKENDS, get_backend, missing_here
+from secost.meters.conditions import (
     Backend,
+    Batch,
     ConversionError,
     Prepared,
     Request,
-    get_backend,
+    apart,
     measuring,
-    missing_here,
+    quiet,
+    reason_of,
     steady_allocator,
 )
-from secost.meters.conditions import Batch, apart, quiet, reason_of
 from secost.plan.options import MEMORY_FORMATS, PRECISIONS
 
 
@@ -96,7 +97,7 @@ def test_a_device_that_is_not_in_this_machine_is_one_line(
 @pytest.mark.parametrize("name", ["eager", "compile", "openvino"])
 def test_bf16_is_refused_where_the_processor_would_only_emulate_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    for module in (torch_backends, importlib.import_module("secost.meters.backends.openvino")):
+    for module in (torch_backends, importlib.import_module("secost.meters.backends.exported")):
         monkeypatch.setattr(module, "has_bf16", lambda: False)
     with pytest.raises(BadSpecError, match=r"bf16 is not here: this processor has no bfloat16 instructions"):
         get_backend(name, "bf16")

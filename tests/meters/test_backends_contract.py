@@ -15,12 +15,12 @@ import small_nets
 import torch
 from torch import Tensor, nn
 
-from secost.meters.backends.offered import BACKENDS, ConversionError, Prepared, Request, measuring
+from secost.meters.backends.offered import BACKENDS
 from secost.meters.backends.torch import has_bf16
-from secost.meters.conditions import apart
+from secost.meters.conditions import ConversionError, Prepared, Request, apart, measuring
 from secost.meters.processes import ChildError, can_fork, in_child
-from secost.networks import surgery
-from secost.networks.sources import import_timm
+from secost.networks import hooks, surgery
+from secost.networks.importing import import_timm
 
 CASES = [(name, precision) for name in BACKENDS.names() for precision in BACKENDS.get(name).precisions]
 FAST_COMPILE = "fp32"  # a compilation takes seconds
@@ -104,7 +104,7 @@ def require(backend: str, precision: str) -> None:
 
 def prepared(backend: str, precision: str, net: nn.Module, x: Tensor, **conditions: Any) -> Prepared:
     require(backend, precision)
-    return BACKENDS.get(backend).prepare(surgery.standalone(net), (x,), Request(precision=precision, **conditions))
+    return BACKENDS.get(backend).prepare(hooks.standalone(net), (x,), Request(precision=precision, **conditions))
 
 
 def check_output(precision: str, net: nn.Module, expected: Tensor, found: Tensor) -> None:
@@ -175,7 +175,7 @@ def test_the_same_network_is_not_converted_twice(
 @pytest.mark.parametrize(("backend", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32")])
 def test_one_other_weight_is_another_model(backend: str, precision: str, net: nn.Module, expected: Tensor) -> None:
     prepared(backend, precision, net, image())
-    other = surgery.standalone(net)
+    other = hooks.standalone(net)
     with torch.no_grad():
         last = other[-1]
         assert isinstance(last, nn.Linear)
@@ -264,7 +264,7 @@ def test_a_network_of_two_inputs_gets_both() -> None:
         expected = net(*inputs)
     for name in ("onnxruntime", "openvino"):
         require(name, "fp32")
-        ready = BACKENDS.get(name).prepare(surgery.standalone(net), inputs, Request())
+        ready = BACKENDS.get(name).prepare(hooks.standalone(net), inputs, Request())
         check_output("fp32", net, expected, three_passes(ready)[0])
 
 
@@ -272,7 +272,7 @@ def test_openvino_in_a_process_forked_from_one_that_used_it_is_refused_not_hung(
     monkeypatch: pytest.MonkeyPatch, net: nn.Module
 ) -> None:
     ready = prepared("openvino", "fp32", net, image())
-    monkeypatch.setattr("secost.meters.backends.openvino._cores", {os.getpid(): "in use"})
+    monkeypatch.setattr("secost.meters.backends.exported._cores", {os.getpid(): "in use"})
     with pytest.raises(ChildError, match="openvino ran already in the process that this one was forked from"):
         three_passes(ready)
 

@@ -18,14 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import secost
 from secost.errors import CountError
+from secost.kept import write_kept
 from secost.meters import counts, macs
 from secost.meters.counts import Cost, SiteCost, attention_cost, by_site, by_stage, native_cost, network_cost
-from secost.meters.macs import cached_fvcore_macs, einsum_macs, fvcore_macs
-from secost.meters.operations import operation_class
-from secost.networks.attention import ATTENTION, hidden_width, register_attention
+from secost.meters.macs import cached_fvcore_macs, einsum_macs, fvcore_macs, operation_class
+from secost.networks.attention import ATTENTION, register_attention
+from secost.networks.attention_modules import hidden_width
+from secost.networks.inputs import image_input
 from secost.networks.sites import Site
 from secost.networks.surgery import Switch, native_paths
-from secost.networks.tracing import ForwardError, Graph, image_input, trace
+from secost.networks.tracing import ForwardError, Graph, trace
 
 KINDS = ("se", "ese", "eca", "cbam", "bam", "spatial", "scse", "ge", "gc", "srm", "simam", "coord")
 RESNET50 = ((256, 56, 3), (512, 28, 4), (1024, 14, 6), (2048, 7, 3))  # width, height, blocks of each stage
@@ -746,10 +748,11 @@ def test_a_spoiled_cache_is_counted_anew(tmp_path: Any, monkeypatch: pytest.Monk
     monkeypatch.setenv("SECOST_CACHE", str(tmp_path))
     net, inputs = nn.Conv2d(3, 4, 3), (torch.rand(1, 3, 8, 8),)
     cached_fvcore_macs(net, inputs)
-    (kept,) = (tmp_path / "macs").iterdir()
-    kept.write_text("half a numb")
-    assert cached_fvcore_macs(net, inputs) == 3888
-    kept.write_text("1")  # a wrong number is caught by the cross-check, not believed
+    (path,) = (tmp_path / "macs").iterdir()
+    for spoiled in ("half a numb", "1", path.read_text().replace("3888", "1")):
+        path.write_text(spoiled)
+        assert cached_fvcore_macs(net, inputs) == 3888
+    write_kept(path, 1)  # a wrong number is caught by the cross-check, not believed
     with pytest.raises(CountError, match="fvcore counts 1 MACs"):
         network_cost(net, inputs, trace(net, inputs))
 

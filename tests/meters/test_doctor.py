@@ -1,4 +1,4 @@
-"""Is the machine fit: readers on made /proc and /sys trees, each check's statuses, the A/A run, and the command."""
+"""Is the machine fit: readers of a made psutil and made /proc and /sys trees, each check, the A/A run, the command."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import os
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 
 from secost.cli import doctor as command
 from secost.cli import main
 from secost.errors import BadSpecError
 from secost.glossary import CHECKS
-from secost.meters import environment, fitness, machine
+from secost.meters import aa_run as against_itself
+from secost.meters import environment, machine
+from secost.meters.aa_run import AA_LABELS, aa_checks, aa_run, judged, lasting_share, told_apart
 from secost.meters.fitness import (
-    AA_LABELS,
     BAD,
     CAUTION,
     OK,
     UNKNOWN,
     Check,
     Snapshot,
-    aa_checks,
-    aa_run,
+    as_plain,
     between,
     check_request,
     clock_check,
-    judged,
-    lasting_share,
     snapshot,
     standing_checks,
-    told_apart,
     verdict,
     watched_checks,
 )
@@ -46,16 +46,51 @@ QUIET = {"OMP_WAIT_POLICY": "passive"}
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads this machine's /proc")
 
 
-class Machine:
-    """A made machine: files below a folder."""
+class Psutil:
+    """A made psutil. What it was not told it raises for, as psutil does where a system does not tell."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Error = psutil.Error
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+
+    def __getattr__(self, name: str) -> Any:
+        def read() -> Any:
+            if name not in self.facts:
+                raise NotImplementedError(name)
+            return self.facts[name]
+
+        return read
+
+
+def cpu_times(*seconds: float) -> SimpleNamespace:
+    """What all processors did, as psutil has it on Linux."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    return SimpleNamespace(**dict(zip(names, seconds, strict=True)))
+
+
+def process(affinity: Any = range(4), threads: int = 7, **times: float) -> SimpleNamespace:
+    """This process as psutil has it; `times` are its processor time where it has spent any."""
+    spent = dict.fromkeys(("user", "system", "children_user", "children_system"), 0.0) | times
+    return SimpleNamespace(
+        cpu_affinity=lambda: list(affinity), num_threads=lambda: threads, cpu_times=lambda: SimpleNamespace(**spent)
+    )
+
+
+class Machine:
+    """A made machine: what psutil tells, and files below a folder."""
+
+    def __init__(self, root: Path, told: Psutil) -> None:
+        self.root, self.told = root, told
 
     def has(self, files: dict[str, str]) -> Machine:
         for name, content in files.items():
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).write_text(content)
+        return self
+
+    def tells(self, **facts: Any) -> Machine:
+        self.told.facts.update(facts)
         return self
 
     def check(self, name: str, threads: int = 1, env: dict[str, str] | None = None) -> Check:
@@ -64,9 +99,17 @@ class Machine:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Machine:
+def unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine of which nothing is known."""
+    told = Psutil()
+    monkeypatch.setattr(machine, "psutil", told)
+    return Machine(tmp_path, told)
+
+
+@pytest.fixture
+def made(unknown: Machine) -> Machine:
     """Four processors, all usable, and nothing else known."""
-    return Machine(tmp_path).has({"proc/self/status": "Name:\tpython\nCpus_allowed_list:\t0-3\nThreads:\t7\n"})
+    return unknown.tells(Process=process())
 
 
 # --- every check, with every status ----------------------------------------------------------------------------------
@@ -74,10 +117,14 @@ def made(tmp_path: Path) -> Machine:
 
 @pytest.mark.parametrize(
     ("load", "threads", "status"),
-    [("0.20", 1, OK), ("2.99", 1, OK), ("3.10", 1, CAUTION), ("1.50", 3, CAUTION), ("8.00", 1, BAD), ("?", 1, UNKNOWN)],
+    [(0.2, 1, OK), (2.99, 1, OK), (3.1, 1, CAUTION), (1.5, 3, CAUTION), (8.0, 1, BAD), (None, 1, UNKNOWN)],
 )
-def test_load_is_held_against_the_usable_processors(made: Machine, load: str, threads: int, status: str) -> None:
-    assert made.has({"proc/loadavg": f"{load} 0.1 0.1 1/100 1"}).check("load", threads).status == status
+def test_load_is_held_against_the_usable_processors(
+    made: Machine, load: float | None, threads: int, status: str
+) -> None:
+    if load is not None:
+        made.tells(getloadavg=(load, 0.1, 0.1))
+    assert made.check("load", threads).status == status
 
 
 @pytest.mark.parametrize(
@@ -98,7 +145,7 @@ def test_pressure_is_the_share_of_the_last_ten_seconds(
 def test_more_threads_than_usable_processors_are_bad(made: Machine) -> None:
     assert made.check("processors", 4).status == OK
     assert made.check("processors", 5).status == BAD
-    made.has({"proc/stat": "cpu 1 1 1 1 1 1 1 1 0 0\n" + "".join(f"cpu{i} 1 1 1 1 1 1 1 1\n" for i in range(8))})
+    made.tells(cpu_times=cpu_times(*range(8)), cpu_count=8)
     assert made.check("processors", 4).value == "4 threads on 4 of 8"
 
 
@@ -137,7 +184,7 @@ def test_two_threads_may_land_on_one_shared_core(made: Machine) -> None:
     assert machine.siblings(made.root) == [(0, 2), (1, 3)]
     assert made.check("shared cores", 1).status == OK
     assert made.check("shared cores", 2).status == CAUTION
-    made.has({"proc/self/status": "Cpus_allowed_list:\t0-1\n"})  # one processor of each core
+    made.tells(Process=process(affinity=(0, 1)))  # one processor of each core
     assert made.check("shared cores", 2).status == OK
 
 
@@ -209,21 +256,25 @@ def test_several_threads_should_not_spin(made: Machine, threads: int, env: dict[
 
 
 @pytest.mark.parametrize(
-    ("files", "status"),
+    ("available", "files", "status"),
     [
-        ({"proc/meminfo": "MemTotal: 99 kB\nMemAvailable:    8388608 kB\n"}, OK),
-        ({"proc/meminfo": "MemAvailable: 1000000 kB\n"}, CAUTION),
-        ({"proc/meminfo": "MemAvailable: 200000 kB\n"}, BAD),
-        ({"proc/meminfo": "MemAvailable: 8388608 kB\n", **V2, "sys/fs/cgroup/box/inner/memory.max": "3000000000",
+        (8388608 << 10, {}, OK),
+        (1000000 << 10, {}, CAUTION),
+        (200000 << 10, {}, BAD),
+        (8388608 << 10, {**V2, "sys/fs/cgroup/box/inner/memory.max": "3000000000",
           "sys/fs/cgroup/box/inner/memory.current": "2500000000"}, CAUTION),
-        ({"proc/meminfo": "MemAvailable: 8388608 kB\n", **V2, "sys/fs/cgroup/box/memory.max": "max",
+        (8388608 << 10, {**V2, "sys/fs/cgroup/box/memory.max": "max",
           "sys/fs/cgroup/box/memory.current": "2500000000"}, OK),
-        ({"proc/meminfo": "MemAvailable: 8388608 kB\n", **V1, "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "100",
+        (8388608 << 10, {**V1, "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "100",
           "sys/fs/cgroup/memory/box/memory.usage_in_bytes": "200"}, BAD),
-        ({}, UNKNOWN),
+        (None, {}, UNKNOWN),
     ],
 )
-def test_memory_left_is_the_machines_or_the_control_groups(made: Machine, files: dict[str, str], status: str) -> None:
+def test_memory_left_is_the_machines_or_the_control_groups(
+    made: Machine, available: int | None, files: dict[str, str], status: str
+) -> None:
+    if available is not None:
+        made.tells(virtual_memory=SimpleNamespace(available=available))
     assert made.has(files).check("memory").status == status
 
 
@@ -268,31 +319,30 @@ def test_heat_is_held_against_the_nearest_trip_point(made: Machine, milli_celsiu
     assert made.check("heat").status == status
 
 
-def test_where_nothing_can_be_read_everything_is_unknown_and_nothing_fails(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "not there"):
+def test_where_nothing_can_be_read_everything_is_unknown_and_nothing_fails(unknown: Machine) -> None:
+    for root in (unknown.root, unknown.root / "not there"):
         found = {check.name: check.status for check in standing_checks(1, root, {})}
         measured_here = {"clock", "thread clock", "spinning"}
         assert {status for name, status in found.items() if name not in measured_here} == {UNKNOWN}
         empty = snapshot(root)
-        assert {check.status for check in watched_checks(empty, empty, root)} == {UNKNOWN}
+        assert {check.status for check in watched_checks(empty, empty)} == {UNKNOWN}
 
 
 @pytest.mark.parametrize("content", ["", "\0\0", "cpu", "0::", "-", "9" * 400, "avg10= some"])
-def test_files_that_hold_something_else_are_unknown_and_nothing_fails(tmp_path: Path, content: str) -> None:
+def test_files_that_hold_something_else_are_unknown_and_nothing_fails(unknown: Machine, content: str) -> None:
     names = (
-        "proc/loadavg", "proc/self/status", "proc/stat", "proc/self/stat", "proc/meminfo", "proc/vmstat",
         "proc/cpuinfo", "proc/pressure/cpu", "proc/self/cgroup", f"{CPU}/cpu0/topology/thread_siblings_list",
         f"{CPU}/cpu0/cache/index0/size", f"{CPU}/cpu0/cache/index0/level", "sys/fs/cgroup/cpu.max",
     )
-    odd = Machine(tmp_path).has(dict.fromkeys(names, content))
+    odd = unknown.has(dict.fromkeys(names, content))
     assert {check.status for check in standing_checks(1, odd.root, QUIET)} <= {OK, UNKNOWN}
-    assert snapshot(odd.root).steal_ticks is None
+    assert snapshot(odd.root).throttled_s is None
     assert machine.caches_bytes(odd.root) == {}
 
 
 def test_every_check_has_words_and_only_what_is_not_fit_has_a_next_step(made: Machine) -> None:
-    made.has({"proc/loadavg": "9.0 1 1 1/1 1", f"{CPU}/intel_pstate/no_turbo": "1"})
-    found = standing_checks(1, made.root, QUIET) + watched_checks(snapshot(made.root), snapshot(made.root), made.root)
+    made.tells(getloadavg=(9.0, 1.0, 1.0)).has({f"{CPU}/intel_pstate/no_turbo": "1"})
+    found = standing_checks(1, made.root, QUIET) + watched_checks(snapshot(made.root), snapshot(made.root))
     assert {check.name for check in found} <= set(CHECKS)
     for check in found:
         assert check.meaning == CHECKS[check.name][0]
@@ -303,12 +353,12 @@ def test_every_check_has_words_and_only_what_is_not_fit_has_a_next_step(made: Ma
 
 BEFORE = Snapshot(
     10.0, minor_faults=100, major_faults=0, voluntary_switches=5, involuntary_switches=7, throttled_periods=1,
-    throttled_s=0.5, busy_ticks=1000, steal_ticks=10, total_ticks=10_000, own_ticks=400, processors=4, swapped_pages=3,
+    throttled_s=0.5, busy_s=1000, steal_s=10, total_s=10_000, own_s=400, processors=4, swapped_pages=3,
     heat_throttles=2, cpu_mhz=3000.0, native_threads=4,
 )
 AFTER = Snapshot(
     12.0, minor_faults=150, major_faults=2, voluntary_switches=6, involuntary_switches=17, throttled_periods=3,
-    throttled_s=0.75, busy_ticks=1400, steal_ticks=30, total_ticks=10_800, own_ticks=600, processors=4, swapped_pages=3,
+    throttled_s=0.75, busy_s=1400, steal_s=30, total_s=10_800, own_s=600, processors=4, swapped_pages=3,
     heat_throttles=5, cpu_mhz=2500.0, native_threads=6,
 )
 
@@ -329,34 +379,35 @@ def test_a_missing_counter_has_no_difference_and_json_takes_the_answer() -> None
 
 
 def test_what_happened_is_judged(made: Machine) -> None:
-    found = {check.name: check.status for check in watched_checks(BEFORE, AFTER, made.root)}
+    found = {check.name: check.status for check in watched_checks(BEFORE, AFTER)}
     assert found == {
         "other work": CAUTION, "steal": BAD, "throttled": BAD, "swapping": OK, "heat throttling": CAUTION,
     }
-    same = {check.name: check.status for check in watched_checks(BEFORE, BEFORE, made.root)}
+    same = {check.name: check.status for check in watched_checks(BEFORE, BEFORE)}
     assert same == {
         "other work": UNKNOWN, "steal": UNKNOWN, "throttled": OK, "swapping": OK, "heat throttling": OK,
     }
 
 
 def test_other_work_on_every_processor_is_bad(made: Machine) -> None:
-    after = Snapshot(12.0, busy_ticks=1000 + 800, total_ticks=10_800, own_ticks=400, processors=4, steal_ticks=10)
-    assert watched_checks(BEFORE, after, made.root)[0].status == BAD
+    after = Snapshot(12.0, busy_s=1000 + 800, total_s=10_800, own_s=400, processors=4, steal_s=10)
+    assert watched_checks(BEFORE, after)[0].status == BAD
 
 
-def test_counters_are_read_where_the_kernel_keeps_them(made: Machine) -> None:
+def test_counters_are_psutils_and_where_it_has_none_the_kernels(made: Machine) -> None:
+    own = process(user=101.0, system=102.0, children_user=103.0, children_system=104.0, iowait=9.0)
+    made.tells(
+        cpu_times=cpu_times(10, 20, 30, 400, 50, 1, 2, 3), cpu_count=2, Process=own,
+        swap_memory=SimpleNamespace(sin=4 << 12, sout=5 << 12), cpu_freq=SimpleNamespace(current=1500.5),
+    )
     made.has({
-        "proc/stat": "cpu  10 20 30 400 50 1 2 3 7 8\ncpu0 5 10 15 200 25 0 1 1 0 0\ncpu1 5 10 15 200 25 1 1 2 0 0\n",
-        "proc/self/stat": "77 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 101 102 103 104 20 0\n",
-        "proc/vmstat": "pswpin 4\npswpout 5\npgpgin 9\n",
-        "proc/cpuinfo": "cpu MHz\t\t: 1000.5\ncpu MHz\t\t: 2000.5\n",
         **V2, "sys/fs/cgroup/box/inner/cpu.stat": "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000\n",
         f"{CPU}/cpu0/thermal_throttle/core_throttle_count": "4",
         f"{CPU}/cpu1/thermal_throttle/core_throttle_count": "5",
     })
     found = snapshot(made.root)
-    assert (found.busy_ticks, found.steal_ticks, found.total_ticks, found.processors) == (63, 3, 516, 2)
-    assert found.own_ticks == 101 + 102 + 103 + 104
+    assert (found.busy_s, found.steal_s, found.total_s, found.processors) == (63, 3, 516, 2)
+    assert found.own_s == 101 + 102 + 103 + 104
     assert (found.throttled_periods, found.throttled_s) == (3, 2.5)
     assert (found.swapped_pages, found.heat_throttles) == (9, 9)
     assert (found.cpu_mhz, found.native_threads) == (1500.5, 7)
@@ -365,6 +416,15 @@ def test_counters_are_read_where_the_kernel_keeps_them(made: Machine) -> None:
 def test_version_1_counts_throttled_time_in_nanoseconds(made: Machine) -> None:
     made.has({**V1, "sys/fs/cgroup/cpu,cpuacct/box/cpu.stat": "nr_throttled 2\nthrottled_time 1500000000\n"})
     assert machine.throttled(made.root) == (2, 1.5)
+
+
+@linux_only
+def test_psutil_tells_of_this_machine_what_is_asked_of_it() -> None:
+    assert None not in (
+        machine.load_1min(), machine.usable_processors(), machine.cpu_seconds(), machine.own_seconds(),
+        machine.native_threads(), machine.available_bytes(),
+    )
+    assert len(machine.usable_processors() or ()) == environment.describe()["usable_cores"]
 
 
 @linux_only
@@ -418,7 +478,7 @@ def test_too_few_rounds_tell_nothing_rather_than_zero() -> None:
     assert {row["half_width"] for row in told_apart(math.inf, 1, 1)} == {None}
     run = judged(noise_rounds(1, 2), 1, 1, "resnet18", 128)
     assert [check.status for check in aa_checks(run)] == [UNKNOWN, UNKNOWN]
-    json.dumps(fitness.as_plain(run), allow_nan=False)
+    json.dumps(as_plain(run), allow_nan=False)
 
 
 def test_the_share_that_lasts_is_found_in_made_groups() -> None:
@@ -555,7 +615,7 @@ def test_without_latency_no_network_is_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "_PAUSE_S", 0.0)
-    monkeypatch.setattr(fitness, "aa_run", lambda *arguments: pytest.fail("ran a network"))
+    monkeypatch.setattr(against_itself, "aa_run", lambda *arguments: pytest.fail("ran a network"))
     assert main(["doctor", "--no-latency", "--format", "json"]) in (0, 1)
     document = json.loads(capsys.readouterr().out)
     assert document["aa"] is None

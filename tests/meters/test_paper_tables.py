@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 import secost
 from secost.meters.counts import Cost, network_cost
-from secost.networks.attention import ATTENTION, SqueezeExcite, hidden_width, register_attention
-from secost.networks.tracing import image_input, trace
+from secost.networks.attention import ATTENTION, register_attention
+from secost.networks.attention_modules import SqueezeExcite, hidden_width
+from secost.networks.inputs import image_input
+from secost.networks.tracing import trace
 
 GMACS_TOLERANCE, PARAMS_TOLERANCE_M = 0.02, 0.1
 RESNET50 = ((256, 56, 3), (512, 28, 4), (1024, 14, 6), (2048, 7, 3))  # width, height, blocks

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secost.errors import BadSpecError
+from secost.kept import write_kept
 from secost.meters import roofline as module
 from secost.meters.counts import attention_cost, by_site
 from secost.meters.roofline import (
@@ -290,8 +291,7 @@ def test_a_file_with_values_that_can_not_be_is_measured_again(
 ) -> None:
     cached_roofline(1)
     (path,) = tmp_path.glob("rooflines/*.json")
-    content = json.dumps({**json.loads(path.read_text().partition("\n")[2]), field: value})
-    path.write_text(f"{module._checksum(content)}\n{content}")
+    write_kept(path, {**json.loads(path.read_text().partition("\n")[2]), field: value})
     cached_roofline(1)
     assert counted == [1, 1]
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks import attention as family
-from secost.networks.attention import ATTENTION, Attention, build_attention, hidden_width, register_attention
+from secost.networks.attention import ATTENTION, build_attention, register_attention
+from secost.networks.attention_modules import Attention, hidden_width
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
@@ -35,7 +36,7 @@ def _seeded() -> None:
 def timm_layers() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from secost.networks.sources import import_timm
+        from secost.networks.importing import import_timm
 
         import_timm()
         import timm.layers

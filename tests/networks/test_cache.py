@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from secost.kept import cache_folder
 from secost.networks import cache
-from secost.networks.cache import Uncacheable, cached_trace, fingerprint, inputs_for
+from secost.networks.cache import Uncacheable, cached_trace, fingerprint
+from secost.networks.inputs import inputs_for
 from secost.networks.sources import load
 
 X = (torch.zeros(1, 3, 16, 16),)
@@ -410,7 +412,7 @@ def test_an_empty_variable_turns_it_off(monkeypatch: pytest.MonkeyPatch, passes:
 def test_without_the_variable_it_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SECOST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.cache_folder() == tmp_path / "secost"
+    assert cache_folder() == tmp_path / "secost"
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------

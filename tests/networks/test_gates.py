@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import secost
-from secost.networks.attention import ATTENTION, GatedAttention, SqueezeExcite
+from secost.networks.attention import ATTENTION
+from secost.networks.attention_modules import GatedAttention, SqueezeExcite
 from secost.networks.gates import gate_paths, watch_gates
 
 KINDS = {"cbam": ["channel", "position"], "scse": ["channel", "position"], "spatial": ["position"],

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from secost.errors import SecostError
-from secost.networks.attention import Attention
+from secost.networks.attention_modules import Attention
 from secost.networks.sources import load
 from secost.networks.surgery import attach, sites, strip
 

@@ -8,7 +8,7 @@ import pytest
 
 import secost
 from secost.errors import ModelLoadError, UnknownNameError
-from secost.networks.scaled import parse_scaled, scaled_name
+from secost.networks.families import parse_scaled, scaled_name
 
 # Parameters of timm's own efficientnet_b0 ... b3, which are the paper's 5.3, 7.8, 9.2 and 12 M.
 SIZES = {(1.0, 1.0): 5_288_548, (1.1, 1.0): 7_794_184, (1.2, 1.1): 9_109_994, (1.4, 1.2): 12_233_232}

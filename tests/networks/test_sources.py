@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from secost.errors import ModelLoadError, SecostError, UnknownNameError
-from secost.networks.sources import SOURCES, as_inputs, check_name, load, load_example
+from secost.networks.inputs import as_inputs
+from secost.networks.sources import SOURCES, check_name, load, load_example
 
 FILE = """
     import torch
@@ -200,7 +201,7 @@ def test_timm_imports_where_torchvisions_library_does_not_load() -> None:
         def fails(path):
             raise OSError("libcudart.so: cannot open shared object file")
         torch.ops.load_library = fails
-        from secost.networks.sources import import_timm
+        from secost.networks.importing import import_timm
         timm = import_timm()
         print(timm.create_model("resnet18") is not None, hasattr(torch.ops.torchvision, "nms"))
     """) == "True True"
@@ -216,7 +217,7 @@ def test_real_operators_are_left_alone() -> None:
             kept.append(library)
         kept = []
         torch.ops.load_library = loads
-        from secost.networks.sources import declare_missing_operators
+        from secost.networks.importing import declare_missing_operators
         declare_missing_operators()
         print(torch.ops.torchvision.nms(torch.zeros(3, 4), torch.zeros(3), 0.5).tolist())
     """) == "[0, 1, 2]"

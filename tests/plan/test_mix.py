@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import secost
 from secost.errors import BadSpecError, UnknownNameError
-from secost.networks.attention import Attention
+from secost.networks.attention_modules import Attention
 from secost.plan.mix import mix_name, parse_mix
 from secost.runs.records import Record
 

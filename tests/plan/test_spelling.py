@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError, UnknownNameError
 from secost.meters.counts import Cost, attention_cost
-from secost.networks.attention import SqueezeExcite, build_attention
+from secost.networks.attention import build_attention
+from secost.networks.attention_modules import SqueezeExcite
 from secost.networks.sources import load
-from secost.networks.spelling import check_outputs
-from secost.networks.surgery import Switch, build_placed, seeded, sites
+from secost.networks.surgery import Switch, build_placed, check_outputs, seeded, sites
 from secost.plan.spec import Spec
 from secost.plan.spelling import OWN, SPELLINGS, check_spellings, get_spelling, same_function, spellings_of
 

@@ -14,9 +14,9 @@ import pytest
 from secost.errors import RunError
 from secost.plan.spec import Spec
 from secost.plan.trials import Setting, Trial
-from secost.runs.gain import TRAINED, Gain
-from secost.runs.records import Record
-from secost.runs.store import DATABASE, RunStore, _checksum, read_all, read_run
+from secost.runs.database import DATABASE, checksum_of
+from secost.runs.records import TRAINED, Gain, Record
+from secost.runs.store import RunStore, read_all, read_run
 from secost.runs.study import (
     CueTest,
     Detectors,
@@ -124,7 +124,7 @@ def test_a_result_that_is_not_ours_is_refused_in_one_line(change: Any, told: str
         change(values)
         body = json.dumps(values)
         database.execute("UPDATE documents SET body = ?, checksum = ? WHERE name = 'study scaling'",
-                         (body, _checksum("document", "study scaling", body)))
+                         (body, checksum_of("document", "study scaling", body)))
     with pytest.raises(RunError, match=told) as caught:
         read_all(tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -21,8 +21,9 @@ from secost.errors import BadSpecError, RunError
 from secost.pages.search import page, sentences
 from secost.plan.mix import is_mix
 from secost.render.plain_pages import render_page, write_pages
+from secost.runs.database import DATABASE
 from secost.runs.records import Record
-from secost.runs.store import DATABASE, RunStore, read_all
+from secost.runs.store import RunStore, read_all
 
 # The budget is one of parameters, which are counted: what holds it must not hang on a time measured here.
 SMALL: dict[str, Any] = {

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 import secost
 from secost.cli import main
 from secost.errors import BadSpecError
-from secost.networks.weights import load_weights, wake_norms
+from secost.networks.sources import load_weights, wake_norms
 from secost.pages.occlusion import findings, page
 from secost.runs.store import read_run
 from secost.studies import occlusion as study
 from secost.studies.occlusion import occlusion
-from secost.training.datasets import load_data
-from secost.training.made import CORNER_PX
+from secost.training.datasets import CORNER_PX, load_data
 
 FACTORY = """
 from torch import nn
@@ -63,7 +62,7 @@ def picture(tmp_path: Path) -> Path:
 def test_a_shift_is_that_of_an_image_covered_by_hand(model: str, picture: Path) -> None:
     found = occlusion(model, image=picture, resolution=32, occluder=8, stride=4)
     net = wake_norms(secost.load(model))
-    from secost.networks.images import normalisation, read_image
+    from secost.networks.inputs import normalisation, read_image
 
     mean, deviation = normalisation(net, 3)
     x = (read_image(picture, 3, 32, 32) - mean) / deviation

@@ -27,10 +27,12 @@ import pytest
 
 from secost.errors import BadSpecError, MissingExtraError, RunError, UnknownNameError
 from secost.work import executors
-from secost.work.executors import EXECUTORS, Executor, Job, LocalExecutor, Outcome, WorkerLost, open_executor
+from secost.work.executors import EXECUTORS, LocalExecutor, open_executor
+from secost.work.jobs import Executor, Job, Outcome, WorkerLost
 from tests import executor_jobs as jobs
 
 dask_executor = pytest.importorskip("secost.work.dask_executor")
+dask_run, dask_worker = (pytest.importorskip(f"secost.work.{name}") for name in ("dask_run", "dask_worker"))
 DaskExecutor = dask_executor.DaskExecutor
 
 ROOT = Path(__file__).parents[2]
@@ -366,11 +368,11 @@ def test_who_is_to_be_alone_waits_for_those_before_and_not_for_those_behind(
     order: list[str] = []
 
     def work(name: str, alone: bool) -> None:
-        with dask_executor._host(alone):
+        with dask_worker.on_host(alone):
             order.append(name)
 
     threads = [threading.Thread(target=work, args=words) for words in (("alone", True), ("behind", False))]
-    with dask_executor._host(alone=False), (tmp_path / f"secost-{os.getuid()}.gate").open() as gate:
+    with dask_worker.on_host(alone=False), (tmp_path / f"secost-{os.getuid()}.gate").open() as gate:
         work("beside", alone=False)
         threads[0].start()
         with contextlib.suppress(BlockingIOError):
@@ -519,7 +521,7 @@ def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
     fresh: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To dask, 127.0.0.1 and 127.0.0.2 are two hosts; one job is on its way to each."""
-    monkeypatch.setattr(dask_executor, "LOOK_S", 0.1)
+    monkeypatch.setattr(dask_run, "LOOK_S", 0.1)
     cluster = fresh(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="9")
     first, _ = (cluster.worker("--resources", "latency=1", "--host", f"127.0.0.{number}") for number in (1, 2))
     with open_executor("dask", address=cluster.address()) as executor:
@@ -537,9 +539,9 @@ def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
 def test_workers_that_all_left_end_the_run_in_time(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_executor, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(dask_executor, "GATHER_S", 0.5)
-    monkeypatch.setattr(dask_executor, "LOOK_S", 0.1)
+    monkeypatch.setattr(dask_run, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(dask_run, "GATHER_S", 0.5)
+    monkeypatch.setattr(dask_run, "LOOK_S", 0.1)
     cluster = fresh()
     worker = cluster.worker("--resources", "latency=1")
     with open_executor("dask", address=cluster.address()) as executor:

@@ -149,7 +149,7 @@ def test_a_worker_killed_in_mid_sweep_changes_no_record(
 def test_a_model_file_that_only_the_driver_has_is_told_before_any_trial(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own.py").write_text("from secost.networks.small import small_resnet as make\n")
+    (tmp_path / "own.py").write_text("from secost.networks.families import small_resnet as make\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadSpecError, match=r"own\.py"):
         secost.sweep(COUNTS.with_changes(models=["own.py:make"]), tmp_path / "run", executor="dask",

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from secost.errors import BadSpecError, SecostError, one_line
 from secost.glossary import Caution
 from secost.meters.conditions import Batch, Request
-from secost.networks.images import normalisation, read_image
-from secost.networks.sources import _factory
+from secost.networks.importing import user_function
+from secost.networks.inputs import normalisation, read_image
 
 MOST_IMAGES = 128
 _RANDOM_IMAGES = 16
@@ -84,7 +84,7 @@ def _samples(text: str, inputs: Batch) -> list[Batch]:
     """What the user's function returns, cut into samples of one."""
     try:
         with torch.no_grad():
-            given = _factory(text)()
+            given = user_function(text)()
             batches = _as_batches(given, len(inputs))
     except SecostError:
         raise

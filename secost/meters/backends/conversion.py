@@ -28,10 +28,11 @@ import torch
 from torch import Tensor, nn
 
 import secost
+from secost.kept import cache_folder
 from secost.meters.backends import converters
 from secost.meters.conditions import Batch, ConversionError, quiet, reason_of
-from secost.networks import surgery
-from secost.networks.cache import Uncacheable, cache_folder, fingerprint
+from secost.networks import hooks
+from secost.networks.cache import Uncacheable, fingerprint
 
 ONNX_FILE = "model.onnx"
 _ENTRY_FILE, _UNFINISHED = "entry.json", ".part-"
@@ -48,27 +49,17 @@ class Entry:
     cached: bool
 
 
-def cache_root() -> Path | None:
-    """The folder for what is kept between runs; None where nothing is to be kept."""
-    if os.environ.get("SECOST_CACHE") == "":
-        return None
-    try:
-        return cache_folder()
-    except RuntimeError:  # no home folder can be told
-        return None
-
-
 def content_key(net: nn.Module, inputs: Batch) -> str | None:
     """SHA-256 of the network and the shapes of its inputs; None where its content can't be told for certain.
 
     Weights count with their values, attention with its hooks.
     """
     try:
-        with surgery.hooks_described(net) as hooks:
-            digest = hashlib.sha256(f"{hooks}\n{fingerprint(net, inputs)}\n{_own_code()}".encode())
+        with hooks.hooks_described(net) as described:
+            digest = hashlib.sha256(f"{described}\n{fingerprint(net, inputs)}\n{_own_code()}".encode())
     except (Uncacheable, OSError):
         return None
-    if hooks is None:
+    if described is None:
         return None
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     for name, tensor in tensors:
@@ -102,12 +93,10 @@ def kept(kind: str, key: str | None, make: Callable[[Path], object]) -> Entry:
 
     Without a key, or where the cache can't be written, the folder goes with the process.
     """
-    root = cache_root()
-    place = None if root is None or key is None else root / "converted" / f"{kind}-{key[:32]}"
-    if place is not None:
-        found = _read(place)
-        if found is not None:
-            return found
+    place = _place(kind, key)
+    entry = None if place is None else _read(place)
+    if entry is not None:
+        return entry
     folder = _new_folder(place)
     try:
         begin = time.perf_counter()
@@ -122,13 +111,12 @@ def kept(kind: str, key: str | None, make: Callable[[Path], object]) -> Entry:
 
 def remember_seconds(kind: str, key: str | None, seconds: float, from_cache: bool) -> float:
     """What a conversion took that someone else's cache holds: now, or, where it came from there, when it was made."""
-    root = cache_root()
-    place = None if root is None or key is None else root / "converted" / f"{kind}-{key[:32]}"
+    place = _place(kind, key)
     if place is None:
         return seconds
     if from_cache:
-        found = _read(place)
-        return seconds if found is None else found.seconds
+        entry = _read(place)
+        return seconds if entry is None else entry.seconds
     folder = _new_folder(place)
     _seal(folder, seconds)
     shutil.rmtree(place, ignore_errors=True)
@@ -165,6 +153,20 @@ def convert_apart(do: str, **values: Any) -> None:
         raise ConversionError(lines[-1] if lines else f"{do} ended with code {done.returncode}")
 
 
+def quantised(
+    kind: str, key: str | None, batches: tuple[Batch, ...], do: str, source: Path, **settings: bool
+) -> Entry:
+    """The entry with a model that `converters` has quantised, fitted to these batches; its file keeps its name."""
+
+    def make(folder: Path) -> None:
+        path = folder / "batches.npz"
+        save_batches(batches, path)
+        convert_apart(do, source=source, target=folder / source.name, batches=path, **settings)
+        path.unlink()
+
+    return kept(kind, key, make)
+
+
 def save_batches(batches: tuple[Batch, ...], path: Path) -> None:
     """Calibration batches as one file of plain arrays that `converters` reads."""
     import numpy
@@ -188,13 +190,18 @@ def _export(net: nn.Module, inputs: Batch, path: Path) -> None:
 @functools.cache
 def _own_code() -> str:
     """What of secost decides what is in an entry: hooks, and the conversion itself."""
-    files = (surgery.__file__, __file__, converters.__file__)
+    files = (hooks.__file__, __file__, converters.__file__)
     return hashlib.sha256(b"".join(Path(name).read_bytes() for name in files)).hexdigest()
 
 
 def _bytes_of(tensor: Tensor) -> Any:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+
+
+def _place(kind: str, key: str | None) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None or key is None else folder / "converted" / f"{kind}-{key[:32]}"
 
 
 def _read(place: Path) -> Entry | None:

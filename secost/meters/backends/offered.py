@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 
-from torch import nn
-
 from secost.errors import BadSpecError, MissingExtraError
+from secost.meters.backends.exported import (
+    onnxruntime_lacks,
+    openvino_lacks,
+    prepare_onnxruntime,
+    prepare_openvino,
+)
 from secost.meters.backends.torch import compile_lacks, lacks, prepare_compiled, prepare_eager, runs_in_place
 from secost.meters.conditions import (
     Backend,
-    Batch,
     ConversionError,
     Prepared,
     Request,
@@ -89,30 +92,6 @@ def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _onnxruntime(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
-    from secost.meters.backends import onnxruntime as onnx_backend
-
-    return onnx_backend.prepare(net, inputs, request)
-
-
-def _onnxruntime_lacks(request: Request) -> str | None:
-    from secost.meters.backends import onnxruntime as onnx_backend
-
-    return onnx_backend.lacks(request)
-
-
-def _openvino(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
-    from secost.meters.backends import openvino as openvino_backend
-
-    return openvino_backend.prepare(net, inputs, request)
-
-
-def _openvino_lacks(request: Request) -> str | None:
-    from secost.meters.backends import openvino as openvino_backend
-
-    return openvino_backend.lacks(request)
-
-
 _CAPTURED = ("eager", "compile")
 _FORMATS = ("contiguous", "channels-last")
 for _backend in (
@@ -126,11 +105,11 @@ for _backend in (
     ),
     Backend(
         "onnxruntime", "ONNX Runtime on torch's export, int8 as static QDQ", ("fp32", "int8"), ("cpu", "cuda"),
-        _onnxruntime, extra="onnx", packages=("onnxruntime", "onnx", "onnxscript"), lacks=_onnxruntime_lacks,
+        prepare_onnxruntime, extra="onnx", packages=("onnxruntime", "onnx", "onnxscript"), lacks=onnxruntime_lacks,
     ),
     Backend(
-        "openvino", "OpenVINO on torch's export, int8 by NNCF", ("fp32", "bf16", "int8"), ("cpu",), _openvino,
-        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=_openvino_lacks, fuses=True,
+        "openvino", "OpenVINO on torch's export, int8 by NNCF", ("fp32", "bf16", "int8"), ("cpu",), prepare_openvino,
+        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=openvino_lacks, fuses=True,
     ),
 ):
     BACKENDS.register(_backend.name, _backend)

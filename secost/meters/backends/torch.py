@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from secost.glossary import Caution
+from secost.kept import cache_folder
 from secost.meters.backends import conversion
 from secost.meters.conditions import (
     AS_IT_IS,
@@ -210,7 +211,7 @@ def _inductor_folder() -> Iterator[None]:
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    folder, before = conversion.cache_root(), os.environ.get(_INDUCTOR_FOLDER)
+    folder, before = cache_folder(), os.environ.get(_INDUCTOR_FOLDER)
     if folder is None or before not in (None, default_cache_dir()):
         yield
         return

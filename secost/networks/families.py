@@ -1,0 +1,142 @@
+"""Networks that secost builds itself: workhorses in small, and families of networks at other depths and widths.
+
+`small:resnet` and its like are for images of 8 to 64 px: timm's ResNet, torchvision's VGG and MobileNetV2, a shallow
+net. Their stems keep the resolution, as is usual for small images; widths are 16 to 128, so that a seed trains in
+seconds. `scaled:efficientnet_b0@1.4x1.2` is B0 1.4 times as deep and 1.2 times as wide: timm's families that are built
+from two multipliers by name, and any factory (`net.py:factory`) that takes `depth` and `width`. timm rounds widths to
+multiples of 8 and depths up, as EfficientNet does (arXiv:1905.11946, sec. 4).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from secost.errors import ModelLoadError, UnknownNameError
+from secost.networks.importing import import_timm, import_torchvision, user_function
+
+_WIDTHS = (16, 32, 64, 128)
+_SHALLOW_WIDTH = 32
+_MOBILE, _EXPANSION = ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2), (32, 32, 1)), 4  # (into, out, stride)
+_VGG: tuple[int | str, ...] = (16, 16, "M", 32, 32, "M", 64, 64, "M", 128, 128)
+# timm's name of the smallest member, and the maker of its family: its public names take no multipliers.
+FAMILIES = {
+    "efficientnet_b0": "_gen_efficientnet", "efficientnet_lite0": "_gen_efficientnet_lite",
+    "mobilenetv2_100": "_gen_mobilenet_v2", "mobilenetv1_100": "_gen_mobilenet_v1",
+}
+_FORM = re.compile(r"(?P<name>.+)@(?P<depth>[0-9.]+)x(?P<width>[0-9.]+)")
+_NAMES = (("depth", "width"), ("depth_multiplier", "width_multiplier"), ("depth_multiplier", "channel_multiplier"))
+
+
+def small_resnet(classes: int = 10) -> nn.Module:
+    """timm's ResNet with one basic block a stage, (N, 3, H, W) to (N, classes); four stages of 16 to 128 channels."""
+    resnet: Any = import_timm().models.resnet
+    net: nn.Module = resnet.ResNet(
+        resnet.BasicBlock, (1, 1, 1, 1), num_classes=classes, stem_type="deep", stem_width=_WIDTHS[0] // 2,
+        channels=_WIDTHS,
+    )
+    net.conv1 = nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+def small_vgg(classes: int = 10) -> nn.Module:
+    """torchvision's VGG layers with batch norm, two convolutions a stage, and a mean before the one linear layer."""
+    vgg: Any = import_torchvision().models.vgg
+    return nn.Sequential(
+        vgg.make_layers(list(_VGG), batch_norm=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(_WIDTHS[-1], classes),
+    )
+
+
+def small_mobile(classes: int = 10) -> nn.Module:
+    """torchvision's inverted residual blocks (MobileNetV2's), five of them over three resolutions, widths 16 to 32."""
+    block: Any = import_torchvision().models.mobilenetv2.InvertedResidual
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False), nn.BatchNorm2d(_WIDTHS[0]), nn.ReLU6(),
+    ]
+    for into, out, stride in _MOBILE:
+        layers.append(block(into, out, stride, _EXPANSION))
+    last = _MOBILE[-1][1]
+    layers += [nn.Conv2d(last, _WIDTHS[-1], 1, bias=False), nn.BatchNorm2d(_WIDTHS[-1]), nn.ReLU6()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_WIDTHS[-1], classes))
+
+
+def small_shallow(classes: int = 10) -> nn.Module:
+    """Three 3x3 convolutions of 32 channels, a mean and a linear layer: each output sees 7 x 7 px, and no more.
+
+    What it can't see at once it can't weigh, so attention's look at the whole map shows: for the trainer's controls.
+    """
+    layers: list[nn.Module] = []
+    for into in (3, _SHALLOW_WIDTH, _SHALLOW_WIDTH):
+        layers += [nn.Conv2d(into, _SHALLOW_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(_SHALLOW_WIDTH), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_SHALLOW_WIDTH, classes))
+
+
+SMALL: dict[str, Callable[[int], nn.Module]] = {
+    "resnet": small_resnet, "vgg": small_vgg, "mobile": small_mobile, "shallow": small_shallow,
+}
+
+
+def load_small(name: str, classes: int | None) -> nn.Module:
+    """One of `SMALL`, by name, for 10 classes unless told otherwise. Raises UnknownNameError for another name."""
+    check_small(name)
+    return SMALL[name](10 if classes is None else classes)
+
+
+def check_small(name: str) -> None:
+    """Raise UnknownNameError for a name that is not in `SMALL`."""
+    if name not in SMALL:
+        raise UnknownNameError("small network", name, SMALL)
+
+
+def scaled_name(name: str, depth: float, width: float) -> str:
+    """The name by which `secost.load` builds a network at that depth and width."""
+    return f"scaled:{name}@{depth:.6g}x{width:.6g}"
+
+
+def parse_scaled(text: str) -> tuple[str, float, float]:
+    """(name, depth, width) of `efficientnet_b0@1.4x1.2`. Raises ModelLoadError for anything else."""
+    match = _FORM.fullmatch(text)
+    try:
+        parts = (match["name"], float(match["depth"]), float(match["width"])) if match else None
+    except ValueError:
+        parts = None
+    if parts is None or not all(0 < value < 1000 for value in parts[1:]):
+        raise ModelLoadError(f"'scaled:{text}' is no scaled network: write scaled:NAME@DEPTHxWIDTH, as "
+                             "scaled:efficientnet_b0@1.4x1.2")
+    return parts
+
+
+def load_scaled(text: str, classes: int | None) -> nn.Module:
+    """The network of that name (without `scaled:`).
+
+    Raises UnknownNameError for a name that is neither a family's nor a factory's, ModelLoadError for a factory that
+    takes no two multipliers.
+    """
+    name, depth, width = parse_scaled(text)
+    if name in FAMILIES:
+        make = getattr(import_timm().models.efficientnet, FAMILIES[name])
+        wanted = {} if classes is None else {"num_classes": classes}
+        net: nn.Module = make(name, depth_multiplier=depth, channel_multiplier=width, pretrained=False, **wanted)
+        return net
+    if ":" not in name:
+        raise UnknownNameError("network that scales", name, FAMILIES)
+    return _from_factory(user_function(name), name, depth, width, classes)
+
+
+def _from_factory(make: Callable[..., Any], name: str, depth: float, width: float, classes: int | None) -> nn.Module:
+    takes = inspect.signature(make).parameters
+    words = next((pair for pair in _NAMES if set(pair) <= set(takes)), None)
+    if words is None:
+        raise ModelLoadError(f"{name!r} takes ({', '.join(takes)}), expected a function that takes depth and width: "
+                             "def factory(depth=1.0, width=1.0)")
+    arguments: dict[str, Any] = dict(zip(words, (depth, width), strict=True))
+    if classes is not None and "num_classes" in takes:
+        arguments["num_classes"] = classes
+    net: nn.Module = make(**arguments)
+    return net
