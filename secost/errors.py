@@ -62,11 +62,10 @@ class MissingExtraError(SecostError):
         )
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The known names most like `name`, best first; empty when none is alike."""
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The three known names most like `name`, best first; empty when none is alike."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
-    return [by_lower[match] for match in found]
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from typing import Any
 from secost.answers.groups import Currency, Group, group_records, setting_key
 from secost.answers.published import gains_for, plain_name
 from secost.cleaning import from_csv
-from secost.errors import BadSpecError, UnknownNameError, one_line
+from secost.errors import BadSpecError, one_line
 from secost.plan.trials import BASELINE
-from secost.runs.records import DONE, FAILED, FILE, GAIN_SOURCES, TRAINED, Gain, Record
+from secost.registry import Registry
+from secost.runs.records import DONE, FAILED, FILE, PUBLISHED, TRAINED, Gain, Record
 from secost.statistics import Interval, paired_difference, unpaired_difference
 
 WORTH, NO_GAIN, UNCLEAR = "a gain", "no gain found", "not told apart from none"
@@ -30,7 +31,14 @@ COLUMNS = ("model", "attention", "reduction", "placement", "top1")
 _MOST_BYTES, _MOST_NAMED = 16 << 20, 3
 
 
-def gains_from(source: str | None, accuracy: str | None, records: Sequence[Record]) -> tuple[list[Gain], list[str]]:
+Gained = tuple[list[Gain], list[str]]
+Source = Callable[[Sequence[Record], str | None], Gained]
+# Where gains come from, by name: from records and the user's file (None without one) the gains of the variants among
+# the records, and a line on each that found none. Raises BadSpecError where it has nothing for these records.
+GAIN_SOURCES: Registry[Source] = Registry("source of benefit")
+
+
+def gains_from(source: str | None, accuracy: str | None, records: Sequence[Record]) -> Gained:
     """Gains for the variants among the records, and a line on each that found no variant.
 
     Without a source, a file where one is given, else nothing. Raises UnknownNameError for another source, BadSpecError
@@ -39,18 +47,10 @@ def gains_from(source: str | None, accuracy: str | None, records: Sequence[Recor
     source = source or (FILE if accuracy else None)
     if source is None:
         return [], []
-    if source not in GAIN_SOURCES:
-        raise UnknownNameError("source of benefit", source, GAIN_SOURCES)
+    gains = GAIN_SOURCES.get(source)
     if accuracy and source != FILE:
         raise BadSpecError(f"--benefit {source} and --accuracy are two sources, which are never mixed: keep one")
-    if source == FILE:
-        return _from_file(accuracy, records)
-    gains = trained_gains(records) if source == TRAINED else _from_tables(records)
-    if not gains and source == TRAINED:
-        raise BadSpecError("no accuracy was trained in this run: make one with secost train MODEL")
-    if not gains:
-        raise BadSpecError("nothing comparable is published for these networks: secost benefit shows what there is")
-    return gains, []
+    return gains(records, accuracy)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _ends(item: Weighed, currency: Currency) -> tuple[float, float, float, float
             cost, low, high)
 
 
-def _from_file(accuracy: str | None, records: Sequence[Record]) -> tuple[list[Gain], list[str]]:
+def _from_file(records: Sequence[Record], accuracy: str | None) -> Gained:
     if accuracy is None:
         raise BadSpecError(f"--benefit {FILE} needs the file: give --accuracy mine.csv")
     told = file_gains(read_accuracies(accuracy, {record.model for record in records}), Path(accuracy).name)
@@ -191,11 +191,25 @@ def _from_file(accuracy: str | None, records: Sequence[Record]) -> tuple[list[Ga
     return list(told.gains), [*told.unmatched, *lost]
 
 
-def _from_tables(records: Sequence[Record]) -> list[Gain]:
+def _from_tables(records: Sequence[Record], accuracy: str | None) -> Gained:
     """For each variant, what was published for its own network: one row a source, recipe and table."""
     models = [(group.records[0].model, group.attentions) for group in group_records(records)]
-    return [replace(gain, model=model) for model, attentions in models
-            for gain in gains_for(plain_name(model), attentions)]
+    gains = [replace(gain, model=model) for model, attentions in models
+             for gain in gains_for(plain_name(model), attentions)]
+    if not gains:
+        raise BadSpecError("nothing comparable is published for these networks: secost benefit shows what there is")
+    return gains, []
+
+
+def _from_trainings(records: Sequence[Record], accuracy: str | None) -> Gained:
+    gains = trained_gains(records)
+    if not gains:
+        raise BadSpecError("no accuracy was trained in this run: make one with secost train MODEL")
+    return gains, []
+
+
+for _name, _source in ((PUBLISHED, _from_tables), (FILE, _from_file), (TRAINED, _from_trainings)):
+    GAIN_SOURCES.register(_name, _source)
 
 
 # --- the user's own accuracies ---

@@ -33,7 +33,7 @@ def budget(
     from secost.answers.groups import group_records
     from secost.errors import BadSpecError
     from secost.pages import budget as decisions
-    from secost.runs.documents import read_results
+    from secost.runs.store import read_results
 
     limits = _limits({"latency": max_latency, "params": max_params, "macs": max_macs, "memory": max_memory})
     records, _ = read_results(run)

@@ -44,7 +44,7 @@ def compare(
     from secost.answers.comparison import Rules, compare_runs, parse_limits, parse_spread
     from secost.pages.compare import finding_lines, headline
     from secost.render.comparison import render_comparison
-    from secost.runs.documents import read_results
+    from secost.runs.store import read_results
 
     rules = Rules(parse_limits(fail_on or ()), strict, allow_missing, across_machines, parse_spread(run_spread))
     sides = []

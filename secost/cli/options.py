@@ -17,8 +17,6 @@ REPORT_FORMATS = ("md", "html", "png", "csv", "json")
 _TYPES: Mapping[Kind, Any] = {
     Kind.COUNT: int | None, Kind.NUMBER: float | None, Kind.FLAG: bool | None, Kind.REPEATED: list[str] | None,
 }
-
-
 _SCREEN = ("format", "output", "quiet")  # what a function of Python has no keyword for
 
 
@@ -48,33 +46,29 @@ class Given:
 
     def spec_values(self, table: str = TOP) -> dict[str, Any]:
         """The values of a spec's table that were given, and those that this command has a default of its own for."""
-        found = {}
-        for option in options_of(self.command):
-            value = self._value(option) if option.table == table else None
-            value = option.own.get(self.command) if value is None else value
-            if option.table == table and value is not None:
-                found[option.field_name] = value
-        return found
+        return self._read({option.field_name: option for option in options_of(self.command) if option.table == table})
 
     def keywords(self) -> dict[str, Any]:
-        """The same as keywords of the Python function, which has the defaults."""
-        read = {option.python: self._value(option) for option in options_of(self.command)
-                if option.name not in _SCREEN}
-        return {name: value for name, value in read.items() if value is not None}
+        """The same as keywords of the Python function."""
+        return self._read({option.python: option for option in options_of(self.command) if option.name not in _SCREEN})
+
+    def _read(self, options: Mapping[str, Option]) -> dict[str, Any]:
+        values = {name: self._value(option) for name, option in options.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _value(self, option: Option) -> Any:
         value = self._values[option.name]
-        if value is None or (value == "" and option.takes_one(self.command)):
-            return None
+        if value is None or (value == "" and self.command in (*option.single.split(), *option.own)):
+            return option.own.get(self.command)
         if option.kind is Kind.SHARE:
             from secost.numbers import parse_share
 
-            return parse_share("--" + option.name.replace("_", "-"), value)
+            return parse_share(f"--{option.name.replace('_', '-')}", value)
         if option.kind is Kind.STAGES:
             return ALL_STAGES if value == ALL_STAGES else integers(option.name, value)
         if option.kind is Kind.INTEGERS:
             return _one(option.name, value) if option.takes_one(self.command) else integers(option.name, value)
-        return words(value) if option.kind is Kind.WORDS and not option.takes_one(self.command) else value
+        return value if option.takes_one(self.command) or option.kind is not Kind.WORDS else words(value)
 
 
 def command(name: str, function: Callable[..., int]) -> Callable[..., int]:

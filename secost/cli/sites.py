@@ -9,6 +9,8 @@ from secost.cli.options import Given
 from secost.cli.profile import Model
 from secost.cli.progress import note
 
+_COLUMNS = ("path", "side", "channels", "height", "width", "stage", "placement", "calls")
+
 
 def sites(model: Model, given: Given) -> int:
     """Where attention can sit in a network."""
@@ -23,7 +25,8 @@ def sites(model: Model, given: Given) -> int:
         net, placement, chosen.get("integration", "standard"), stages if isinstance(stages, list) else None,
         chosen.get("resolution", (224,))[0], load_example(given["example"]) if given["example"] else None,
     )
-    rows = [_row(site) for site in found]
+    rows = [{**{name: getattr(site, name) for name in _COLUMNS}, "occupied_by": site.occupied_by or ""}
+            for site in found]
     if not rows:
         note(f"{model} has no {placement} site; secost list placements tells what the others are")
     if given["format"] == "table":
@@ -37,10 +40,3 @@ def _without_constant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     usual = {"side": "output", "calls": 1, "occupied_by": ""}
     hidden = {name for name, value in usual.items() if all(row[name] == value for row in rows)}
     return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
-
-
-def _row(site: Any) -> dict[str, Any]:
-    return {
-        "path": site.path, "side": site.side, "channels": site.channels, "height": site.height, "width": site.width,
-        "stage": site.stage, "placement": site.placement, "calls": site.calls, "occupied_by": site.occupied_by or "",
-    }

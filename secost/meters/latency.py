@@ -215,22 +215,22 @@ def measure_turn(
 def cautions(rounds: Rounds, labels: Sequence[str], target: float) -> list[str]:
     """Reasons to trust the rounds less."""
     baseline, control = labels[:2]
-    found: list[str] = []
+    reasons: list[str] = []
     if not rounds.control(baseline, control, CONTROL_CONFIDENCE).holds(0.0):
-        found.append(Caution.CONTROL_FAILED)
+        reasons.append(Caution.CONTROL_FAILED)
     if rounds.clock == "thread-cpu" and _waiting_share(rounds, baseline) > _CONTENTION:
-        found.append(Caution.CONTENTION)
+        reasons.append(Caution.CONTENTION)
     if rounds.clock == "thread-cpu" and _preempted_share(rounds, labels) > _PREEMPTED_SHARE:
-        found.append(Caution.PREEMPTION)
+        reasons.append(Caution.PREEMPTION)
     if abs(drift(rounds.times_s(baseline))) > _DRIFT:
-        found.append(Caution.DRIFT)
+        reasons.append(Caution.DRIFT)
     if rounds.count < FEW_ROUNDS:
-        found.append(Caution.TOO_FEW_ROUNDS)
+        reasons.append(Caution.TOO_FEW_ROUNDS)
     if rounds.processes < 2:
-        found.append(Caution.ONE_PROCESS)
+        reasons.append(Caution.ONE_PROCESS)
     if not _precise(rounds, labels, target):
-        found.append(Caution.TARGET_MISSED)
-    return found
+        reasons.append(Caution.TARGET_MISSED)
+    return reasons
 
 
 def _warm_up(subject: Subject, timer: Timer) -> int:

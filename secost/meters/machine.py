@@ -145,8 +145,8 @@ def smt(root: Path = ROOT) -> bool | None:
 
 def governors(root: Path = ROOT) -> list[str]:
     """The governors that choose the processors' clock rates, each once; none where the system leaves it to others."""
-    found = {text(root, name) for name in _names(root, f"{_CPU}/cpu*/cpufreq/scaling_governor")}
-    return sorted(name for name in found if name)
+    names = {text(root, name) for name in _names(root, f"{_CPU}/cpu*/cpufreq/scaling_governor")}
+    return sorted(name for name in names if name)
 
 
 def turbo(root: Path = ROOT) -> bool | None:
@@ -318,13 +318,13 @@ def _pairs(content: str | None) -> dict[str, int]:
 
 def _processor_list(content: str) -> list[int] | None:
     """`0-2,5` as 0, 1, 2, 5."""
-    found: list[int] = []
+    numbers: list[int] = []
     for part in content.strip().split(","):
         first, _, last = part.partition("-")
         if not first.isdigit() or (last and not last.isdigit()):
             return None
-        found += range(int(first), int(last or first) + 1)
-    return found
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def _sized(content: str | None) -> int | None:

@@ -69,7 +69,7 @@ def in_child(work: Callable[[], Any], timeout_s: float) -> Any:
     The fork is made by a fresh thread: OpenMP keeps its pool of threads by the thread that started it, and a child
     that inherited a pool without its threads would wait for them for ever.
     """
-    found: list[tuple[int, int]] = []
+    children: list[tuple[int, int]] = []
 
     def fork() -> None:
         with _forking:
@@ -89,16 +89,16 @@ def in_child(work: Callable[[], Any], timeout_s: float) -> Any:
             os.close(reader)
             _work_and_leave(work, writer)
         os.close(writer)
-        found.append((pid, reader))
+        children.append((pid, reader))
 
     sys.stdout.flush()
     sys.stderr.flush()
     thread = threading.Thread(target=fork)
     thread.start()
     thread.join()
-    if not found:
+    if not children:
         raise RunError("no process could be started for measuring: free some memory, or raise the limit of processes")
-    pid, reader = found[0]
+    pid, reader = children[0]
     try:
         text = _read_all(reader, time.monotonic() + timeout_s)
     except BaseException:  # also when the user stops the run: no child is left behind

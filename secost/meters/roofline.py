@@ -186,11 +186,11 @@ def _at(curve: Curve, working_set_bytes: float) -> float:
 
 def _falling(points: Sequence[tuple[int, float]]) -> Curve:
     """The same points, none slower than a larger one: what is slower was disturbed, a smaller set can't be."""
-    best, found = 0.0, []
+    best, falling = 0.0, []
     for size, speed in sorted(points, reverse=True):
         best = max(best, speed)
-        found.append((size, best))
-    return tuple(reversed(found))
+        falling.append((size, best))
+    return tuple(reversed(falling))
 
 
 def _sizes(most: int) -> Iterator[int]:

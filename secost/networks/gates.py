@@ -53,7 +53,7 @@ class _Open:
     map: Tensor
     squeezed: Tensor
     maps: list[Tensor]  # the map, and what it became since: scaled, or rounded
-    found: list[tuple[str, Tensor]] = field(default_factory=list)
+    gates: list[tuple[str, Tensor]] = field(default_factory=list)
     context: Tensor | None = None
 
 
@@ -105,7 +105,7 @@ def _note(call: _Open, product: bool, first: Any, second: Any, out: Any) -> None
     if other is None or other.ndim != call.map.ndim:
         return
     if product:
-        call.found.append((_kind(other, call.map), other.detach()))
+        call.gates.append((_kind(other, call.map), other.detach()))
         call.maps.append(out)
     elif other.shape == (*call.map.shape[:2], 1, 1):
         call.context = other.detach()
@@ -143,11 +143,11 @@ def _opened(mode: _Recorder, path: str) -> Any:
 def _closed(mode: _Recorder, seen: list[Gate]) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = mode.running.pop()
-        found = call.found
-        if not found and call.context is not None:
-            found = [(CONTEXT, call.context)]
+        gates = call.gates
+        if not gates and call.context is not None:
+            gates = [(CONTEXT, call.context)]
         seen.extend(Gate(_site(call.path), kind, _units(kind, gate, len(call.map)), call.squeezed)
-                    for kind, gate in found)
+                    for kind, gate in gates)
 
     return hook
 

@@ -65,15 +65,15 @@ class FoundAttention:
 
 def find_attention(graph: Graph, ours: frozenset[str] = frozenset()) -> list[FoundAttention]:
     """Every attention in the graph, in the order of the data. `ours` are paths of modules known to be attention."""
-    found: list[FoundAttention] = []
+    attentions: list[FoundAttention] = []
     for call in graph.calls:  # outermost first, so that CBAM is found before its two halves
-        if found and call.start >= found[-1].start and call.end <= found[-1].end:
+        if attentions and call.start >= attentions[-1].start and call.end <= attentions[-1].end:
             continue
         attention = _of_call(graph, call, call.path in ours)
         if attention is not None:
-            found.append(attention)
-    found += _inside_larger_modules(graph, found)
-    return sorted(found, key=lambda attention: attention.start)
+            attentions.append(attention)
+    attentions += _inside_larger_modules(graph, attentions)
+    return sorted(attentions, key=lambda attention: attention.start)
 
 
 def _of_call(graph: Graph, call: Call, known: bool) -> FoundAttention | None:
@@ -158,9 +158,9 @@ def _ends_bounded(graph: Graph, gate: int) -> bool:
     return False
 
 
-def _inside_larger_modules(graph: Graph, found: list[FoundAttention]) -> list[FoundAttention]:
+def _inside_larger_modules(graph: Graph, of_modules: list[FoundAttention]) -> list[FoundAttention]:
     """Gating products written out in a larger module's forward: to be counted, not to be taken out."""
-    inside = covered(found)
+    inside = covered(of_modules)
     extra = []
     for index, node in enumerate(graph.nodes):
         if node.op not in _GATING or inside(index):
@@ -177,9 +177,9 @@ def _inside_larger_modules(graph: Graph, found: list[FoundAttention]) -> list[Fo
     return extra
 
 
-def covered(found: list[FoundAttention]) -> Callable[[int], bool]:
+def covered(attentions: list[FoundAttention]) -> Callable[[int], bool]:
     """A test whether a node ran inside one of the modules found."""
-    ranges = [range(attention.start, attention.end) for attention in found if attention.path is not None]
+    ranges = [range(attention.start, attention.end) for attention in attentions if attention.path is not None]
     return lambda index: any(index in span for span in ranges)
 
 
@@ -190,14 +190,14 @@ def skip_reshapes(graph: Graph, value: int) -> int:
     return value
 
 
-def gate_elements(graph: Graph, found: list[FoundAttention]) -> dict[int, int]:
+def gate_elements(graph: Graph, attentions: list[FoundAttention]) -> dict[int, int]:
     """For each gating product (by node index) the elements of the map that it scales: its MACs.
 
     A sum that adds a context vector is no product and counts nothing here.
     """
     return {
         index: graph.nodes[index].numel
-        for attention in found
+        for attention in attentions
         for index in attention.gates
         if graph.nodes[index].op in _GATING
     }
@@ -210,8 +210,8 @@ class View:
         self.graph = graph
         self.nodes = graph.nodes
         self.attention: list[FoundAttention] = find_attention(graph, ours)
-        self.gated = {found.output: found.source for found in self.attention}
-        self._inside = [range(found.start, found.end) for found in self.attention if found.path is not None]
+        self.gated = {item.output: item.source for item in self.attention}
+        self._inside = [range(item.start, item.end) for item in self.attention if item.path is not None]
 
     def in_attention(self, index: int) -> bool:
         return any(index in span for span in self._inside)
@@ -222,19 +222,19 @@ class View:
 
     def readers(self, value: int) -> list[int]:
         """Who reads a value, with existing attention looked through."""
-        found = [reader for reader in self.graph.consumers[value] if not self.in_attention(reader)]
+        readers = [reader for reader in self.graph.consumers[value] if not self.in_attention(reader)]
         for output, source in self.gated.items():
             if source == value:
-                found += self.readers(output)
+                readers += self.readers(output)
         gates = {index for attention in self.attention for index in attention.gates if attention.path is None}
-        return [reader for reader in dict.fromkeys(found) if reader not in gates and not self._feeds_gate(reader)]
+        return [reader for reader in dict.fromkeys(readers) if reader not in gates and not self._feeds_gate(reader)]
 
     def _feeds_gate(self, reader: int) -> bool:
         """Whether a reader only serves the gate of attention written out in a larger forward."""
         return any(
-            found.path is None and found.start <= reader < found.end - 1
-            and self.graph.ancestors[found.output] >> reader & 1
-            for found in self.attention
+            item.path is None and item.start <= reader < item.end - 1
+            and self.graph.ancestors[item.output] >> reader & 1
+            for item in self.attention
         )
 
     # --- convolutions -----------------------------------------------------------------------------------------

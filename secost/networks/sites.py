@@ -80,17 +80,17 @@ def find_sites(
             f"integration {integration!r} is about residual blocks and this placement is {resolved!r}: "
             "use --placement residual or --integration standard"
         )
-    found = finder.sites(resolved, integration)
-    if stages is not None and found:
-        present = sorted({site.stage for site in found})
+    sites = finder.sites(resolved, integration)
+    if stages is not None and sites:
+        present = sorted({site.stage for site in sites})
         missing = [stage for stage in stages if stage not in present]
         if missing:
             raise NoSiteError(
                 f"no {resolved} site in stage {', '.join(map(str, missing))}: this network has them in stages "
                 f"{', '.join(map(str, present))}"
             )
-        found = [site for site in found if site.stage in stages]
-    return found
+        sites = [site for site in sites if site.stage in stages]
+    return sites
 
 
 class _Finder:
@@ -99,7 +99,7 @@ class _Finder:
     def __init__(self, view: View) -> None:
         self.view = view
         self.graph, self.nodes = view.graph, view.nodes
-        attention = tuple(f"{found.path}." for found in view.attention if found.path is not None)
+        attention = tuple(f"{item.path}." for item in view.attention if item.path is not None)
         self.calls = [call for call in self.graph.calls if call.path and not f"{call.path}.".startswith(attention)]
         self.residuals = Residuals(view)
         self.units = Units(view, self.residuals)
@@ -116,15 +116,15 @@ class _Finder:
         """One site a module: where it is called several times its maps are put together."""
         merged: dict[tuple[str, str], Site] = {}
         seen: set[tuple[str, str, int]] = set()
-        for found in self._found(placement, integration):
-            if found is None or (found.call.path, found.side, found.value) in seen:
+        for place in self._places(placement, integration):
+            if place is None or (place.call.path, place.side, place.value) in seen:
                 continue
-            seen.add((found.call.path, found.side, found.value))
-            site, key = self._site(found, placement, integration), (found.call.path, found.side)
+            seen.add((place.call.path, place.side, place.value))
+            site, key = self._site(place, placement, integration), (place.call.path, place.side)
             merged[key] = replace(merged[key], maps=merged[key].maps + site.maps) if key in merged else site
         return list(merged.values())
 
-    def _found(self, placement: str, integration: str) -> list[_Found | None]:
+    def _places(self, placement: str, integration: str) -> list[_Place | None]:
         if placement == "residual":
             places = {
                 "standard": self._branch_end, "pre": self._branch_input, "post": self._block_end,
@@ -138,30 +138,30 @@ class _Finder:
         convs = self.units.depthwise_sites if placement == "depthwise" else self.units.last_convs
         return [self._at(self.units.end(conv)) for conv in convs]
 
-    def _site(self, found: _Found, placement: str, integration: str) -> Site:
-        channels, height, width = self.view.map_shape(found.value)
-        occupied = next((item for item in self.view.attention if item.source == found.value), None)
-        stage = self.stages.of(found.value if found.of_stage is None else found.of_stage)
+    def _site(self, place: _Place, placement: str, integration: str) -> Site:
+        channels, height, width = self.view.map_shape(place.value)
+        occupied = next((item for item in self.view.attention if item.source == place.value), None)
+        stage = self.stages.of(place.value if place.of_stage is None else place.of_stage)
         return Site(
-            found.call.path, channels, height, width, stage, placement, integration, found.side,
-            self.view.channels_last[found.value], ((height, width),), found.restore,
+            place.call.path, channels, height, width, stage, placement, integration, place.side,
+            self.view.channels_last[place.value], ((height, width),), place.restore,
             None if occupied is None else occupied.path or f"inside {self.nodes[occupied.output].path or 'forward'}",
         )
 
     # --- places in a residual block ---------------------------------------------------------------------------
 
-    def _branch_end(self, addition: Addition) -> _Found | None:
+    def _branch_end(self, addition: Addition) -> _Place | None:
         return self._at(addition.branch)
 
-    def _block_end(self, addition: Addition) -> _Found | None:
+    def _block_end(self, addition: Addition) -> _Place | None:
         return self._at(self.residuals.after_activation(addition.node))
 
-    def _branch_input(self, addition: Addition) -> _Found | None:
+    def _branch_input(self, addition: Addition) -> _Place | None:
         """SE-PRE: the input of the branch's first module, where one module alone begins the branch."""
         call = self._first_of_branch(addition)
-        return None if call is None else self._checked(_Found(call, addition.start, "input", of_stage=addition.node))
+        return None if call is None else self._checked(_Place(call, addition.start, "input", of_stage=addition.node))
 
-    def _shortcut(self, addition: Addition) -> _Found | None:
+    def _shortcut(self, addition: Addition) -> _Place | None:
         """SE-Identity. On a plain shortcut: gate the block's input, and give the branch the ungated map back."""
         if self.view.gated.get(addition.shortcut, addition.shortcut) != addition.start:
             return self._at(addition.shortcut, or_reader=False)
@@ -173,7 +173,7 @@ class _Finder:
         ]
         if first is None or not blocks or not self._begins_blocks(blocks[-1].path):
             return None
-        return self._checked(_Found(blocks[-1], addition.start, "input", first.path, addition.node))
+        return self._checked(_Place(blocks[-1], addition.start, "input", first.path, addition.node))
 
     def _first_of_branch(self, addition: Addition) -> Call | None:
         """The innermost module that alone reads the block's input on behalf of the branch."""
@@ -188,7 +188,7 @@ class _Finder:
 
     # --- from a value to a module -----------------------------------------------------------------------------
 
-    def _at(self, value: int, or_reader: bool = True) -> _Found | None:
+    def _at(self, value: int, or_reader: bool = True) -> _Place | None:
         """The place for a value: the module that made it or, unless told otherwise, the one module that reads it.
 
         Attention sits before a layer scale or a branch's alpha, also where that is a module of its own; where
@@ -196,21 +196,21 @@ class _Finder:
         """
         return self._walk_back(value, or_reader, True) or self._walk_back(value, or_reader, False)
 
-    def _walk_back(self, value: int, or_reader: bool, before_scales: bool) -> _Found | None:
+    def _walk_back(self, value: int, or_reader: bool, before_scales: bool) -> _Place | None:
         """Walk back from a value through pointwise operations of a larger forward to a module's output."""
         while value != CONSTANT:
             value = self.view.gated.get(value, value)
             if not (before_scales and self._is_scaled(value)):
                 maker = self._maker(value)
                 if maker is not None:
-                    return self._checked(_Found(maker, value, "output"))
+                    return self._checked(_Place(maker, value, "output"))
                 reader = self._only_reader(value) if or_reader else None
                 if reader is not None:
-                    return self._checked(_Found(reader, value, "input"))
+                    return self._checked(_Place(reader, value, "input"))
             value = self._back_one(value)
         return None
 
-    def _before(self, conv: int) -> _Found | None:
+    def _before(self, conv: int) -> _Place | None:
         """The input of a convolution's own module."""
         value = self.nodes[conv].inputs[0]
         if self.nodes[value].op == "constant_pad_nd":
@@ -220,11 +220,11 @@ class _Finder:
             call for call in self._readers_of(value, [conv])
             if call.path == self.nodes[conv].path and self._plays_one_role(call.path, self.view.convs)
         ]
-        found = self._checked(_Found(calls[-1], value, "input")) if calls else self._at(value)
-        return None if found is None else replace(found, of_stage=conv)
+        place = self._checked(_Place(calls[-1], value, "input")) if calls else self._at(value)
+        return None if place is None else replace(place, of_stage=conv)
 
-    def _checked(self, found: _Found) -> _Found | None:
-        return found if len(self.nodes[found.value].shape) == 4 else None
+    def _checked(self, place: _Place) -> _Place | None:
+        return place if len(self.nodes[place.value].shape) == 4 else None
 
     def _is_scaled(self, value: int) -> bool:
         return self.nodes[value].op in PRODUCTS and len(self.view.operands(value)) == 1
@@ -273,10 +273,10 @@ class _Finder:
 
     @cached_property
     def _calls_of(self) -> dict[str, list[Call]]:
-        found: dict[str, list[Call]] = {}
+        calls: dict[str, list[Call]] = {}
         for call in self.calls:
-            found.setdefault(call.path, []).append(call)
-        return found
+            calls.setdefault(call.path, []).append(call)
+        return calls
 
     def _called_once(self, path: str) -> bool:
         return len(self._calls_of[path]) == 1
@@ -308,7 +308,7 @@ class _Finder:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Place:
     """A value and the module call that can carry attention for it; the stage is that of `of_stage` where given."""
 
     call: Call

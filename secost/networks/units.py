@@ -45,8 +45,8 @@ class Residuals:
 
     @cached_property
     def additions(self) -> list[Addition]:
-        found = [self._addition(index) for index, node in enumerate(self.nodes) if node.op in ADDITIONS]
-        return [addition for addition in found if addition is not None]
+        sums = [self._addition(index) for index, node in enumerate(self.nodes) if node.op in ADDITIONS]
+        return [addition for addition in sums if addition is not None]
 
     @cached_property
     def nodes_of_additions(self) -> frozenset[int]:
@@ -132,8 +132,8 @@ class Units:
 
     @cached_property
     def depthwise(self) -> list[int]:
-        found = [conv for conv in self.view.convs if self.view.is_depthwise(conv)]
-        return [conv for conv in found if not self._is_added_to_input(conv)]
+        convs = [conv for conv in self.view.convs if self.view.is_depthwise(conv)]
+        return [conv for conv in convs if not self._is_added_to_input(conv)]
 
     @cached_property
     def expanded_depthwise(self) -> list[int]:

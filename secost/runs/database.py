@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -300,6 +300,15 @@ def checksum_of(*parts: str) -> str:
         data = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data) + data)
     return digest.hexdigest()
+
+
+def environment_id(environment: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over the environment's canonical JSON."""
+    try:
+        canonical = json.dumps(environment, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunError(f"the environment can't be stored: {one_line(error)}") from error
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def document_row(name: str, value: Any) -> tuple[str, str, str]:

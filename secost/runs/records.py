@@ -18,7 +18,7 @@ from secost.plan.trials import Trial, variant_label
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
-GAIN_SOURCES = PUBLISHED, FILE, TRAINED = ("published", "file", "trained")
+PUBLISHED, FILE, TRAINED = "published", "file", "trained"
 
 
 @dataclass
@@ -147,7 +147,7 @@ def document(records: list[Record], environment: Mapping[str, Any]) -> dict[str,
 class Gain:
     """Points of top-1 accuracy (percent) that an attention adds to one network, with the interval where there is one.
 
-    It is plain data, whatever it comes from. One list of gains has one source: `GAIN_SOURCES` are never mixed. `pairs`
+    It is plain data, whatever it comes from. One list of gains has one source: sources are never mixed. `pairs`
     counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
     What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
     None for fewer than two pairs. `spread` is the least and the most of several published trainings: `points` is then

@@ -1,13 +1,12 @@
 """Keeps a run: a directory whose `records.sqlite` holds the spec, the plan, the environments and the records.
 
-The runner adds records here as they are measured, analysis and the command line read them back by `read_run`. A commit
-takes 1.7 ms. `database` has the file and its folder.
+The runner adds records here as they are measured, analysis and the command line read them back by `read_run`, or by
+`read_results`, which takes the JSON document of `--format json` as well. A commit takes 1.7 ms. `database` has the file
+and its folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sqlite3
 import stat
@@ -21,16 +20,17 @@ from typing import TYPE_CHECKING, Any
 from secost.errors import RunError, SecostError, one_line
 from secost.plan.spec import Spec
 from secost.runs import database
-from secost.runs.database import DATABASE, reported
-from secost.runs.records import FAILED, Record, checked_record, fits
+from secost.runs.database import DATABASE, MAX_BYTES, environment_id, reported
+from secost.runs.records import FAILED, SCHEMA, Record, checked_record, fits, strict_json
 
 if TYPE_CHECKING:
     from secost.runs.study import StudyResult  # numpy comes with it, which who keeps records need not wait for
 
-__all__ = ["DATABASE", "Run", "RunStore", "discard_if_empty", "environment_id", "read_all", "read_run"]
+__all__ = ["DATABASE", "Run", "RunStore", "discard_if_empty", "environment_id", "read_all", "read_results", "read_run"]
 
 _SPEC, _PLAN, _ENVIRONMENT = "spec", "plan", "environment "
 Row = tuple[Any, Any, Any, Any]
+Environments = dict[str, Mapping[str, Any]]
 
 
 class RunStore:
@@ -326,10 +326,69 @@ def discard_if_empty(directory: Path, made: Path | None) -> None:
             folder = folder.parent
 
 
-def environment_id(environment: Mapping[str, Any]) -> str:
-    """The first 16 hexadecimal digits of SHA-256 over the environment's canonical JSON."""
+# --- whichever way it was kept ---
+
+
+def read_results(path: str | Path) -> tuple[list[Record], Environments]:
+    """The records of a run's folder or of a JSON document, and the environments by the id that a record holds.
+
+    The id is `""` for records that hold none. Raises RunError for a path that is neither, a document of another schema
+    and values that no record has. Nothing in the file is executed.
+    """
+    path = Path(path)
     try:
-        canonical = json.dumps(environment, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"the environment can't be stored: {one_line(error)}") from error
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        kind = "file" if path.is_file() else "folder" if path.is_dir() else None
+    except (OSError, ValueError) as error:
+        raise RunError(f"can't read {str(path)!r}: {one_line(error)}") from None
+    if kind is None:
+        raise RunError(f"there is nothing at {str(path)!r}: give the folder of a run, or a file of --format json")
+    if kind == "file":
+        return _read_document(path)
+    _, records, environments = read_run(path)
+    return records, dict(environments)
+
+
+def _read_document(path: Path) -> tuple[list[Record], Environments]:
+    """The records and environments of a file that `--format json` wrote. Raises RunError for any other file."""
+    values = _load(path)
+    if not isinstance(values, dict) or not isinstance(values.get("records"), list):
+        raise RunError(f"{str(path)!r} holds no records: give the folder of a run, or a file of --format json")
+    if values.get("schema") != SCHEMA:
+        raise RunError(
+            f"{str(path)!r} has schema {str(values.get('schema'))[:20]}, and this secost knows schema {SCHEMA}: it was "
+            "written by another version, install that one"
+        )
+    records = [_one(path, position, body) for position, body in enumerate(values["records"], 1)]
+    return records, _environments(values.get("environment"), records)
+
+
+def _load(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise RunError(f"{str(path)!r} is larger than {MAX_BYTES >> 30} GiB: it holds no run")
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"can't read {str(path)!r}: {error.strerror or error}") from None
+    if data.startswith(b"SQLite format 3\0"):
+        raise RunError(f"{str(path)!r} is the database of a run: give the run's folder, {str(path.parent)!r}")
+    try:
+        return strict_json(data.decode("utf-8"))
+    except (RunError, ValueError, RecursionError) as error:
+        raise RunError(f"{str(path)!r} is not JSON as secost writes it: {one_line(error)}") from None
+
+
+def _one(path: Path, position: int, body: Any) -> Record:
+    try:
+        return checked_record(body)
+    except (RunError, TypeError) as error:
+        raise RunError(f"record {position} of {str(path)!r} is not usable: {one_line(error)}") from None
+
+
+def _environments(value: Any, records: list[Record]) -> Environments:
+    """A document has the facts of its one environment, or those of several by id."""
+    if not isinstance(value, dict):
+        return {}
+    if value and all(isinstance(facts, dict) for facts in value.values()):
+        return dict(value)
+    return {record.environment or "": value for record in records}

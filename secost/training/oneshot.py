@@ -41,8 +41,8 @@ class Alternatives(nn.Module):
         self.chosen = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.options[self.chosen](x)
-        return found
+        gated: Tensor = self.options[self.chosen](x)
+        return gated
 
 
 class OneShot(nn.Module):
@@ -71,8 +71,8 @@ class OneShot(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.sampling:
             self.choose(tuple(int(torch.randint(len(options), ())) for options in self.space.options))
-        found: Tensor = self.net(x)
-        return found
+        scores: Tensor = self.net(x)
+        return scores
 
     def judge(self, point: Point, statistics: Tensor, held: Split) -> Judged:
         """The accuracy of one point. `statistics` are the images (N, C, H, W) that the norms are measured on."""

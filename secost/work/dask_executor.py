@@ -132,10 +132,10 @@ class DaskExecutor(Executor):
     def there(self) -> list[DaskWorker]:
         """The workers that are there now. Raises RunError where the scheduler is lost."""
         with self.talking():
-            found = self._client.scheduler_info()["workers"]
+            workers = self._client.scheduler_info()["workers"]
         return [
             DaskWorker(address, worker["host"], worker["nthreads"], frozenset(worker.get("resources") or ()))
-            for address, worker in sorted(found.items())
+            for address, worker in sorted(workers.items())
         ]
 
     @contextmanager
@@ -176,8 +176,8 @@ class DaskExecutor(Executor):
         if not new:
             return
         with self.talking():
-            found = cast("dict[str, Any]", self._client.get_versions())
-        here, told = dask_worker.python_versions(found["client"]), found["workers"]
+            told_versions = cast("dict[str, Any]", self._client.get_versions())
+        here, told = dask_worker.python_versions(told_versions["client"]), told_versions["workers"]
         asked = sorted(new & set(told))
         for address in asked:
             refuse(address, dask_worker.version_difference(dask_worker.python_versions(told[address]), here))

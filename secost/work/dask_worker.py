@@ -131,8 +131,8 @@ def dask_setup(worker: object) -> None:
 # --- versions ---
 
 
-def python_versions(found: Mapping[str, Any]) -> dict[str, str]:
-    packages = found["packages"]
+def python_versions(told: Mapping[str, Any]) -> dict[str, str]:
+    packages = told["packages"]
     return {
         "Python": ".".join(str(packages["python"]).split(".")[:2]), "distributed": str(packages["distributed"]),
     }

@@ -18,9 +18,9 @@ from secost.meters.environment import describe
 from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
 from secost.plan.trials import Comparison
-from secost.runs.database import DATABASE
+from secost.runs.database import DATABASE, environment_id
 from secost.runs.records import Record
-from secost.runs.store import RunStore, discard_if_empty, environment_id
+from secost.runs.store import RunStore, discard_if_empty
 from secost.work.comparison import WRONG_REQUESTS, failed, run_comparison
 from secost.work.executors import LOCAL, open_executor
 from secost.work.jobs import Executor, Job, Outcome

@@ -24,7 +24,7 @@ from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
 from secost.meters.processes import ChildError, can_fork, in_child
 from secost.networks.hooks import Placed, attention_at, standalone
 from secost.networks.sites import Site
-from secost.networks.surgery import Switch, build_placed, seeded
+from secost.networks.surgery import Switch, build_placed, check_outputs, seeded
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Setting, Trial
 
@@ -120,6 +120,10 @@ class Stopwatch:
     def _placed(self, trial: Trial, sites: Sequence[Site]) -> list[Placed]:
         if trial.attention in (BASELINE, NATIVE):
             return []
+        if trial.spelling is not None:
+            self.switch.select(BASELINE)
+            check_outputs(self.net, self.inputs, sites, trial.attention, trial.reduction, trial.spelling,
+                          self.spec.seed)
         with torch.inference_mode(False), seeded(self.spec.seed):
             placed = build_placed(self.net, sites, trial.attention, trial.reduction, trial.spelling)
         self.switch.add(trial.label, placed)

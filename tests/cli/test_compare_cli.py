@@ -15,9 +15,8 @@ import pytest
 from test_compare import MACHINE_A, SPEC, made, samples
 
 from secost.cli import main
-from secost.runs.documents import read_results
 from secost.runs.records import Record, document
-from secost.runs.store import RunStore
+from secost.runs.store import RunStore, read_results
 
 SAMPLES = Path(__file__).parents[2] / "reports"
 

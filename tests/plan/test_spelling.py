@@ -11,6 +11,7 @@ import torch
 from nets import TinyResNet
 from torch import Tensor, nn
 
+import secost
 from secost.errors import BadSpecError, UnknownNameError
 from secost.meters.counts import Cost, attention_cost
 from secost.networks.attention import build_attention
@@ -192,6 +193,15 @@ def test_in_place_never_writes_over_the_image() -> None:
     chosen = sites(net, placement="residual", integration="pre", resolution=16)
     with pytest.raises(BadSpecError, match="the network's input is overwritten"):
         check_outputs(net, (IMAGE[..., :16, :16],), chosen, "se", 1, "pool-conv-inplace")
+
+
+def test_a_variant_that_would_be_another_network_fails_where_it_is_measured() -> None:
+    found = secost.profile(
+        f"{Path(__file__).parents[1] / 'small_nets.py'}:residual", attentions=["se"], reductions=[4], resolution=32,
+        placement="residual", integration="pre", spelling=["default", "mean-linear-inplace"], seconds=1.0,
+    )
+    assert {record.spelling: record.status for record in found[1:]} == {None: "done", "mean-linear-inplace": "failed"}
+    assert "'mean-linear-inplace' of se does not fit at the residual sites" in str(found[-1].error)
 
 
 def test_a_switch_between_spellings_runs_each_on_the_same_weights(resnet18: nn.Module) -> None:

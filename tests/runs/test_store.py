@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from secost.errors import RunError, SecostError
 from secost.plan.spec import Spec
 from secost.runs import database
-from secost.runs.database import APPLICATION_ID, DATABASE, TABLES
+from secost.runs.database import APPLICATION_ID, DATABASE, TABLES, environment_id
 from secost.runs.records import FAILED, Record
-from secost.runs.store import RunStore, environment_id, read_run
+from secost.runs.store import RunStore, read_run
 
 SPEC = Spec(models=("resnet50",), attention=("se", "eca"), stages=((3, 4), None), reductions=(4, 16))
 ENVIRONMENT = {"cpu": "EPYC 7763", "torch": "2.10.0", "threads": 1}

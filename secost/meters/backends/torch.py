@@ -65,10 +65,10 @@ def prepare_compiled(net: nn.Module, inputs: Batch, request: Request) -> Prepare
     try:
         with quiet(), _inductor_folder():
             run = _compiled(net, inputs)
-            found = apart(lambda: _first_pass(run, request))
+            first_pass = apart(lambda: _first_pass(run, request))
     except Exception as error:
         raise ConversionError(f"compile can't take {type(net).__name__}: {reason_of(error)}") from error
-    seconds, breaks, from_cache = found
+    seconds, breaks, from_cache = first_pass
     made = conversion.remember_seconds("compile", key, seconds, from_cache)
     cautions = (Caution.GRAPH_BREAKS,) if breaks else ()
     return Prepared(lambda: _opened(_checked(run, request), request), made, from_cache, cautions, (net,))
