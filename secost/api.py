@@ -115,11 +115,11 @@ def report(
     otherwise), `accuracy` a CSV of the user's own.
     """
     from secost.answers.evidence import gains_from
-    from secost.pages.report import build_report
-    from secost.render.formats import write_report
+    from secost.pages.cost import cost_page
+    from secost.render.formats import write
     from secost.runs.store import read_run
 
     spec, records, environments = read_run(Path(run))
     gains = gains_from(benefit, accuracy, records)[0] if benefit or accuracy else None
-    return write_report(build_report(records, spec.to_dict(), environments, gains=gains), Path(out or run), formats)
+    return write(cost_page(records, spec.to_dict(), environments, gains=gains), out or run, formats)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.report import show_or_write
+from secost.cli.output import show_or_write
 
 
 def benefit(

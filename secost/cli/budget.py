@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secost.cli import options
+from secost.cli.output import show_or_write
 from secost.cli.progress import note
-from secost.cli.report import show_or_write
 
 if TYPE_CHECKING:
     from secost.answers.budget import Limit

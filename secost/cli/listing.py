@@ -10,8 +10,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from secost.cli import options
+from secost.cli.output import print_rows
 from secost.cli.progress import note
-from secost.cli.report import print_rows
 from secost.errors import RunError
 
 listing = typer.Typer(

@@ -30,7 +30,7 @@ from secost.statistics import Interval, mean_of, paired_difference
 from secost.training.datasets import CORNER_PX, CUES, Data, load_data
 
 if TYPE_CHECKING:
-    from secost.pages.page import PlainPage
+    from secost.pages.page import Page
     from secost.plan.plan import Listener
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8
@@ -531,9 +531,9 @@ def _share(value: Interval) -> str:
     return f"{100 * value.estimate:z.0f} % [{100 * low:z.0f}, {100 * high:z.0f}]"
 
 
-def page(study: Occlusion) -> PlainPage:
+def page(study: Occlusion) -> Page:
     """The study as a page: findings, gates by depth, the corner's test, the units that move most, and figures."""
-    from secost.pages.page import PlainPage, Section
+    from secost.pages.page import Page, Section
 
     told = findings(study)
     about = [f"{study.subject}; an occluder of {study.occluder_px} px in steps of {study.stride_px} px, at "
@@ -552,7 +552,7 @@ def page(study: Occlusion) -> PlainPage:
         sections.insert(2, Section("corner", "The corner, where the answer is known", (words,), (_cue_table(study),)))
     if study.detectors:
         sections.append(Section("detectors", "Which channel reads which cue", (), (_detector_table(study),)))
-    return PlainPage(
+    return Page(
         "study-occlusion", f"What the gates of {study.model} look at", told[0], tuple(sections), tuple(_rows(study)),
         _document(study, told), lambda: _drawings(study), lambda: {SHIFTS_FILE: _maps(study)},
     )

@@ -38,7 +38,7 @@ from secost.training.datasets import Data, Split, load_data
 from secost.training.loop import accuracy, train
 
 if TYPE_CHECKING:
-    from secost.pages.page import PlainPage
+    from secost.pages.page import Page
     from secost.plan.plan import Listener, Plan
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_EPOCHS, DEFAULT_REDUCTION = "small:mobile", "digits", 20, 4
@@ -182,7 +182,7 @@ def _trials(plan: Plan) -> list[Trial]:
 def _round_all(study: Quantization, spec: Spec, data: Data, folder: Path, backends: Sequence[str], jobs: int | None,
                listener: Listener | None) -> None:
     from secost.meters.processes import as_they_end, can_fork, in_child
-    from secost.render.files import write_files
+    from secost.render.formats import write_files
     from secost.work.trainings import checked_jobs, train_spec, trainable, trained_net
 
     run = train_spec(spec, folder, listener=listener, jobs=jobs, keep_weights=True, retry_failed=True)
@@ -458,9 +458,9 @@ def _interval(value: Interval, digits: int, signed: bool = True) -> str:
     return with_ends(value.estimate, value.low, value.high, digits, signed)
 
 
-def page(study: Quantization) -> PlainPage:
+def page(study: Quantization) -> Page:
     """The study as a page: findings, accuracy and noise by bits, the real int8, two figures."""
-    from secost.pages.page import PlainPage, Section
+    from secost.pages.page import Page, Section
 
     told = findings(study)
     if not told:
@@ -475,7 +475,7 @@ def page(study: Quantization) -> PlainPage:
     ]
     if any(row.int8_top1 for row in study.full):
         sections.append(Section("int8", "Real int8", (), (_int8_table(study),)))
-    return PlainPage("study-quantization", f"{study.attention} at low precision: {study.model}", told[0],
+    return Page("study-quantization", f"{study.attention} at low precision: {study.model}", told[0],
                      tuple(sections), tuple(_rows(study)), _document(study, told), lambda: _drawings(study))
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from secost.answers.published import PublishedAccuracy
     from secost.meters.counts import Cost
-    from secost.pages.page import PlainPage
+    from secost.pages.page import Page
     from secost.plan.plan import Listener
 
 COMPOUND, ALONE = "compound", ("depth", "width", "resolution")
@@ -362,15 +362,15 @@ def _share(record: Record, name: str) -> str:
     return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
 
 
-def page(study: Scaling) -> PlainPage:
+def page(study: Scaling) -> Page:
     """The study as a page: findings, a table of sizes, a table of what attention adds in each, two figures."""
-    from secost.pages.page import PlainPage, Section
+    from secost.pages.page import Page, Section
 
     formula = (f"alpha {study.alpha:g}, beta {study.beta:g}, gamma {study.gamma:g}: MACs grow by alpha x beta^2 x "
                f"gamma^2 = {study.growth:.3f} for each phi, in theory (the paper asks for about 2).")
     words = [formula, *_printed_words(study)]
     told = findings(study)
-    return PlainPage(
+    return Page(
         "study-scaling", f"Compound scaling of {study.model}", told[0],
         (Section("found", "What was found", tuple([*told[1:], *study.notes]), ()),
          Section("sizes", "Sizes", tuple(words), (_size_table(study),)),

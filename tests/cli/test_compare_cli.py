@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_compare import MACHINE_A, SPEC, made, samples
+from answers.test_compare import MACHINE_A, SPEC, made, samples
 
 from secost.cli import main
 from secost.runs.records import Record, document
