@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -36,6 +35,20 @@ def show_or_write(page: Page, format: str, output: str | None) -> int:
     return 0
 
 
+def show_or_write_file(page: Page, format: str, output: str | None, quiet: bool = False) -> None:
+    """On stdout, or in the file `output`; in a folder under the usual names, where `output` is one."""
+    from secost.render.formats import render, write, write_file
+
+    if output is None:
+        return show(page, format)
+    if Path(output).is_dir() or output.endswith(("/", os.sep)):
+        paths = _written(write(page, output, [format], _width()), format)
+    else:
+        paths = [write_file(output, render(page, format, _width()).encode("utf-8"))]
+    if not quiet:
+        say_paths(paths)
+
+
 def _written(paths: list[Path], format: str) -> list[Path]:
     """What was written. Raises BadSpecError where that is nothing: a page may have no figures."""
     from secost.errors import BadSpecError
@@ -52,22 +65,3 @@ def say_paths(paths: list[Path]) -> None:
 
 def _width() -> int:
     return shutil.get_terminal_size((120, 24)).columns
-
-
-def print_rows(title: str, rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
-    """Plain rows as a table; numbers to the right, with thousands set apart."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from secost.cleaning import plain
-
-    table = Table(title=Text(plain(title)), title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(Text(name), justify="right" if isinstance(rows[0][name], int) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else plain(value)) for value in row.values()))
-    width = shutil.get_terminal_size((120, 24)).columns
-    if not rows:
-        return
-    Console(file=file, width=width, no_color=not file.isatty(), markup=False).print(table)

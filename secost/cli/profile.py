@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,15 +90,10 @@ def _reconcile(spec: Spec, given: Given) -> int:
     from secost.meters.counts import conventions
     from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
+    from secost.pages.page import Page
 
     net = load(spec.models[0], spec.allow_download)
     rows = conventions(net, inputs_for(net, spec.resolution[0], _example(given)))
-    if given["format"] == "json":
-        from secost.cleaning import to_json
-
-        typer.echo(to_json({"model": spec.models[0], "conventions": rows}, indent=2))
-        return 0
-    from secost.cli.output import print_rows
-
-    print_rows(f"{spec.models[0]}, one image: what each convention counts", rows, sys.stdout)
+    title = f"{spec.models[0]}, one image: what each convention counts"
+    show(Page.of_rows(title, rows, {"model": spec.models[0], "conventions": rows}), given["format"])
     return 0
