@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secost.answers.frame import frame
     from secost.api import train
     from secost.cli import profile
     from secost.cli.report import report
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Record", "SecostError", "Site", "Spec", "attach", "load", "occlusion", "profile", "quantization",
+    "Record", "SecostError", "Site", "Spec", "attach", "frame", "load", "occlusion", "profile", "quantization",
     "register_attention", "report", "scaling", "search", "set_reduction", "sites", "strip", "sweep", "train",
 ]
 
 _HOMES = {
     "Record": "secost.runs.records", "SecostError": "secost.errors", "Site": "secost.networks.sites",
     "Spec": "secost.plan.spec",
-    "attach": "secost.networks.surgery", "load": "secost.networks.sources", "profile": "secost.api",
+    "attach": "secost.networks.surgery", "frame": "secost.answers.frame",
+    "load": "secost.networks.sources", "profile": "secost.api",
     "register_attention": "secost.networks.attention", "report": "secost.api",
     "occlusion": "secost.studies.occlusion", "quantization": "secost.studies.quantization",
     "scaling": "secost.studies.scaling", "search": "secost.studies.search", "set_reduction": "secost.networks.surgery",

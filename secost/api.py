@@ -111,21 +111,15 @@ def report(
 ) -> list[Path]:
     """Render a run again: the files written, in `out` or in the run's own folder.
 
-    The run of a study or a search has a page of its own, which is written whole, unless evidence is asked for.
-    `benefit` names where gains in accuracy come from (published, file, trained; what the run trained, unless asked
-    otherwise), `accuracy` a CSV of the user's own.
+    The run of a study or a search has a page of its own, and where evidence is asked for that of its costs. `benefit`
+    names where gains in accuracy come from (published, file, trained; what the run trained, unless asked otherwise),
+    `accuracy` a CSV of the user's own.
     """
     from secost.answers.evidence import gains_from
     from secost.pages.of_run import page_of
-    from secost.pages.report import build_report
-    from secost.render.formats import write_report
-    from secost.render.plain_pages import write_pages
+    from secost.render.formats import write
     from secost.runs.store import read_all
 
-    kept, evidence = read_all(run), bool(benefit or accuracy)
-    page = None if evidence else page_of(kept)
-    if page is not None:
-        return write_pages(page, Path(out or run))
-    gains = gains_from(benefit, accuracy, kept.records)[0] if evidence else None
-    pages = build_report(kept.records, kept.spec.to_dict(), kept.environments, gains=gains)
-    return write_report(pages, Path(out or run), formats)
+    kept = read_all(run)
+    gains = gains_from(benefit, accuracy, kept.records)[0] if benefit or accuracy else None
+    return write(page_of(kept, gains), out or run, formats)

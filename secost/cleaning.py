@@ -1,13 +1,13 @@
 """Makes text that came from outside (model names, paths, exceptions) safe for where it is shown.
 
 Names are input: a terminal obeys escape sequences, a spreadsheet runs cells that begin with `=`, a page
-runs `</script>`. Every renderer and the command line pass such text through here, and only here.
+runs `</script>`. Every renderer and the command line pass such text through here, and only here; what HTML needs beside
+`plain` is its template's escaping.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import re
 import unicodedata
@@ -25,11 +25,6 @@ def plain(text: object) -> str:
         for character in str(text)
         if character in "\n\t" or unicodedata.category(character) not in _INVISIBLE
     )
-
-
-def for_html(text: object) -> str:
-    """Escaped for an HTML text node or a quoted attribute."""
-    return html.escape(plain(text), quote=True)
 
 
 def for_markdown(text: object) -> str:

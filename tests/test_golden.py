@@ -75,16 +75,16 @@ def own_page(name: str) -> Any:
 
 def page_text(page: Any, format: str, width: int) -> str:
     """A page of a search or a study as it is printed."""
-    from secost.render.plain_pages import render_page
+    from secost.render.formats import render
 
-    return render_page(page, format, width)
+    return render(page, format, width)
 
 
 def page_files(page: Any, folder: Path) -> None:
     """A page of a study as its files in a folder."""
-    from secost.render.plain_pages import write_pages
+    from secost.render.formats import PAGE_FORMATS, write
 
-    write_pages(page, folder)
+    write(page, folder, PAGE_FORMATS)
 
 
 # --- golden files -----------------------------------------------------------------------------------------------------

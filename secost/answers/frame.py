@@ -1,9 +1,11 @@
-"""Records as a tidy pandas table, and each row beside its baseline."""
+"""Records as a tidy pandas table: one row a trial, units in the names, an interval as two columns beside its value."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,52 +13,57 @@ import pandas as pd
 from secost.answers.groups import CURRENCIES, LATENCY, SETTING_FIELDS
 from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FLAT_FIELDS, Record
+from secost.runs.store import read_results
 
 COLUMNS = (*FLAT_FIELDS, "memory_overhead", "kernels_overhead", "key", "environment")
-_DTYPES = {
-    "int": "Int64", "int | None": "Int64", "float | None": "Float64", "str": "string", "str | None": "string",
-}
+_DTYPES = {"int": "Int64", "int | None": "Int64", "float | None": "Float64"}
+_TEXT = pd.StringDtype("python")  # pyarrow's has no room for names that are no Unicode
 
 
-def to_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a record, the contract's fields first and in its order; what is missing is NA, `stages` is a tuple.
+def frame(records: Sequence[Record] | str | Path, added: bool = False) -> pd.DataFrame:
+    """One row a trial, of records or of what a run's folder or JSON document holds; what is missing is NA.
 
-    `by_stage`, `by_site` and `samples` are no columns: they are tables of their own.
+    The contract's fields come first and in its order; those of CSV and Parquet are these. Overheads are fractions
+    (0.031 is 3.1 %). Lists are texts with `;` between their parts, `unsupported_ops` is JSON. `by_stage`, `by_site` and
+    `samples` are no columns: they are tables of their own. With `added` each row has its differences to its baseline
+    too, see `add_baselines`.
     """
+    rows = read_results(records)[0] if isinstance(records, str | Path) else records
     types = {item.name: str(item.type) for item in fields(Record)}
-    columns = {name: _column([getattr(record, name) for record in records], types[name]) for name in COLUMNS}
-    return pd.DataFrame(columns)
+    table = pd.DataFrame({name: pd.Series([_flat(getattr(row, name)) for row in rows],
+                                          dtype=_DTYPES.get(types[name], _TEXT)) for name in COLUMNS})
+    return add_baselines(table) if added else table
 
 
-def add_baselines(frame: pd.DataFrame) -> pd.DataFrame:
-    """A copy of the frame with each row joined to its comparison's baseline (the first finished `none` row).
+def _flat(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True)
+    return ";".join(map(str, value)) if isinstance(value, list) else value
+
+
+def add_baselines(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy of the table with each row joined to its comparison's baseline (the first finished `none` row).
 
     New columns `params_added`, `macs_added`, `memory_bytes_added` (bytes), `kernels_added` and `latency_ms_added`
     are absolute differences. The overheads of the four counts are computed again from the join (kept where there is no
     baseline). `latency_overhead` stays the paired estimate of the record: a ratio of two medians is not the same.
     Times of two environments are not subtracted from each other.
     """
-    joined = frame.copy()
-    groups = frame.groupby(list(SETTING_FIELDS), dropna=False, sort=False).ngroup()
-    first = frame[(frame["attention"] == BASELINE) & (frame["status"] == DONE)].index
-    baseline = frame.loc[first].assign(_group=groups.loc[first]).drop_duplicates("_group").set_index("_group")
-    same_machine = _same(frame["environment"], groups.map(baseline["environment"]))
+    joined = table.copy()
+    groups = table.groupby(list(SETTING_FIELDS), dropna=False, sort=False).ngroup()
+    first = table[(table["attention"] == BASELINE) & (table["status"] == DONE)].index
+    baseline = table.loc[first].assign(_group=groups.loc[first]).drop_duplicates("_group").set_index("_group")
+    same_machine = _same(table["environment"], groups.map(baseline["environment"]))
     for currency in CURRENCIES:
         reference = groups.map(baseline[currency.field])
-        added = frame[currency.field] - reference
+        added = table[currency.field] - reference
         if currency is LATENCY:
             joined[f"{currency.field}_added"] = added.where(same_machine)
             continue
         joined[f"{currency.field}_added"] = added
         fraction = (added / reference.where(reference != 0)).astype("Float64")
-        joined[currency.overhead_field] = fraction.fillna(frame[currency.overhead_field])
+        joined[currency.overhead_field] = fraction.fillna(table[currency.overhead_field])
     return joined
-
-
-def _column(values: list[Any], annotation: str) -> pd.Series[Any]:
-    dtype = _DTYPES.get(annotation, "object")
-    plain = [tuple(value) if isinstance(value, list) else value for value in values]
-    return pd.Series(plain, dtype=dtype)
 
 
 def _same(left: pd.Series[Any], right: pd.Series[Any]) -> pd.Series[bool]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.report import show_or_write
+from secost.cli.output import show_or_write
 
 
 def benefit(
@@ -17,7 +17,7 @@ def benefit(
     accuracy: options.Accuracy = None, format: options.Format = "table", output: options.Output = None,
 ) -> int:
     """Published gains of attention, each from one table with its citation; or those of your own accuracies."""
-    options.check_format(format)
+    options.check_format(format, output)
     from secost.pages import benefit as evidence
 
     if accuracy is not None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secost.cli import options
+from secost.cli.output import show_or_write
 from secost.cli.progress import note
-from secost.cli.report import show_or_write
 
 if TYPE_CHECKING:
     from secost.answers.budget import Limit
@@ -27,7 +27,7 @@ def budget(
     per_stage: PerStage = False, format: options.Format = "table", output: options.Output = None,
 ) -> int:
     """The best attention, r and stages within limits: every choice is looked at. Exit 1 where none meets them."""
-    options.check_format(format)
+    options.check_format(format, output)
     from secost.answers.budget import choices, decide
     from secost.answers.evidence import gains_from
     from secost.answers.groups import group_records

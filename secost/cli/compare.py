@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from secost.cli import options
+from secost.cli.output import show_or_write_file
 from secost.cli.progress import note
-from secost.errors import RunError
 
 LIMIT_HELP = (
     "Exit 1 where a figure grew by surely more than this: latency=3%, overhead=1pt, params=0 "
@@ -39,11 +35,10 @@ def compare(
     quiet: options.Quiet = False,
 ) -> int:
     """Did it get worse? Two runs, trial by trial, with intervals; nothing is measured."""
-    options.check_format(format)
+    options.check_format(format, output)
     from secost.answers.changes import Side
     from secost.answers.comparison import Rules, compare_runs, parse_limits, parse_spread
-    from secost.pages.compare import finding_lines, headline
-    from secost.render.comparison import render_comparison
+    from secost.pages.compare import compare_page, finding_lines, headline
     from secost.runs.store import read_results
 
     rules = Rules(parse_limits(fail_on or ()), strict, allow_missing, across_machines, parse_spread(run_spread))
@@ -51,31 +46,9 @@ def compare(
     for name in (old, new):
         records, environments = read_results(name)
         sides.append(Side(name, tuple(records), environments))
-    found = compare_runs(sides[0], sides[1], rules)
-    on_screen = output is None and sys.stdout.isatty()
-    color = on_screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    text = render_comparison(found, format, shutil.get_terminal_size((120, 24)).columns, color)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        typer.echo(str(_write(text, output, format)))
-    if not quiet and (output is not None or format in ("json", "csv")):  # so that the log of a CI job has the verdict
-        for line in (headline(found), *finding_lines(found)):
+    comparison = compare_runs(sides[0], sides[1], rules)
+    show_or_write_file(compare_page(comparison), format, output)
+    if not quiet and (output is not None or format not in ("table", "md")):  # so that a CI job's log has the verdict
+        for line in (headline(comparison), *finding_lines(comparison)):
             note(line)
-    return 1 if found.broken else 0
-
-
-def _write(text: str, output: str, format: str) -> Path:
-    """Into the file, or under the usual name into the folder where `output` is one."""
-    from secost.render.comparison import FILE_NAMES
-
-    path = Path(output)
-    try:
-        if path.is_dir() or output.endswith(("/", os.sep)):
-            path.mkdir(parents=True, exist_ok=True)
-            path /= FILE_NAMES[format]
-        path.write_text(text, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"can't write {output!r}: {reason}") from None
-    return path
+    return 1 if comparison.broken else 0

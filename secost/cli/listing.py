@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
 from secost.cli import options
+from secost.cli.output import show_or_write_file
 from secost.cli.progress import note
-from secost.cli.report import print_rows
-from secost.errors import RunError
 
 listing = typer.Typer(
     help="List models, attention, placements, backends or datasets.", no_args_is_help=True, rich_markup_mode=None
 )
-ROW_FORMATS = ("table", "json", "csv")
-RowFormat = Annotated[str, typer.Option("--format", help="table, json or csv.")]
 RowOutput = Annotated[str | None, typer.Option("-o", "--output", help="File to write instead of stdout.")]
 
 
 @listing.command("models")
 def list_models(
     pattern: Annotated[str, typer.Argument(help="A name with * in it.")] = "*",
-    format: RowFormat = "table",
+    format: options.Format = "table",
     output: RowOutput = None,
 ) -> int:
     """Names of networks: timm's bare, others with their prefix."""
@@ -45,7 +39,7 @@ def list_models(
 
 
 @listing.command("attention")
-def list_attention(format: RowFormat = "table", output: RowOutput = None) -> int:
+def list_attention(format: options.Format = "table", output: RowOutput = None) -> int:
     """Kinds of attention, what they do and where they come from."""
     from secost.networks.attention import ATTENTION
 
@@ -62,7 +56,7 @@ def list_attention(format: RowFormat = "table", output: RowOutput = None) -> int
 
 
 @listing.command("placements")
-def list_placements(format: RowFormat = "table", output: RowOutput = None) -> int:
+def list_placements(format: options.Format = "table", output: RowOutput = None) -> int:
     """Which sites a placement chooses."""
     from secost.glossary import PLACEMENTS
 
@@ -72,7 +66,7 @@ def list_placements(format: RowFormat = "table", output: RowOutput = None) -> in
 
 
 @listing.command("datasets")
-def list_datasets(format: RowFormat = "table", output: RowOutput = None) -> int:
+def list_datasets(format: options.Format = "table", output: RowOutput = None) -> int:
     """What secost train can train on."""
     from secost.training.datasets import DATASETS
 
@@ -82,7 +76,7 @@ def list_datasets(format: RowFormat = "table", output: RowOutput = None) -> int:
 
 
 @listing.command("backends")
-def list_backends(format: RowFormat = "table", output: RowOutput = None) -> int:
+def list_backends(format: options.Format = "table", output: RowOutput = None) -> int:
     """What can run a network here."""
     from secost.meters.backends.offered import BACKENDS, missing_here
 
@@ -99,28 +93,8 @@ def list_backends(format: RowFormat = "table", output: RowOutput = None) -> int:
 
 
 def put_rows(title: str, rows: list[dict[str, Any]], format: str, output: str | None) -> None:
-    options.check_format(format, ROW_FORMATS)
-    if output is None:
-        _write_rows(title, rows, format, sys.stdout)
-        return
-    buffer = io.StringIO()
-    _write_rows(title, rows, format, buffer)
-    try:
-        Path(output).write_text(buffer.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"can't write {output!r}: {error.strerror or error}") from None
+    """The list as a page, on stdout or in a file."""
+    options.check_format(format, output)
+    from secost.pages.page import Page
 
-
-def _write_rows(title: str, rows: list[dict[str, Any]], format: str, file: TextIO) -> None:
-    import csv
-
-    from secost.cleaning import for_csv, to_json
-
-    if format == "table":
-        print_rows(title, rows, file)
-    elif format == "json":
-        file.write(to_json(rows, indent=2) + "\n")
-    else:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0] if rows else [])
-        writer.writerows([[for_csv(value) for value in row.values()] for row in rows])
+    show_or_write_file(Page.of_rows(title, rows), format, output, quiet=True)

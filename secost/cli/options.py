@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from secost.errors import BadSpecError, UnknownNameError
+from secost.errors import BadSpecError
 from secost.plan.options import ALL_STAGES, TOP, Kind, Option, option_of, options_of
 
-STDOUT_FORMATS = option_of("profile", "format").choices
-FILE_FORMATS = ("md", "html", "png", "svg", "csv", "json")
 REPORT_FORMATS = ("md", "html", "png", "csv", "json")
 _TYPES: Mapping[Kind, Any] = {
     Kind.COUNT: int | None, Kind.NUMBER: float | None, Kind.FLAG: bool | None, Kind.REPEATED: list[str] | None,
@@ -76,7 +74,7 @@ def command(name: str, function: Callable[..., int]) -> Callable[..., int]:
     *arguments, _ = inspect.signature(function, eval_str=True).parameters.values()
 
     def run(**values: Any) -> int:
-        check_format(values["format"], option_of(name, "format").choices)
+        check_format(values["format"], values["output"] if name == "sites" else None)
         named = {argument.name: values.pop(argument.name) for argument in arguments}
         return function(**named, given=Given(name, values))
 
@@ -120,7 +118,9 @@ def _one(name: str, text: str) -> int:
     return numbers[0]
 
 
-def check_format(name: str, known: tuple[str, ...] = STDOUT_FORMATS) -> None:
-    """Raise UnknownNameError for a format that can't be had, before any work is done."""
-    if name not in known:
-        raise UnknownNameError("format", name, known)
+def check_format(name: str, output: str | None = None) -> None:
+    """Raise BadSpecError for a format that can't be had, before any work is done: on stdout, or in files where these
+    are what `output` is for."""
+    from secost.render.formats import FORMATS, check_printable
+
+    FORMATS.get(name) if output is not None else check_printable(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +9,8 @@ import typer
 
 from secost.cli import options
 from secost.cli.options import Given
+from secost.cli.output import show
 from secost.cli.progress import listening, note
-from secost.cli.report import show
 
 if TYPE_CHECKING:
     from secost.plan.spec import Spec
@@ -45,15 +44,15 @@ def profile(model: Model, given: Given) -> int:
 
 def finish(run: Finished, format: str, output: str | None) -> int:
     """Print, write the pages, and tell whether all trials were carried out."""
-    from secost.pages.report import build_report
+    from secost.pages.cost import cost_page
     from secost.runs.records import FAILED
 
-    pages = build_report(run.records, run.spec.to_dict(), run.environments)
-    show(pages, format)
+    page = cost_page(run.records, run.spec.to_dict(), run.environments)
+    show(page, format)
     if output:
-        from secost.render.formats import write_report
+        from secost.render.formats import write
 
-        write_report(pages, Path(output), options.REPORT_FORMATS)
+        write(page, output, options.REPORT_FORMATS)
         note(f"report in {output}")
     failed = [record for record in run.records if record.status == FAILED]
     for record in failed:
@@ -91,15 +90,10 @@ def _reconcile(spec: Spec, given: Given) -> int:
     from secost.meters.counts import conventions
     from secost.networks.inputs import inputs_for
     from secost.networks.sources import load
+    from secost.pages.page import Page
 
     net = load(spec.models[0], spec.allow_download)
     rows = conventions(net, inputs_for(net, spec.resolution[0], _example(given)))
-    if given["format"] == "json":
-        from secost.cleaning import to_json
-
-        typer.echo(to_json({"model": spec.models[0], "conventions": rows}, indent=2))
-        return 0
-    from secost.cli.report import print_rows
-
-    print_rows(f"{spec.models[0]}, one image: what each convention counts", rows, sys.stdout)
+    title = f"{spec.models[0]}, one image: what each convention counts"
+    show(Page.of_rows(title, rows, {"model": spec.models[0], "conventions": rows}), given["format"])
     return 0

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from secost.cli.options import Given, command
+from secost.cli.output import show
 from secost.cli.progress import listening, note
-from secost.cli.report import show_page
 
 if TYPE_CHECKING:
-    from secost.pages.page import PlainPage
+    from secost.pages.page import Page
 
 study = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: occlusion, quantization, scaling.")
 
@@ -56,14 +55,14 @@ for _function in (scaling, occlusion, quantization):
     study.command(_function.__name__)(command(_function.__name__, _function))
 
 
-def _show(carry_out: Callable[..., PlainPage], given: Given) -> int:
+def _show(carry_out: Callable[..., Page], given: Given) -> int:
     """Carry a study out, write its page where a folder was named, and print it."""
-    from secost.render.plain_pages import write_pages
+    from secost.render.formats import PAGE_FORMATS, write
 
     with listening(given["quiet"]) as listener:
         page = carry_out(**given.keywords(), out=given["output"], listener=listener)
     if given["output"]:
-        write_pages(page, Path(given["output"]))
+        write(page, given["output"], PAGE_FORMATS)
         note(f"report in {given['output']}")
-    show_page(page, given["format"])
+    show(page, given["format"])
     return 0

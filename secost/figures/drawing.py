@@ -142,7 +142,14 @@ def panels(
         if handles:
             figure.legend(handles.values(), handles, loc="outside right upper")
         _frame(figure, title, note)
+        _laid_out(figure)
         return Drawing(name, title, alt, figure)
+
+
+def _laid_out(figure: Figure) -> None:
+    """From here on the layout stands: what is placed stays where it is, whichever kind of bytes is made first."""
+    figure.canvas.draw()
+    figure.set_layout_engine("none")
 
 
 def numbered_look(index: int) -> Look:
@@ -202,8 +209,7 @@ def _drawn(name: str, info: Info, looks: Looks, note: tuple[str, ...] = ()) -> D
         figure = _blank()
         labels = info.paint(figure, looks)
         _frame(figure, info.title, " ".join([*info.left_out, *note]))
-        figure.canvas.draw()
-        figure.set_layout_engine("none")  # the layout stands: what is placed now stays where it is placed
+        _laid_out(figure)
         for late in labels:
             late()
         return Drawing(name, info.title, info.alt, figure)

@@ -8,7 +8,7 @@ from typing import Any
 
 from secost.answers.published import OwnCount, PublishedAccuracy, PublishedGain, Reference, own_count, references
 from secost.numbers import NA, quantity
-from secost.pages.page import PlainPage, Section, Table
+from secost.pages.page import Page, Section, Table
 from secost.pages.wording import gain_words
 from secost.runs.records import Gain
 
@@ -17,7 +17,7 @@ _HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", 
 _COUNTED_PX = 224
 
 
-def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) -> PlainPage:
+def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) -> Page:
     """Every gain with its source, and what the pairs of one recipe say together about a network nobody published."""
     names = list(attention) or list(dict.fromkeys(pair.row.attention for pair in gains))
     summary = [found for name in names
@@ -39,10 +39,10 @@ def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) 
                 "never subtracted from one another.")
     rows = tuple(map(_plain, gains))
     document = {"gains": list(rows), "references": [asdict(found) for found in summary]}
-    return PlainPage("benefit", "What attention gains, as published", headline, tuple(sections), rows, document)
+    return Page("benefit", "What attention gains, as published", headline, tuple(sections), rows, document)
 
 
-def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> PlainPage:
+def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> Page:
     """The gains that the user's own accuracies say, and the lines without a partner."""
     table = Table.of(
         "Top-1 accuracy (%)", ("Network", "Attention", "r", "placement", "none", "with it", "gain", "pairs"),
@@ -54,7 +54,7 @@ def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> Plain
         words.append("A gain of one pair has no interval: how much of it is luck is not known.")
     headline = f"{len(gains)} gains from {name}; {len(unmatched)} lines found no partner."
     rows = tuple(asdict(gain) for gain in gains)
-    return PlainPage("benefit", "What attention gains, by your own accuracies", headline,
+    return Page("benefit", "What attention gains, by your own accuracies", headline,
                      (Section("gains", "Gains", tuple(words), (table,)),), rows,
                      {"gains": list(rows), "unmatched": list(unmatched)})
 

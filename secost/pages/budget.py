@@ -9,12 +9,12 @@ from secost.answers.budget import LIMITED, Choice, Decision, Limit
 from secost.answers.groups import Group
 from secost.glossary import CAUTIONS, SERIOUS
 from secost.numbers import NA, joined, percent
-from secost.pages.page import PlainPage, Section, Table
+from secost.pages.page import Page, Section, Table
 from secost.pages.wording import gain_words
 from secost.runs.records import Gain
 
 
-def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> PlainPage:
+def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> Page:
     """One section a comparison."""
     sections = tuple(
         Section("choice", group.label, (*_words(decision, gains), *_careful(group)), (_table(decision),))
@@ -32,7 +32,7 @@ def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = (
             "binding": list(decision.binding), "steps": [_plain(choice) for choice in decision.steps],
         } for group, decision in found],
     }
-    return PlainPage("budget", "The best choice within the budget", headline, sections, rows, document)
+    return Page("budget", "The best choice within the budget", headline, sections, rows, document)
 
 
 def _words(decision: Decision, gains: Sequence[Gain]) -> tuple[str, ...]:

@@ -1,13 +1,9 @@
-"""What a page on two runs says: the verdict, what is not the same, what stands behind it, where the runs differ.
-
-Plain texts and rows, as given: each format in `comparing.py` cleans what it shows.
-"""
+"""The page on two runs: the verdict, what is not the same, what stands behind it, where the runs differ."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from secost.answers.changes import (
@@ -20,6 +16,7 @@ from secost.answers.changes import (
     ONLY_OLD,
     OVERHEAD,
     SAME,
+    TRIAL,
     UNCLEAR,
     WORSE,
     Change,
@@ -33,25 +30,38 @@ from secost.answers.comparison import BROKEN, HELD, NEWLY_FAILED, NOT_PROVEN, VA
 from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
 from secost.glossary import CAUTIONS, NOTES, Code, Note
 from secost.numbers import NA, interval_decimals, joined, milliseconds, percent, quantity
-from secost.runs.records import FAILED, Record
+from secost.pages.page import Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
+from secost.runs.records import FAILED, SCHEMA, Record
 from secost.statistics import least_half_width
 
 _ANSWERS = (WORSE, FAILED_TRIAL, ONLY_OLD, BETTER, ONLY_NEW, UNCLEAR, SAME)
 _MANY_CHANGES = 10
 _MOST_NAMED = 3
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a figure of a trial, or a trial that has none to compare."""
+Labels = Callable[[Match], str]
+States = Mapping[tuple[int, str], str]
 
-    trial: str
-    figure: str
-    old: str
-    new: str
-    change: str
-    answer: str
-    limit: str
-    alarm: bool
+
+def compare_page(comparison: RunComparison) -> Page:
+    """Both runs on a page; its rows have one for each figure of each trial."""
+    label, states = labels(comparison), limit_states(comparison)
+    question = "Did it get worse?"
+    return Page(
+        "compare", question, headline(comparison), tuple(_sections(comparison, label, states)),
+        tuple(row for match in comparison.matches for row in _plain_rows(match, states)),
+        lambda: _document(comparison, states), question=question, verdict=True,
+    )
+
+
+def _sections(comparison: RunComparison, label: Labels, states: States) -> Iterator[Section]:
+    rows = _rows(comparison, label, states)
+    yield Section("changes", "", (*finding_lines(comparison), Line(_compared_line(comparison), Kind.TEXT)),
+                  (_table(rows),) if rows else ())
+    yield Section("same", "", (*_same_lines(comparison), *_environment_lines(comparison)),
+                  tuple(_environment_tables(comparison)))
+    notes = tuple(Line(line, tone=Tone.CAUTION) for line in _note_lines(comparison, label))
+    if notes:
+        yield Section("notes", "Read with care", notes, quiet=True)
 
 
 def headline(comparison: RunComparison) -> str:
@@ -84,32 +94,51 @@ def finding_lines(comparison: RunComparison) -> list[str]:
     return lines
 
 
-def compared_line(comparison: RunComparison) -> str:
+def _compared_line(comparison: RunComparison) -> str:
     """Which runs, and how many trials they share."""
     matched = sum(match.old is not None and match.new is not None for match in comparison.matches)
     models = list(dict.fromkeys(match.record.model for match in comparison.matches))
     shown = joined(models[:_MOST_NAMED]) + (f" and {len(models) - _MOST_NAMED} more" if len(models) > 3 else "")
-    return (
-        f"OLD {comparison.old.name}, NEW {comparison.new.name}: {_counted(matched, 'trial')} of {shown} in both"
-    )
+    return f"OLD {comparison.old.name}, NEW {comparison.new.name}: {_counted(matched, 'trial')} of {shown} in both."
 
 
-def rows(comparison: RunComparison) -> list[Row]:
+def _rows(comparison: RunComparison, label: Labels, states: States) -> list[Row]:
     """What is not exactly the same, what breaks a limit first."""
-    label = labels(comparison)
-    states = limit_states(comparison)
-    found = []
+    ranked = []
     for match in comparison.matches:
         if match.status != MATCHED:
-            found.append((_trial_rank(match, comparison), _trial_row(match, label(match), comparison)))
+            broken = any(finding.match is match for finding in comparison.broken)
+            words = (_status(match.old), _status(match.new), "", match.status, BROKEN if broken else "")
+            ranked.append((_rank(match.status, words[-1]), _row(label(match), "all", *words)))
         for change in match.changes:
             if change.answer != SAME or change.notes:
-                state = states.get((id(match), change.figure.name), "")
-                found.append((_rank(change, state), _change_row(label(match), change, state)))
-    return [row for _, row in sorted(found, key=lambda item: item[0])]
+                state, figure = states.get((id(match), change.figure.name), ""), change.figure
+                text = change_text(change) if change.old is not None and change.new is not None else ""
+                words = (_value(figure, change.old), _value(figure, change.new), text, change.answer, state)
+                ranked.append((_rank(change.answer, state), _row(label(match), figure.title, *words)))
+    return [row for _, row in sorted(ranked, key=lambda item: item[0])]
 
 
-def same_lines(comparison: RunComparison) -> list[str]:
+def _row(trial: str, figure: str, old: str, new: str, change: str, answer: str, state: str) -> Row:
+    """A figure of a trial; or a trial that failed, or that one of the runs lacks."""
+    alarm = state == BROKEN or (not state and answer == WORSE)
+    tone = Tone.ALARM if alarm else Tone.GOOD if answer == BETTER else Tone.NONE
+    return Row(tuple(map(Cell, (trial, figure, old, new, change, answer, state))), tone)
+
+
+def _rank(answer: str, state: str) -> tuple[int, int]:
+    return (0 if state == BROKEN else 1 if state == NOT_PROVEN else 2), _ANSWERS.index(answer)
+
+
+def _table(rows: list[Row]) -> Table:
+    columns = [Column("Trial"), Column("Figure"), *(Column(name, number=True) for name in ("Old", "New", "Change")),
+               Column("Answer"), Column("Limit")]
+    table = Table("What is not exactly the same", tuple(columns), tuple(rows), heading="", least_width=80)
+    limited = any(row.cells[-1].text for row in rows)
+    return table if limited else table.without(lambda column: column.title == "Limit")
+
+
+def _same_lines(comparison: RunComparison) -> list[str]:
     """Which exact figures are equal, and in how many of the trials that are in both runs."""
     matched = [match for match in comparison.matches if match.status == MATCHED]
     counts: dict[int, list[str]] = {}
@@ -123,9 +152,8 @@ def same_lines(comparison: RunComparison) -> list[str]:
     ]
 
 
-def note_lines(comparison: RunComparison) -> list[str]:
+def _note_lines(comparison: RunComparison, label: Labels) -> list[str]:
     """Each reason to read the changes with care, and each caution of the runs, with its next step."""
-    label = labels(comparison)
     notes: dict[str, list[str]] = {}
     for match in comparison.matches:
         for change in match.changes:
@@ -142,7 +170,7 @@ def note_lines(comparison: RunComparison) -> list[str]:
     return [*_allowed(comparison), *lines, *_chance(comparison)]
 
 
-def environment_lines(comparison: RunComparison) -> list[str]:
+def _environment_lines(comparison: RunComparison) -> list[str]:
     """What differs between the environments of the two runs; one line where nothing does."""
     lines = []
     for old, new in comparison.environments:
@@ -164,15 +192,15 @@ def _environment_line(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"Environment: {which} machine; {'; '.join(facts)}."
 
 
-def environment_tables(comparison: RunComparison) -> list[list[tuple[str, str, str]]]:
-    """(fact, OLD, NEW) of each pair of machines that are not the same, in full."""
-    return [
-        [(name, _fact(old.get(name)), _fact(new.get(name))) for name in dict.fromkeys((*old, *new))]
-        for old, new in comparison.environments if machine_difference(old, new) is not None and (old or new)
-    ]
+def _environment_tables(comparison: RunComparison) -> Iterator[Table]:
+    """Each pair of machines that are not the same, in full."""
+    for old, new in comparison.environments:
+        if machine_difference(old, new) is not None and (old or new):
+            rows = [(name, _fact(old.get(name)), _fact(new.get(name))) for name in dict.fromkeys((*old, *new))]
+            yield Table.of("The machines", ("Fact", "OLD", "NEW"), rows, left=3, heading="", least_width=0)
 
 
-def labels(comparison: RunComparison) -> Callable[[Match], str]:
+def labels(comparison: RunComparison) -> Labels:
     """A name for each trial: the variant, and before it what of the setting is not the same for all."""
     settings = {setting_key(match.record) for match in comparison.matches}
     varying = [name for place, name in enumerate(SETTING_FIELDS) if len({setting[place] for setting in settings}) > 1]
@@ -206,7 +234,7 @@ def _finding(finding: Finding, label: str) -> str:
     return f"{what}: {change_text(change)}, the limit is {limit.words}{proven}{moved}"
 
 
-def _doubt(limit: Limit, findings: Sequence[Finding], label: Callable[[Match], str]) -> str:
+def _doubt(limit: Limit, findings: Sequence[Finding], label: Labels) -> str:
     """One line for all trials of which a limit is not proven to be kept, the widest first."""
     reach = sorted(findings, key=lambda finding: -_high(finding))
     names = [f"{label(finding.match)} ({_up_to(finding)})" for finding in reach[:_MOST_NAMED]]
@@ -235,7 +263,7 @@ def _up_to(finding: Finding) -> str:
     return f"up to {_points(change.high, 1, signed=True)} {change.figure.change_unit}"
 
 
-def limit_states(comparison: RunComparison) -> dict[tuple[int, str], str]:
+def limit_states(comparison: RunComparison) -> States:
     """For each figure of a trial that has a limit: broken, not proven or held."""
     limited = {limit.figure for limit in comparison.rules.limits}
     states = {
@@ -250,31 +278,8 @@ def limit_states(comparison: RunComparison) -> dict[tuple[int, str], str]:
     return states
 
 
-def _rank(change: Change, state: str) -> tuple[int, int]:
-    return (0 if state == BROKEN else 1 if state == NOT_PROVEN else 2), _ANSWERS.index(change.answer)
-
-
-def _trial_rank(match: Match, comparison: RunComparison) -> tuple[int, int]:
-    broken = any(finding.match is match for finding in comparison.broken)
-    return (0 if broken else 2), _ANSWERS.index(match.status)
-
-
-def _trial_row(match: Match, label: str, comparison: RunComparison) -> Row:
-    """A trial that failed, or that one of the runs lacks."""
-    broken = any(finding.match is match for finding in comparison.broken)
-    old, new = _status(match.old), _status(match.new)
-    return Row(label, "all", old, new, "", match.status, BROKEN if broken else "", broken)
-
-
 def _status(record: Record | None) -> str:
     return NA if record is None else FAILED if record.status == FAILED else record.status
-
-
-def _change_row(label: str, change: Change, state: str) -> Row:
-    alarm = state == BROKEN or (not state and change.answer == WORSE)
-    text = change_text(change) if change.old is not None and change.new is not None else ""
-    old, new = _value(change.figure, change.old), _value(change.figure, change.new)
-    return Row(label, change.figure.title, old, new, text, change.answer, state, alarm)
 
 
 def change_text(change: Change) -> str:
@@ -349,3 +354,47 @@ def _chance(comparison: RunComparison) -> list[str]:
 
 def _fact(value: Any) -> str:
     return NA if value is None else str(value)
+
+
+# --- plain values -----------------------------------------------------------------------------------------------------
+
+
+def _document(comparison: RunComparison, states: States) -> dict[str, Any]:
+    """The answers, the limits, and the environments of both runs."""
+    rules = comparison.rules
+    return {
+        "schema": SCHEMA, "kind": "comparison", "verdict": headline(comparison), "broken": len(comparison.broken),
+        "not_proven": len(comparison.unproven), "findings": finding_lines(comparison),
+        "limits": {limit.figure: limit.value for limit in rules.limits}, "strict": rules.strict,
+        "allow_missing": rules.allow_missing, "across_machines": rules.across_machines,
+        "run_spread": rules.run_spread,
+        **{word: {"name": side.name, "environments": {name: dict(facts) for name, facts in side.environments.items()}}
+           for word, side in (("old", comparison.old), ("new", comparison.new))},
+        "trials": [{
+            **{name: getattr(match.record, name) for name in TRIAL}, "label": match.record.label,
+            "status": match.status, "error_old": match.old and match.old.error,
+            "error_new": match.new and match.new.error, "changes": list(_plain_changes(match, states)),
+        } for match in comparison.matches],
+    }
+
+
+def _plain_changes(match: Match, states: States) -> Iterator[dict[str, Any]]:
+    for change in match.changes:
+        figure = change.figure
+        yield {
+            "figure": figure.name, "unit": figure.unit or None, "old": change.old, "new": change.new,
+            "change": change.change, "low": change.low, "high": change.high, "answer": change.answer,
+            "limit": states.get((id(match), figure.name)), "notes": list(change.notes),
+        }
+
+
+def _plain_rows(match: Match, states: States) -> Iterator[dict[str, Any]]:
+    """A row a figure of the trial, with the trial's own words; without figures it has one."""
+    words = {name: _flat(getattr(match.record, name)) for name in TRIAL}
+    names = ("figure", "unit", "old", "new", "change", "low", "high", "answer", "limit", "notes")
+    for change in list(_plain_changes(match, states)) or [dict.fromkeys(names) | {"answer": match.status}]:
+        yield words | {name: _flat(value) for name, value in change.items()}
+
+
+def _flat(value: Any) -> Any:
+    return ";".join(map(str, value)) if isinstance(value, list) else value

@@ -11,7 +11,7 @@ import numpy as np
 from secost.figures.curves import Curve, Panel, curve_of, drawn
 from secost.figures.maps import Grid, heat_maps
 from secost.numbers import NA, with_ends
-from secost.pages.page import PlainPage, Section, Table
+from secost.pages.page import Page, Section, Table
 from secost.runs.study import OPEN, SHUT, Occlusion
 from secost.statistics import Interval
 
@@ -19,7 +19,7 @@ _STRONGEST = 7
 SHIFTS_FILE = "gate-shifts.safetensors"
 
 
-def page(study: Occlusion) -> PlainPage:
+def page(study: Occlusion) -> Page:
     """Findings, gates by depth, the corner's test, the units that move most, and figures."""
     told = findings(study)
     about = [f"{study.subject}; an occluder of {study.occluder_px} px in steps of {study.stride_px} px, at "
@@ -38,7 +38,7 @@ def page(study: Occlusion) -> PlainPage:
         sections.insert(2, Section("corner", "The corner, where the answer is known", (words,), (_cue_table(study),)))
     if study.detectors:
         sections.append(Section("detectors", "Which channel reads which cue", (), (_detector_table(study),)))
-    return PlainPage(
+    return Page(
         "study-occlusion", f"What the gates of {study.model} look at", told[0], tuple(sections), tuple(_rows(study)),
         _document(study, told), lambda: _drawings(study), lambda: {SHIFTS_FILE: _maps(study)},
     )

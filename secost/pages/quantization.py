@@ -8,7 +8,7 @@ from typing import Any
 
 from secost.figures.curves import Curve, Panel, curve_of, drawn
 from secost.numbers import NA, joined, percent_interval, with_ends
-from secost.pages.page import PlainPage, Section, Table
+from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE
 from secost.runs.records import DONE
 from secost.runs.study import GATE, GROUPS, PERCENTILE, PRODUCT, RANGES, REST, Quantization, Rounded
@@ -17,7 +17,7 @@ from secost.statistics import Interval, mean_of, paired_difference
 _WHERE = {REST: "the rest of the network", GATE: "the gate", PRODUCT: "the product"}
 
 
-def page(study: Quantization) -> PlainPage:
+def page(study: Quantization) -> Page:
     """Findings, accuracy and noise by bits, the real int8, and a figure."""
     told = findings(study)
     if not told:
@@ -32,7 +32,7 @@ def page(study: Quantization) -> PlainPage:
     ]
     if any(row.int8_top1 for row in study.full):
         sections.append(Section("int8", "Real int8", (), (_int8_table(study),)))
-    return PlainPage("study-quantization", f"{study.attention} at low precision: {study.model}", told[0],
+    return Page("study-quantization", f"{study.attention} at low precision: {study.model}", told[0],
                      tuple(sections), tuple(_rows(study)), _document(study, told), lambda: [_figure(study)])
 
 

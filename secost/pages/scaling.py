@@ -9,7 +9,7 @@ from typing import Any
 from secost.answers.published import PublishedAccuracy, published_accuracies
 from secost.figures.curves import GREY, Curve, Panel, drawn
 from secost.numbers import NA, joined, percent, percent_interval
-from secost.pages.page import PlainPage, Section, Table
+from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Record
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size
@@ -25,12 +25,12 @@ _OF_RECORD = ("attention", "reduction", "params", "macs", "memory_bytes", "laten
 _ALONE_MARKS = {"depth": "x", "width": "+", "resolution": "1"}
 
 
-def page(study: Scaling) -> PlainPage:
+def page(study: Scaling) -> Page:
     """Findings, a table of sizes, a table of what attention adds in each, and a figure."""
     formula = (f"alpha {study.alpha:g}, beta {study.beta:g}, gamma {study.gamma:g}: MACs grow by alpha x beta^2 x "
                f"gamma^2 = {study.growth:.3f} for each phi, in theory (the paper asks for about 2).")
     told = findings(study)
-    return PlainPage(
+    return Page(
         "study-scaling", f"Compound scaling of {study.model}", told[0],
         (Section("found", "What was found", tuple([*told[1:], *study.notes]), ()),
          Section("sizes", "Sizes", (formula, *_printed_words(study)), (_size_table(study),)),

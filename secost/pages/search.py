@@ -21,7 +21,7 @@ from secost.answers.searched import (
 )
 from secost.figures.search import drawings
 from secost.numbers import NA, joined, percent, percent_interval, with_ends
-from secost.pages.page import PlainPage, Section, Table
+from secost.pages.page import Page, Section, Table
 from secost.plan.mix import choice_label, is_mix
 from secost.plan.trials import BASELINE
 from secost.runs.records import Record
@@ -34,7 +34,7 @@ _COUNTED = ("params", "macs", "params_overhead", "macs_overhead", "estimated_top
 _ESTIMATED = ("estimated_overhead", "estimated_overhead_low", "estimated_overhead_high")
 
 
-def page(found: Searched) -> PlainPage:
+def page(found: Searched) -> Page:
     """The search as a page; nothing of it is measured or trained here."""
     told = sentences(found)
     limits = joined([f"{percent(value)} {_LIMIT_WORDS[name]}" for name, value in found.asked.limits.items()])
@@ -48,8 +48,8 @@ def page(found: Searched) -> PlainPage:
         Section("oneshot", "One-shot and stand-alone accuracy", tuple(_oneshot_words(found)), ()),
     ]
     title = f"Which attention goes where in {found.spec.models[0]}, within {limits}"
-    return PlainPage("search", title, told[0], tuple(sections), tuple(_rows(found)), _document(found, told),
-                     lambda: drawings(found))
+    return Page("search", title, told[0], tuple(sections), tuple(_rows(found)), _document(found, told),
+                lambda: drawings(found))
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

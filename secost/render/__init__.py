@@ -1,4 +1,4 @@
-"""A page in a format: terminal, Markdown, HTML, JSON, CSV, pictures; and the writing of files.
+"""A page in a format: terminal, Markdown, HTML, JSON, CSV, Parquet, pictures; and the writing of files.
 
-Takes pages, gives text and bytes. Imports pages/ and figures/, knows nothing of records.
+Takes pages, gives text and bytes. Imports pages/ and figures/, knows nothing of what a page is about.
 """

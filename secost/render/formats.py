@@ -1,51 +1,148 @@
-"""Formats by name, and reports rendered in several of them."""
+"""Formats by name, a page rendered in one of them, and the one place where files are written.
+
+A format is one function from a Page to a text, or to files by name; a third party adds its own by `FORMATS.register`,
+and every kind of page has it, on stdout and in files. What is slow to import is imported where it is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from secost.errors import BadSpecError
-from secost.pages.report import Renderer, Report
+from secost.cleaning import slug
+from secost.errors import BadSpecError, RunError
+from secost.pages.page import HTML, MARKDOWN, TERMINAL, Page, Sheet
 from secost.registry import Registry
-from secost.render import exports, html, images, markdown, terminal
-from secost.render.files import write_files
+from secost.render import exports
+from secost.render.markdown import markdown
 
-RENDERERS: Registry[Renderer] = Registry("format")
-RENDERERS.register("table", terminal.render_table)
-RENDERERS.register("json", exports.render_json)
-RENDERERS.register("csv", exports.render_csv)
-RENDERERS.register("md", markdown.render_markdown)
-RENDERERS.register("html", html.render_html)
-RENDERERS.register("png", images.render_png)
-RENDERERS.register("svg", images.render_svg)
-
-TEXT_FORMATS = ("table", "json", "csv", "md")
+PAGE_FORMATS = ("json", "csv", HTML, MARKDOWN, "png")
 
 
-def render_text(report: Report, format: str, width: int = terminal.WIDTH, color: bool = False) -> str:
-    """The report as one text for stdout. `width` and `color` are for the table."""
-    if format == "table":
-        return terminal.text(report, width, color)
-    if format == "json":
-        return exports.json_text(report)
-    if format == "csv":
-        return exports.csv_text(report.records)
-    if format == "md":
-        return markdown.text(report)
-    RENDERERS.get(format)  # raises where the name is unknown
-    raise BadSpecError(f"format {format!r} is written to files: give a directory with -o, or use one of "
-                       f"{', '.join(TEXT_FORMATS)}")
+class Renderer(Protocol):
+    """Lays a page out: gives one text, or files by name. Equal pages give equal bytes."""
+
+    def __call__(self, page: Page, sheet: Sheet, /) -> str | Mapping[str, bytes]: ...
 
 
-def write_report(report: Report, directory: str | Path, formats: Sequence[str]) -> list[Path]:
-    """Render the formats and write their files into the directory, each whole or not at all.
+@dataclass(frozen=True)
+class Format:
+    """A renderer, and the file that its text becomes: with this `ending` in place of the format's name, and named as
+    data where it holds the rows or the document. One that gives files only can't be printed."""
 
-    All formats are rendered before the first file is written. Raises RunError where the directory can't be written.
+    render: Renderer
+    ending: str = ""
+    data: bool = False
+    files_only: bool = False
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+
+def render(page: Page, format: str, width: int = 120, color: bool = False) -> str:
+    """The page as one text for stdout. Raises UnknownNameError, and BadSpecError for a format of files only."""
+    text = check_printable(format).render(page, Sheet(width, color))
+    if not isinstance(text, str):
+        raise _files_only(format)
+    return text
+
+
+def check_printable(format: str) -> Format:
+    """The format of that name, where it can be printed: known before any work is done."""
+    chosen = FORMATS.get(format)
+    if chosen.files_only:
+        raise _files_only(format)
+    return chosen
+
+
+def _files_only(format: str) -> BadSpecError:
+    texts = [name for name in FORMATS.names() if not FORMATS.get(name).files_only]
+    return BadSpecError(f"format {format!r} is written to files: give a folder with -o, or use one of "
+                        f"{', '.join(texts)}")
+
+
+def write(page: Page, folder: str | Path, formats: Sequence[str], width: int = 120) -> list[Path]:
+    """The page's files of these formats in the folder, each whole or not at all, and the files attached to it.
+
+    All are rendered before the first is written. Raises RunError where the folder can't be written.
     """
-    directory = Path(directory)
-    renderers = [RENDERERS.get(name) for name in formats]
+    chosen = [(name, FORMATS.get(name)) for name in formats]
     files: dict[str, bytes] = {}
-    for renderer in renderers:
-        files.update(renderer(report))
-    return write_files(directory, files)
+    for name, format in chosen:
+        made = format.render(page, Sheet(width, files=True))
+        if isinstance(made, str):
+            stem = page.data_name if format.data and page.data_name else page.kind
+            made = {f"{stem}.{format.ending or name}": made.encode("utf-8")}
+        files |= made
+    files |= page.attached() if page.attached else {}
+    return write_files(Path(folder), files)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write every file by name. Raises RunError where the folder can't be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / slug(name), content) for name, content in files.items()]
+    except OSError as error:
+        raise RunError(f"can't write the report to {str(folder)!r}: {error.strerror or error}") from error
+
+
+def write_file(path: str, content: bytes) -> Path:
+    """Write one file that the user named. Raises RunError where it can't be written."""
+    try:
+        return _write(Path(path), content)
+    except (OSError, ValueError) as error:
+        raise RunError(f"can't write {path!r}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Write beside the target and move over it: a reader sees the old file or the new one, and a symbolic link that
+    stands at the target is replaced, not followed. A device or a pipe is written to."""
+    if path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
+        path.write_bytes(content)
+        return path
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _umask() -> int:
+    """The process's file mode mask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _terminal(page: Page, sheet: Sheet) -> str:
+    from secost.render.terminal import terminal
+
+    return terminal(page, sheet)
+
+
+def _html(page: Page, sheet: Sheet) -> str:
+    from secost.render.html import html
+
+    return html(page, sheet)
+
+
+FORMATS.register(TERMINAL, Format(_terminal, "txt"))
+FORMATS.register("json", Format(exports.json_text, data=True))
+FORMATS.register("csv", Format(exports.csv_text, data=True))
+FORMATS.register(MARKDOWN, Format(markdown))
+FORMATS.register(HTML, Format(_html))
+FORMATS.register("parquet", Format(exports.parquet, files_only=True))
+FORMATS.register("png", Format(exports.png, files_only=True))
+FORMATS.register("svg", Format(exports.svg, files_only=True))

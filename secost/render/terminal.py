@@ -1,190 +1,148 @@
-"""A report in a terminal: verdict, what was compared on what, the table. Text is given as Text, never as markup."""
+"""A page in a terminal. Every text is cleaned and given as Text, never as markup, and no number is cut."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
-from dataclasses import replace
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from secost.answers.groups import Group
 from secost.cleaning import plain
-from secost.pages import content
-from secost.pages import page as pages
-from secost.pages.page import Section
-from secost.pages.report import Report
-from secost.pages.sections import sections
+from secost.numbers import NA
+from secost.pages.page import TERMINAL, Cell, Column, Kind, Line, Page, Section, Sheet, Table, Tone
 
-WIDTH = 120
-_WIDE, _MEDIUM = 108, 80
+_WIDE = 108  # from here on notes may have a column
 _UNBOUNDED, _NAME_WIDTH = 10_000, 10
+_STYLES = {Tone.ALARM: "bold", Tone.GOOD: "green", Tone.CAUTION: "yellow", Tone.ASIDE: "dim"}
 
 
-def render_table(report: Report) -> dict[str, bytes]:
-    """The report as plain text of 120 columns in `report.txt`."""
-    return {"report.txt": text(report).encode("utf-8")}
-
-
-def text(report: Report, width: int = WIDTH, color: bool = False) -> str:
-    """What a terminal of this width shows, with colours as escape sequences only where asked for."""
-    return console_text(renderable(report, width), width, color)
-
-
-def console_text(shown: RenderableType, width: int, color: bool = False) -> str:
-    """What a console of this width prints, without trailing blanks."""
+def terminal(page: Page, sheet: Sheet) -> str:
+    """What a terminal of the sheet's width shows, with colours as escape sequences only where asked for."""
+    blocks = [block for section in page.shown(TERMINAL) for block in _section(section, sheet.width)]
+    if page.answer and not page.verdict:
+        blocks[0] = Stack(_text(page.title, "bold"), blocks[0])
+    parts = [part for block in blocks for part in (Text(), block)]
     out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=color, color_system="standard" if color else None, highlight=False,
-        legacy_windows=False, emoji=False, markup=False,
-    )
-    console.print(shown)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    Console(
+        file=out, width=sheet.width, force_terminal=sheet.color, color_system="standard" if sheet.color else None,
+        highlight=False, legacy_windows=False, emoji=False, markup=False,
+    ).print(Stack(*parts[1:]))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines()) if parts else ""
 
 
-def renderable(report: Report, width: int) -> RenderableType:
-    """The report for a rich console of this width."""
-    parts: list[RenderableType] = [*_verdict(report), Text(), *_compared(report)]
-    for group in report.groups:
-        parts += [Text(), _comparison(group, width)]
-    for section in sections(report):
-        parts += [Text(), *section_parts(section, width)]
-    parts += _notes(report)
-    return Stack(*parts)
-
-
-def _line(value: object, style: str = "") -> Text:
+def _text(value: object, style: str = "") -> Text:
     return Text(plain(value), style=style)
 
 
-def _item(value: object, style: str = "") -> RenderableType:
+def _section(section: Section, width: int) -> list[RenderableType]:
+    """Its blocks, between which a line stays empty."""
+    title = [] if section.quiet or not section.title else [_text(section.title, "bold")]
+    style = "bold" if section.quiet else ""
+    tables = [] if section.brief else [_table(table, width, style) for table in section.tables]
+    before, after = [*title, *map(_line, section.lines)], list(map(_line, section.after))
+    if tables:
+        tables[-1] = Stack(tables[-1], *after)
+    else:
+        before += after
+    return [*([Stack(*before)] if before else []), *tables]
+
+
+def _line(line: Line) -> RenderableType:
+    style = "bold" if line.kind is Kind.VERDICT else _STYLES.get(line.tone, "")
+    text = Text.assemble((f"{plain(line.lead)} ", "bold"), plain(line.text)) if line.lead else _text(line.text, style)
+    return _item(text) if line.kind is Kind.ITEM else text
+
+
+def _item(text: Text) -> RenderableType:
     """A line whose continuation is indented below its text."""
-    grid = Table.grid(padding=(0, 1))
+    grid = Grid.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
-    grid.add_row(Text("-"), _line(value, style))
+    grid.add_row(Text("-"), text)
     return Padding(grid, (0, 0, 0, 1))
 
 
-def _verdict(report: Report) -> list[RenderableType]:
-    verdict = report.verdict
-    parts: list[RenderableType] = [Text.assemble(("Worth it? ", "bold"), (plain(verdict.headline), "bold"))]
-    parts += [_item(sentence) for sentence in verdict.sentences]
-    return [*parts, Text.assemble(("Next: ", "bold"), plain(verdict.next_step))]
+def _table(table: Table, width: int, style: str) -> RenderableType:
+    """The first that fits: a line a row with notes beside it, the same with notes below, numbers on several lines."""
+    table = table.without(lambda column: column.spare)
+    if width < table.least_width:
+        return _blocks(table, style)
+    whole = _grid(table, style)
+    if table.ruled or (width >= _WIDE and _fits(whole, width)):
+        return whole
+    bare = table.without(lambda column: column.note)
+    below = [_item(_text(f"{row.cells[0].text}: {cell.text}", "yellow")) for row in table.rows
+             for column, cell in zip(table.columns, row.cells, strict=True) if column.note and cell.text]
+    return Stack(_numbers_first(bare, width, style), *below)
 
 
-def _compared(report: Report) -> list[RenderableType]:
-    lines = content.compared_lines(report)
-    shown = lines if len(lines) <= 6 else [*lines[:5], f"{len(lines) - 5} more comparisons"]
-    return [Text("Compared", style="bold"), *map(_item, shown), _item(f"on {content.machine_line(report)}")]
+def _numbers_first(table: Table, width: int, style: str) -> RenderableType:
+    """On one line a row where that fits, else with additions and intervals on lines of their own, else as blocks."""
+    whole = _grid(table, style)
+    if _fits(whole, width):
+        return whole
+    if any(column.added for column in table.columns):
+        return _grid(table, style, broken=True)
+    needed = sum(_NAME_WIDTH if place < table.left else _widest(table, place) + 2
+                 for place in range(len(table.columns)))
+    return _blocks(table, style) if needed > width else _grid(table, style, broken=True, kept=True)
 
 
-def _comparison(group: Group, width: int) -> RenderableType:
-    rows = content.rows(group)
-    if width < _MEDIUM:
-        return Stack(_line(group.label, "bold"), *(_block(row) for row in rows))
-    if width >= _WIDE and _fits(table := _table(group.label, rows, stacked=False), width):
-        return table
-    notes = [_item(f"{row.label}: {row.note}", "yellow") for row in rows if row.note]
-    bare = [replace(row, note="") for row in rows]
-    table = _table(group.label, bare, stacked=False)
-    return Stack(table if _fits(table, width) else _table(group.label, bare, stacked=True), *notes)
-
-
-def _fits(table: Table, width: int) -> bool:
+def _fits(grid: Grid, width: int) -> bool:
     """Whether a table needs no line break: one inside a figure, before its unit, makes it hard to read."""
-    return Console(width=_UNBOUNDED).measure(table).maximum <= width
+    return Console(width=_UNBOUNDED).measure(grid).maximum <= width
 
 
-def _table(title: str, rows: list[content.Row], stacked: bool) -> Table:
-    """One cell a currency; `stacked` puts total and overhead on lines of their own."""
-    table = Table(title=_line(title, "bold"), title_justify="left", box=None, header_style="bold", pad_edge=False)
-    table.add_column("Attention", overflow="fold", min_width=8)
-    for cell in rows[0].cells:
-        table.add_column(cell.currency.title, justify="right", overflow="fold", no_wrap=cell.currency.measured)
-    noted = any(row.note for row in rows)
-    if noted:
-        table.add_column("Notes", overflow="fold", ratio=1)
-    for row in rows:
-        cells = [_cell(cell, stacked) for cell in row.cells]
-        table.add_row(_line(row.label), *cells, *([_line(row.note, "yellow")] if noted else []))
-    return table
+def _widest(table: Table, place: int) -> int:
+    """The room that a column needs: its longest line where numbers are broken, its longest word where it has words."""
+    column = table.columns[place]
+    cells = [_cell(column, row.cells[place], broken=True).plain for row in table.rows]
+    lines = [line for cell in cells for line in (cell.split("\n") if column.number else cell.split())]
+    return max(map(len, [*lines, *column.title.split()]), default=0)
 
 
-def _cell(cell: content.Cell, stacked: bool) -> Text:
-    known = cell.overhead not in ("", "N/A")
-    if not known:
-        return _line(cell.total)
-    joint = "\n" if stacked else "  "
-    style = "bold" if cell.currency.measured else ""
-    return Text.assemble(plain(cell.total), joint, (plain(cell.overhead), style))
+def _grid(table: Table, style: str, broken: bool = False, kept: bool = False) -> Grid:
+    """The table for rich. `broken` cells have additions, or intervals, on lines of their own; with `kept` the lines of
+    numbers, and words beside them, stay whole, so that names break in their place."""
+    grid = Grid(title=_text(table.above, style) if table.above else None, title_justify="left", pad_edge=table.ruled,
+                header_style="bold", box=box.HEAVY_HEAD if table.ruled else None)
+    names_width = 8 if any(column.added for column in table.columns) else None
+    for place, column in enumerate(table.columns):
+        title, beside = plain(column.title), kept and place >= table.left
+        if beside:
+            title = textwrap.fill(title, max(1, _widest(table, place)))
+        grid.add_column(
+            Text(title), overflow="fold", ratio=1 if column.note else None,
+            justify="right" if column.number and not column.note else "left",
+            no_wrap=column.measured or (beside and column.number),
+            min_width=_widest(table, place) if beside and not column.number else None if place else names_width,
+        )
+    for row in table.rows:
+        grid.add_row(*(_cell(column, cell, broken) for column, cell in zip(table.columns, row.cells, strict=True)),
+                     style=_STYLES.get(row.tone))
+    return grid
 
 
-def _block(row: content.Row) -> RenderableType:
-    """One row as a list of lines, for terminals too narrow for a table."""
-    lines: list[RenderableType] = [_line(row.label, "bold")]
-    for cell in row.cells:
-        lines.append(_line(f"  {cell.currency.title}: {_cell(cell, stacked=False).plain}"))
-    if row.note:
-        lines.append(_line(f"  {row.note}", "yellow"))
-    return Stack(*lines)
+def _cell(column: Column, cell: Cell, broken: bool = False) -> Text:
+    if cell.overhead not in ("", NA):
+        return Text.assemble(plain(cell.text), "\n" if broken else "  ",
+                             (plain(cell.overhead), "bold" if column.measured else ""))
+    text = plain(cell.text)
+    return Text(text.replace(" [", "\n[") if broken and column.number else text, "yellow" if column.note else "")
 
 
-def section_parts(section: Section, width: int) -> list[RenderableType]:
-    """One part of a page for a console of this width."""
-    parts: list[RenderableType] = [_line(section.title, "bold"), *map(_item, section.paragraphs)]
-    for found in () if section.brief else section.tables:
-        parts += [Text(), _text_table(found, width) if width >= _WIDE else _text_blocks(found)]
-    return parts
-
-
-def _text_table(found: pages.Table, width: int) -> RenderableType:
-    """On one line a row where that fits, else with intervals on lines of their own, else as blocks."""
-    table = _plain_table(found, found.texts)
-    if _fits(table, width):
-        return table
-    broken = [tuple(text if place < found.left else text.replace(" [", "\n[") for place, text in enumerate(row))
-              for row in found.texts]
-    numbers = [max([*(len(line) for row in broken for line in row[place].split("\n")),
-                    *map(len, found.heads[place].split())]) + 2 for place in range(found.left, len(found.heads))]
-    if sum(numbers) + _NAME_WIDTH * found.left > width:
-        return _text_blocks(found)
-    return _plain_table(found, broken, whole=True)
-
-
-def _plain_table(found: pages.Table, rows: Sequence[Sequence[str]], whole: bool = False) -> Table:
-    """`whole` keeps the lines of numbers whole, so that names break in their place."""
-    table = Table(title=_line(found.caption), title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for index, head in enumerate(found.heads):
-        number = index >= found.left
-        if whole and number:
-            widest = max((len(line) for row in rows for line in row[index].split("\n")), default=0)
-            head = textwrap.fill(head, max(1, widest, *map(len, head.split())))
-        table.add_column(head, justify="right" if number else "left", overflow="fold", no_wrap=whole and number)
-    for row in rows:
-        table.add_row(*(Text("\n").join(map(_line, text.split("\n"))) for text in row))
-    return table
-
-
-def _text_blocks(found: pages.Table) -> RenderableType:
+def _blocks(table: Table, style: str) -> RenderableType:
     """Each row as a list of lines, for terminals too narrow for a table."""
-    lines: list[RenderableType] = [_line(found.caption)]
-    for row in found.texts:
-        lines.append(_line(", ".join(row[: found.left]), "bold"))
-        lines += [_line(f"  {head}: {text}") for head, text in
-                  zip(found.heads[found.left :], row[found.left :], strict=True) if text]
+    lines = [_text(table.above, style)] if table.above else []
+    for row in table.rows:
+        cells = list(zip(table.columns, row.cells, strict=True))
+        lines.append(_text(", ".join(cell.text for _, cell in cells[: table.left]), "bold"))
+        lines += [_text(f"  {cell.text}", "yellow") if column.note else
+                  _text(f"  {column.title}: {_cell(column, cell).plain}", _STYLES.get(row.tone, ""))
+                  for column, cell in cells[table.left:] if cell.text]
     return Stack(*lines)
-
-
-def _notes(report: Report) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    for caution in content.caution_lines(report):
-        parts.append(_item(f"{caution.code} ({caution.where}): {caution.meaning}; {caution.next_step}.", "yellow"))
-    if parts:
-        parts = [Text(), Text("Cautions", style="bold"), *parts]
-    return [*parts, Text(), *(_line(line, "dim") for line in content.convention_lines(report))]

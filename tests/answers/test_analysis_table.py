@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from made_records import as_shipped, baseline, record, run_of_six, two_models, variant, with_trouble
 
-from secost.answers.frame import add_baselines, to_frame
+import secost
+from secost.answers.frame import add_baselines, frame
 from secost.answers.groups import group_records
 from secost.numbers import interval_decimals, milliseconds, percent, percent_interval, quantity
 from secost.runs.records import FLAT_FIELDS
+from secost.runs.store import read_results
+
+REPORTS = Path(__file__).parents[2] / "reports"
 
 
 def test_frame_has_the_contract_fields_first_and_in_order() -> None:
-    frame = to_frame(run_of_six())
-    assert tuple(frame.columns[: len(FLAT_FIELDS)]) == FLAT_FIELDS
-    assert len(frame) == 7
+    table = frame(run_of_six())
+    assert tuple(table.columns[: len(FLAT_FIELDS)]) == FLAT_FIELDS
+    assert len(table) == 7
 
 
 def test_missing_stays_missing_and_integers_stay_integers() -> None:
-    frame = to_frame(with_trouble())
-    assert frame["params"].isna().tolist() == [False, False, True, False]
-    assert frame["latency_ms"].isna().tolist() == [False, False, True, False]
-    assert frame["params"].dtype == "Int64"
-    assert frame.loc[1, "params"] == 45_699_240
+    table = frame(with_trouble())
+    assert table["params"].isna().tolist() == [False, False, True, False]
+    assert table["latency_ms"].isna().tolist() == [False, False, True, False]
+    assert table["params"].dtype == "Int64"
+    assert table.loc[1, "params"] == 45_699_240
+
+
+def test_frame_is_tidy_and_of_a_run_as_of_its_records() -> None:
+    """Lists are texts, overheads stand beside their intervals, and units are in the names."""
+    table = frame([replace(item, stages=[3, 4]) for item in with_trouble()])
+    assert table["stages"].tolist() == ["3;4"] * 4 and table.loc[1, "cautions"] == "contention;drift"
+    assert json.loads(table.loc[1, "unsupported_ops"]) == {"aten::roll": 2}
+    place = list(table.columns).index("latency_overhead")
+    assert list(table.columns[place:place + 3]) == ["latency_overhead", "latency_overhead_low", "latency_overhead_high"]
+    assert {"latency_ms", "memory_bytes", "images_per_s"} <= set(table.columns)
+    run = frame(REPORTS / "resnet50")
+    pd.testing.assert_frame_equal(run, secost.frame(read_results(REPORTS / "resnet50")[0]))
+    assert run["reduction"].dropna().tolist() == [2, 4, 8, 16, 32]
+
+
+def test_names_that_are_no_unicode_are_kept() -> None:
+    assert frame([replace(baseline(), model="a\ud800")]).loc[0, "model"] == "a\ud800"
 
 
 def test_empty_frame_has_all_columns_and_joins() -> None:
-    frame = add_baselines(to_frame([]))
-    assert "params_added" in frame.columns and len(frame) == 0
+    table = frame([], added=True)
+    assert "params_added" in table.columns and len(table) == 0
 
 
 def test_join_gives_differences_and_fractions_by_hand() -> None:
@@ -39,7 +62,7 @@ def test_join_gives_differences_and_fractions_by_hand() -> None:
         record("se", 16, params=110, macs=1004, memory_bytes=60, kernels=16, latency_ms=2.5, environment="a",
                latency_overhead=0.24, latency_overhead_low=0.2, latency_overhead_high=0.3),
     ]
-    row = add_baselines(to_frame(records)).iloc[1]
+    row = frame(records, added=True).iloc[1]
     assert (row.params_added, row.macs_added, row.memory_bytes_added, row.kernels_added) == (10, 4, 10, 6)
     assert row.latency_ms_added == pytest.approx(0.5)
     assert (row.params_overhead, row.macs_overhead) == (pytest.approx(0.1), pytest.approx(0.004))
@@ -51,30 +74,30 @@ def test_join_keeps_comparisons_apart() -> None:
     records = [record(params=100), record("se", 2, params=150),
                record(params=1000, stages=[3, 4]), record("se", 2, params=1100, stages=[3, 4]),
                record(params=10, resolution=None), record("se", 2, params=11, resolution=None)]
-    assert add_baselines(to_frame(records))["params_added"].tolist() == [0, 50, 0, 100, 0, 1]
+    assert frame(records, added=True)["params_added"].tolist() == [0, 50, 0, 100, 0, 1]
 
 
 def test_join_never_subtracts_times_of_two_machines() -> None:
     records = [record(params=100, latency_ms=2.0, environment="a"),
                record("se", 2, params=110, latency_ms=3.0, environment="b")]
-    row = add_baselines(to_frame(records)).iloc[1]
+    row = frame(records, added=True).iloc[1]
     assert pd.isna(row.latency_ms_added)
     assert row.params_added == 10
 
 
 def test_join_without_a_baseline_keeps_what_the_record_says() -> None:
     records = [record(status="failed", error="no"), record("se", 2, params=110, params_overhead=0.1)]
-    row = add_baselines(to_frame(records)).iloc[1]
+    row = frame(records, added=True).iloc[1]
     assert pd.isna(row.params_added)
     assert row.params_overhead == 0.1
 
 
 def test_join_leaves_its_input_and_index_as_they_were() -> None:
-    frame = to_frame(two_models()).set_index(pd.Index(range(100, 120)))
-    before = frame.copy()
-    joined = add_baselines(frame)
-    pd.testing.assert_frame_equal(frame, before)
-    assert joined.index.equals(frame.index)
+    table = frame(two_models()).set_index(pd.Index(range(100, 120)))
+    before = table.copy()
+    joined = add_baselines(table)
+    pd.testing.assert_frame_equal(table, before)
+    assert joined.index.equals(table.index)
     assert joined["params_added"].notna().all()
 
 
@@ -128,5 +151,5 @@ def test_quantities_have_four_digits_and_a_prefix() -> None:
 
 
 def test_failed_rows_are_in_the_table_with_their_reason() -> None:
-    frame = to_frame([replace(record("se", 2), status="failed", error="why")])
-    assert frame.loc[0, "error"] == "why"
+    table = frame([replace(record("se", 2), status="failed", error="why")])
+    assert table.loc[0, "error"] == "why"

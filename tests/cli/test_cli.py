@@ -190,7 +190,8 @@ def test_a_sweep_with_one_network_that_has_no_site_keeps_the_others(
         (["sweep"], "names no model"),
         (["sweep", "no-such.toml"], "can't read the spec"),
         (["report", "no-such-run"], "no-such-run"),
-        (["sites", RESIDUAL, "--format", "png"], "unknown format"),
+        (["sites", RESIDUAL, "--format", "png"], "give a folder with -o"),
+        (["sites", RESIDUAL, "--format", "pgn"], "unknown format"),
         (["frobnicate"], "frobnicate"),
     ],
 )

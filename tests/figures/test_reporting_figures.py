@@ -36,12 +36,12 @@ from secost.figures.axes import axis_figure
 from secost.figures.backends import backend_figure
 from secost.figures.currencies import currency_figure
 from secost.figures.drawing import Drawing, draw, shown_groups
+from secost.figures.explorer import specification
 from secost.figures.front import front_figure
 from secost.figures.labels import Box, leader_boxes, place
 from secost.figures.reduction import reduction_figure
 from secost.figures.spelling import spelling_figure
 from secost.figures.stages import stage_figure
-from secost.render.explorer import specification
 from secost.runs.records import Record
 
 LONG = "path/to/some/rather/long/directory/of/networks/net.py:factory_of_a_network"

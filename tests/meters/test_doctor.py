@@ -632,7 +632,7 @@ def test_the_whole_command_on_this_machine(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize(
     "words",
-    [["--threads", "0"], ["--threads", "9999"], ["--seconds", "0"], ["--format", "csv"], ["--model", "resnet1"],
+    [["--threads", "0"], ["--threads", "9999"], ["--seconds", "0"], ["--format", "cvs"], ["--model", "resnet1"],
      ["--resolution", "-1"], ["--seconds", "0.000001", "--model", f"{NETS}:residual", "--resolution", "32"]],
 )
 def test_a_wrong_request_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

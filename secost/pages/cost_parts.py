@@ -1,10 +1,11 @@
-"""The parts of a page that only some runs have, as plain texts: spellings, the floor, backends, axes, what others
-published. Each is a title, paragraphs and tables; renderers lay out and clean."""
+"""The parts of a cost page that only some runs have: what was gained, backends, axes, spellings, the floor, what
+others published. A function makes each, and `_PARTS` is their order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from secost.answers.evidence import failed_trainings, trained_seeds, unmatched
 from secost.answers.families import (
@@ -22,7 +23,6 @@ from secost.answers.published import PublishedTime, times_of
 from secost.errors import BadSpecError
 from secost.numbers import NA, interval_decimals, milliseconds, percent, percent_interval
 from secost.pages.page import Section, Table
-from secost.pages.report import Report
 from secost.pages.wording import (
     axis_words,
     benefit_words,
@@ -37,29 +37,33 @@ from secost.pages.wording import (
 from secost.plan.spelling import get_spelling
 from secost.runs.records import FILE, Record
 
+if TYPE_CHECKING:
+    from secost.pages.cost import Cost
 
-def sections(report: Report) -> list[Section]:
+
+def cost_parts(cost: Cost) -> Iterator[Section]:
     """The parts that the records carry, in the order of a page. What the verdict says already is not said again."""
-    groups, said = report.groups, set(report.verdict.sentences)
-    made = [_benefit(report), *(make(groups) for make in _PARTS)]
-    found = [part for part in made if part is not None]
-    return [replace(part, paragraphs=tuple(line for line in part.paragraphs if line not in said)) for part in found]
+    said = set(cost.verdict.sentences)
+    for make in _PARTS:
+        part = make(cost)
+        if part is not None:
+            yield replace(part, paragraphs=tuple(line for line in part.paragraphs if line not in said))
 
 
-def _benefit(report: Report) -> Section | None:
+def _benefit(cost: Cost) -> Section | None:
     """What the gains say, each beside its cost; and those that found no variant here."""
-    items, seeds = report.weighed, trained_seeds(report.records)
+    items, seeds = cost.weighed, trained_seeds(cost.records)
     # Of what is published most is about other variants; of a user's own file each line was meant for this run.
-    lost = unmatched(report.groups, [gain for gain in report.gains if gain.source == FILE])
+    lost = unmatched(cost.groups, [gain for gain in cost.gains if gain.source == FILE])
     if not items and not lost:
         return None
     words = benefit_words(items, seeds)
     words += [f"{record.label} from seed {record.seed} came to nothing: {record.error or 'no reason was recorded'}."
-              for record in failed_trainings(report.records)]
+              for record in failed_trainings(cost.records)]
     words += [f"Not in this run, and so without a cost: {gain.model} {gain.attention}"
               f"{'' if gain.reduction is None else f' r={gain.reduction}'} ({gain_words(gain)}, {gain.basis})."
               for gain in lost]
-    several = len(report.groups) > 1
+    several = len(cost.groups) > 1
     rows = tuple((
         *([item.group.label] if several else []), item.record.label, _top1(item.gain.baseline_top1),
         _top1(item.gain.top1), gain_words(item.gain), str(item.gain.pairs), _overhead(item.record),
@@ -67,7 +71,7 @@ def _benefit(report: Report) -> Section | None:
     ) for item in items)
     heads = (*(["Network"] if several else []), "Attention", "top-1 of none", "top-1 with it", "gain", "pairs",
              "time overhead", "parameters", "answer", "from")
-    source = report.gains[0].source if report.gains else ""
+    source = cost.gains[0].source if cost.gains else ""
     tables = (Table.of(f"Gain in accuracy ({source}) beside its cost", heads, rows, left=1 + several),) if rows else ()
     return Section("benefit", "What it buys", tuple(words), tables)
 
@@ -76,8 +80,8 @@ def _top1(value: float | None) -> str:
     return NA if value is None else f"{value:.2f} %"
 
 
-def _backends(groups: Sequence[Group]) -> Section | None:
-    families = runtime_families(groups)
+def _backends(cost: Cost) -> Section | None:
+    families = runtime_families(cost.groups)
     if not families:
         return None
     words = [sentence for family in families for sentence in runtime_words(family)]
@@ -98,8 +102,8 @@ def _backend_table(family: Family) -> Table:
     return Table.of(f"Time by backend: {family.label}", heads, tuple(rows), left=2)
 
 
-def _axes(groups: Sequence[Group]) -> Section | None:
-    families = axis_families(groups)
+def _axes(cost: Cost) -> Section | None:
+    families = axis_families(cost.groups)
     if not families:
         return None
     words = [f"{family.label}: {sentence}" if len(families) > 1 else sentence
@@ -120,11 +124,11 @@ def _axis_table(family: Family) -> Table:
     return Table.of(f"Time against {family.axis}: {family.label}", heads, tuple(rows), left=2)
 
 
-def _spellings(groups: Sequence[Group]) -> Section | None:
-    tables = [(group, table) for group in groups for table in spelling_tables(group)]
+def _spellings(cost: Cost) -> Section | None:
+    tables = [(group, table) for group in cost.groups for table in spelling_tables(group)]
     if not tables:
         return None
-    several = len(groups) > 1
+    several = len(cost.groups) > 1
     words = [f"{group.label}: {sentence}" if several else sentence
              for group, table in tables for sentence in spelling_words(table)]
     words.append("All spellings of one attention have the same parameters and MACs. Differences are ratios of the "
@@ -155,14 +159,14 @@ def _written(record: Record) -> str:
     return ", ".join([way.squeeze, way.excitation, way.gate, way.scaling, *layout])
 
 
-def _floors(groups: Sequence[Group]) -> Section | None:
-    pairs = [(group, record, floor) for group in groups for record in group.representatives()
+def _floors(cost: Cost) -> Section | None:
+    pairs = [(group, record, floor) for group in cost.groups for record in group.representatives()
              if (floor := whole_floor(record)).floor_ms is not None]
     if not pairs:
         return None
-    several = len(groups) > 1
+    several = len(cost.groups) > 1
     words = [f"{group.label}: {sentence}" if several else sentence
-             for group in groups for sentence in floor_words(group)]
+             for group in cost.groups for sentence in floor_words(group)]
     words.append("Three ways to state one cost: what a counter says (MACs), what moves through memory, and what a "
                  "clock says. The floor is the least time that the attention's own traffic and MACs need at this "
                  "machine's measured rates; the time inside its modules shares the cost out among sites, and is no "
@@ -185,11 +189,11 @@ def _floor_table(pairs: Sequence[tuple[Group, Record, Floor]], several: bool) ->
                      left=1 + several)
 
 
-def _published(groups: Sequence[Group]) -> Section | None:
-    rows = times_of(groups)
+def _published(cost: Cost) -> Section | None:
+    rows = times_of(cost.groups)
     if not rows:
         return None
-    words = published_words(groups)
+    words = published_words(cost.groups)
     if any(row.batch == 1 and row.source.startswith("timm") for row in rows):
         words.append("Single-image CPU rows of timm are noisy: in some of its pairs attention comes out as a saving.")
     table = Table.of("Time overhead of the same attention in the same network, as published",
@@ -232,6 +236,6 @@ def _seconds(value: float | None) -> str:
     return NA if value is None else f"{value:,.1f} s"
 
 
-_PARTS: tuple[Callable[[Sequence[Group]], Section | None], ...] = (
-    _backends, _axes, _spellings, _floors, _published,
+_PARTS: tuple[Callable[[Cost], Section | None], ...] = (
+    _benefit, _backends, _axes, _spellings, _floors, _published,
 )

@@ -1,0 +1,361 @@
+"""The page on what attention costs: its verdict, what was compared, the tables, and how far they can be believed.
+
+A function makes each part, and `_PARTS` is their order; those that only some runs have are in `cost_parts`. Nothing
+here is cleaned: a text may hold a name as it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from secost.answers.evidence import Weighed, trained_gains, weighed
+from secost.answers.groups import (
+    CURRENCIES,
+    MACS,
+    MEMORY,
+    PARAMS,
+    Currency,
+    Floor,
+    Group,
+    group_records,
+    setting_words,
+    stage_floors,
+)
+from secost.cleaning import to_json
+from secost.glossary import CAUTIONS, FIELDS
+from secost.numbers import NA, milliseconds, percent, quantity
+from secost.pages.cost_parts import cost_parts
+from secost.pages.page import HTML, MARKDOWN, PAGES, TERMINAL, Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
+from secost.pages.verdict import Statement, state
+from secost.pages.wording import times_words
+from secost.plan.trials import BASELINE, variant_label
+from secost.runs.records import DONE, FLAT_FIELDS, Gain, Record, document
+
+Environment = Mapping[str, Any]
+Environments = Mapping[str, Any] | Sequence[Environment]
+_STAGE_CURRENCIES = (PARAMS, MACS, MEMORY)
+_STAGE_TIMES = (("time inside", "latency_direct_ms"), ("floor", "latency_floor_ms"), ("inside / floor", ""))
+_MOST_STAGE_ROWS = 32
+_MOST_COMPARED, _MOST_VARIANTS, _MOST_NAMED = 6, 12, 6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The records of a run with all that the page says about them."""
+
+    records: tuple[Record, ...]
+    spec: Mapping[str, Any] | None
+    environments: Mapping[str, Environment]
+    verdict: Statement
+    created: str | None
+    gains: tuple[Gain, ...]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        return group_records(self.records)
+
+    @cached_property
+    def weighed(self) -> list[Weighed]:
+        """The variants of which a gain in accuracy is known, with their costs."""
+        return weighed(self.groups, self.gains)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The environment of a JSON document: the facts where there is one, all by id where there are several."""
+        if len(self.environments) == 1:
+            return dict(next(iter(self.environments.values())))
+        return {name: dict(facts) for name, facts in self.environments.items()}
+
+
+def cost_page(
+    records: Sequence[Record], spec: Mapping[str, Any] | None = None, environments: Environments = (),
+    title: str | None = None, created: str | None = None, gains: Sequence[Gain] | None = None,
+) -> Page:
+    """The page on the records, with its verdict.
+
+    `environments` is one environment's facts, a list of such, or a mapping from the ids in records to facts. `gains`
+    are of one source; None takes what was trained in the run itself. `created` is a date as text; nothing else on the
+    page depends on when it was made.
+    """
+    bought = tuple(trained_gains(records) if gains is None else gains)
+    cost = Cost(tuple(records), spec, _by_id(environments), state(records, bought), created, bought)
+    return Page(
+        "report", title or _title(records), cost.verdict.headline,
+        tuple(section for make in _PARTS for section in make(cost)),
+        rows=lambda: _rows(cost), document=lambda: document(list(cost.records), cost.environment),
+        draw=lambda: _drawings(cost), chart=lambda: _chart(cost), question="Worth it?", verdict=True,
+        data_name="records",
+    )
+
+
+def _rows(cost: Cost) -> Any:
+    from secost.answers.frame import frame
+
+    return frame(cost.records)[[*FLAT_FIELDS]]
+
+
+def _drawings(cost: Cost) -> Any:
+    from secost.figures.drawing import draw
+
+    return draw(cost.groups, cost.weighed)
+
+
+def _chart(cost: Cost) -> dict[str, Any] | None:
+    from secost.figures.explorer import specification
+
+    return specification(cost.groups)
+
+
+def _title(records: Sequence[Record]) -> str:
+    models = list(dict.fromkeys(record.model for record in records))
+    if not models:
+        return "What attention costs"
+    return f"What attention costs on {models[0] if len(models) == 1 else f'{models[0]} and {len(models) - 1} more'}"
+
+
+def _by_id(environments: Environments) -> dict[str, Environment]:
+    if not isinstance(environments, Mapping):
+        return {str(index): facts for index, facts in enumerate(environments, 1)}
+    if environments and all(isinstance(value, Mapping) for value in environments.values()):
+        return dict(environments)
+    return {"1": environments} if environments else {}
+
+
+# --- the verdict, and what it is about --------------------------------------------------------------------------------
+
+
+def _verdict(cost: Cost) -> Iterator[Section]:
+    said, step = cost.verdict.sentences, cost.verdict.next_step
+    yield Section("verdict", "", (*said, Line(step, Kind.STEP, "Next:")), formats=(TERMINAL,))
+    yield Section("verdict", "Verdict", (*said, Line(f"{step}.", Kind.STEP, "Next step:")), formats=PAGES)
+
+
+def _compared(cost: Cost) -> Iterator[Section]:
+    """What was compared, one line a comparison: setting, baseline, variants, sites; and on which machine."""
+    lines, machine = list(map(_comparison, cost.groups)), _machine(cost)
+    few = lines if len(lines) <= _MOST_COMPARED else [
+        *lines[:_MOST_COMPARED - 1], f"{len(lines) - _MOST_COMPARED + 1} more comparisons"]
+    made = [f"Report made: {cost.created}"] if cost.created else []
+    yield Section("compared", "Compared", (*few, f"on {machine}"), formats=(TERMINAL,))
+    yield Section("compared", "What was compared, on what", (*lines, f"Machine: {machine}", *made), formats=PAGES)
+
+
+def _comparison(group: Group) -> str:
+    baseline = "against the network without attention (none)" if group.baseline else "without a baseline"
+    names = [record.label for record in group.records if record.attention != BASELINE]
+    sites = sorted({record.sites for record in group.variants if record.sites})
+    where = f", at {'/'.join(map(str, sites))} sites" if sites else ""
+    shown = ", ".join(_first(names, _MOST_VARIANTS)) or "nothing"
+    return f"{setting_words(group.records[0])}: {shown} {baseline}{where}"
+
+
+def _first(names: list[str], most: int) -> list[str]:
+    return names if len(names) <= most else [*names[:most - 1], f"{len(names) - most + 1} more"]
+
+
+def _machine(cost: Cost) -> str:
+    """The machine in a few words: processor, threads, torch."""
+    if not cost.environments:
+        return "No environment was recorded."
+    if len(cost.environments) > 1:
+        return f"{len(cost.environments)} environments; times of different ones are not compared."
+    facts = next(iter(cost.environments.values()))
+    words = [f"{name} {facts[name]}" for name in ("cpu", "gpu", "torch", "python", "secost", "os") if facts.get(name)]
+    return ", ".join(words) or "see the environment below"
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+
+def _costs(cost: Cost) -> Iterator[Section]:
+    none = () if cost.groups else (Line("There are no records.", Kind.TEXT),)
+    yield Section("costs", "What it costs", none, tuple(map(_cost_table, cost.groups)), quiet=True)
+
+
+def _cost_table(group: Group) -> Table:
+    noted = any(map(_note, group.records))
+    columns = [
+        Column("Attention", meaning=FIELDS["attention"]),
+        Column("r", number=True, spare=True, title_left=True, meaning=FIELDS["reduction"]),
+        *(Column(currency.title, number=True, meaning=FIELDS.get(currency.field, ""), added=f"added {currency.word}",
+                 measured=currency.measured) for currency in CURRENCIES),
+        *([Column("Notes", number=True, note=True, meaning=FIELDS["cautions"])] if noted else []),
+    ]
+    return Table(f"Cost of attention, below each total what is added: {group.label}", tuple(columns),
+                 tuple(_cost_row(group, record, noted) for record in group.records), sortable=True,
+                 heading=group.label, least_width=80)
+
+
+def _cost_row(group: Group, record: Record, noted: bool) -> Row:
+    is_baseline, reduction = record.attention == BASELINE, record.reduction
+    return Row((
+        Cell(record.label, short=variant_label(record.attention, None, record.spelling)),
+        Cell("" if reduction is None else str(reduction), reduction),
+        *(_cost_cell(currency, record, group.baseline, is_baseline) for currency in CURRENCIES),
+        *([Cell(_note(record))] if noted else []),
+    ), Tone.BASELINE if is_baseline else Tone.NONE)
+
+
+def _cost_cell(currency: Currency, record: Record, baseline: Record | None, is_baseline: bool) -> Cell:
+    """Sorted by the overhead, or by the total where that is unknown."""
+    total = currency.show_total(record)
+    if is_baseline:
+        return Cell(total, 0.0)
+    value = currency.overhead(record, baseline)
+    return Cell(total, currency.total(record) if value is None else value, currency.show_added(record, baseline),
+                currency.show_overhead(record, baseline))
+
+
+def _note(record: Record) -> str:
+    return (record.error or "failed") if record.status != DONE else "; ".join(record.cautions)
+
+
+def _stages(cost: Cost) -> Iterator[Section]:
+    """What each attention's representative adds in each stage."""
+    lines: list[tuple[Group, Record, dict[str, Any], Floor | None]] = []
+    for group in cost.groups:
+        for record in group.representatives():
+            floors = stage_floors(record)
+            lines += [(group, record, row, floors.get(row["stage"])) for row in record.by_stage]
+    if not lines:
+        return
+    left = len(lines) - _MOST_STAGE_ROWS
+    more = (Line(f"{left} more rows are left out here; the JSON has them all.", Kind.TEXT),) if left > 0 else ()
+    table = _stage_table(lines[:_MOST_STAGE_ROWS], len(cost.groups) > 1)
+    for title, format in (("What it adds, by stage", MARKDOWN), ("By stage", HTML)):
+        yield Section("stages", title, (), (table,), after=more, formats=(format,))
+
+
+def _stage_table(lines: Sequence[tuple[Group, Record, dict[str, Any], Floor | None]], several: bool) -> Table:
+    """With the time columns that have anything to show: none, the time inside the modules, or all."""
+    floors = [floor for *_, floor in lines if floor is not None]
+    floored, timed = (any(value is not None for value in values) for values in (
+        [floor.floor_ms for floor in floors], [floor.direct_ms for floor in floors]))
+    times = 3 if floored else int(timed)
+    heads = [("Network", "model")] * several + [("Attention", "attention")]
+    counted = [pair for currency in _STAGE_CURRENCIES for pair in ((f"added {currency.word}", currency.field),
+                                                                   ("share", ""))]
+    numbers = [("Stage", ""), ("Sites", "sites"), *counted, *_STAGE_TIMES[:times]]
+    rows = [(*([group.label] if several else []), record.label, str(row["stage"]), str(row.get("sites", NA)),
+             *_stage_counts(record, row), *_stage_times(floor)[:times]) for group, record, row, floor in lines]
+    return Table(
+        "What attention adds in each stage",
+        (*(Column(title, meaning=FIELDS.get(field, "")) for title, field in heads),
+         *(Column(title, number=True, title_left=True, meaning=FIELDS.get(field, "")) for title, field in numbers)),
+        tuple(Row(tuple(map(Cell, row))) for row in rows), heading="", named_by=int(several),
+    )
+
+
+def _stage_counts(record: Record, row: Mapping[str, Any]) -> Iterator[str]:
+    """Of each currency what is added, and its share of the variant's sum."""
+    for currency in _STAGE_CURRENCIES:
+        value, total = row.get(currency.field), sum(other.get(currency.field) or 0 for other in record.by_stage)
+        yield quantity(value, currency.unit, signed=True)
+        yield percent(None if value is None or not total else value / total, signed=False)
+
+
+def _stage_times(floor: Floor | None) -> tuple[str, str, str]:
+    if floor is None:
+        return NA, NA, NA
+    return milliseconds(floor.direct_ms), milliseconds(floor.floor_ms), times_words(floor.times)
+
+
+# --- how far it can be believed ---------------------------------------------------------------------------------------
+
+
+def _cautions(cost: Cost) -> Iterator[Section]:
+    """Each caution once, in order of appearance: what it means, what to do, and which variants it is about; then each
+    failed record with its reason."""
+    where: dict[str, list[str]] = {}
+    for group in cost.groups:
+        for record in group.records:
+            for caution in record.cautions:
+                name = record.label if len(cost.groups) == 1 else f"{record.label} of {group.label}"
+                where.setdefault(caution, []).append(name)
+    told = [(code, _names(names), *_meaning(code)) for code, names in where.items()]
+    if told:
+        short = [f"{code} ({names}): {meaning}; {step}." for code, names, meaning, step in told]
+        yield Section("cautions", "Cautions", tuple(Line(line, tone=Tone.CAUTION) for line in short),
+                      formats=(TERMINAL,))
+    lines = [Line(f"({names}): {meaning}. Next step: {step}.", lead=code) for code, names, meaning, step in told]
+    lines += [Line(f"({group.label}, {record.label}): {record.error or 'no reason was recorded'}", lead="failed")
+              for group in cost.groups for record in group.failed]
+    yield Section("cautions", "Cautions", tuple(lines) or (Line("None.", Kind.TEXT),), formats=PAGES)
+
+
+def _meaning(caution: str) -> tuple[str, str]:
+    known = CAUTIONS.get(caution.split(":")[0].strip())
+    return (known.meaning, known.next_step) if known else (
+        "a caution that this version of secost does not know", "see its source")
+
+
+def _names(names: list[str]) -> str:
+    shown = _first(names, _MOST_NAMED)
+    return ("; " if any("," in name for name in shown) else ", ").join(shown)
+
+
+def _environment(cost: Cost) -> Iterator[Section]:
+    several = len(cost.environments) > 1
+    tables = [Table.of(f"Environment {name}" if several else "Environment", ("Fact", "Value"),
+                       [(key, _fact(value)) for key, value in facts.items()], left=2, heading=name if several else "")
+              for name, facts in cost.environments.items()]
+    none = () if tables else (Line("Not recorded.", Kind.TEXT),)
+    spec = () if cost.spec is None else (Line(to_json(cost.spec, indent=2), Kind.CODE, "The spec of the run"),)
+    yield Section("environment", "Environment", none, tuple(tables), after=spec, formats=PAGES)
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return NA if value is None else str(value)
+
+
+def _conventions(cost: Cost) -> Iterator[Section]:
+    lines = list(_convention_lines(cost.records))
+    yield Section("conventions", "", tuple(Line(line, Kind.TEXT, tone=Tone.ASIDE) for line in lines),
+                  formats=(TERMINAL,))
+    yield Section("conventions", "Conventions", tuple(lines), formats=PAGES)
+
+
+def _convention_lines(records: Sequence[Record]) -> Iterator[str]:
+    """How the numbers were made, as far as the records tell."""
+    yield ("Counts are for one image; time is for the whole batch. Added = variant - baseline; overhead = added / "
+           "baseline. N/A = not counted or not measured.")
+    conventions = _distinct(record.mac_convention for record in records)
+    if conventions:
+        yield f"MACs by the convention {'; '.join(conventions)}: {FIELDS['macs']}."
+    if any(record.latency_overhead is not None for record in records):
+        clocks = _distinct((record.samples or {}).get("clock") for record in records)
+        clock = f" Clock: {', '.join(clocks)}." if clocks else ""
+        yield (f"Time overhead is the {FIELDS['latency_overhead']}, with its 95 % confidence interval in brackets."
+               f"{clock}")
+    uncounted: dict[str, int] = {}
+    for record in records:
+        for name, count in record.unsupported_ops.items():
+            uncounted[name] = max(count, uncounted.get(name, 0))
+    if uncounted:
+        names = ", ".join(f"{name} (up to {count} times a network)" for name, count in sorted(uncounted.items()))
+        yield f"Not counted at all: {names}."
+
+
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value))
+
+
+def _glossary(cost: Cost) -> Iterator[Section]:
+    table = Table.of("Glossary", ("Field", "Meaning"), list(FIELDS.items()), left=2, heading="", terms=True)
+    yield Section("glossary", "Glossary", (), (table,), formats=PAGES)
+
+
+def _figures(cost: Cost) -> Iterator[Section]:
+    yield Section("figures", "Figures", figures=True, formats=PAGES)
+
+
+_PARTS: tuple[Callable[[Cost], Iterable[Section]], ...] = (
+    _verdict, _compared, _costs, cost_parts, _figures, _stages, _cautions, _environment, _conventions, _glossary,
+)
