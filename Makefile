@@ -10,8 +10,9 @@ READY = $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/secost profile resnet50 -r 2,4,8,16,32 --seconds 90 -o reports/demo
 
+# Two at a time; COVERAGE=--cov measures what they reach, against the floor in pyproject.toml.
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(COVERAGE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
