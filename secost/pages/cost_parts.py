@@ -1,5 +1,5 @@
 """The parts of a cost page that only some runs have: what was gained, backends, axes, spellings, the floor, what
-others published. A function makes each, and `_PARTS` is their order."""
+others published. A function makes each, and `PARTS` is their order."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def cost_parts(cost: Cost) -> Iterator[Section]:
     """The parts that the records carry, in the order of a page. What the verdict says already is not said again."""
     said = set(cost.verdict.sentences)
-    for make in _PARTS:
+    for make in PARTS:
         part = make(cost)
         if part is not None:
             yield replace(part, paragraphs=tuple(line for line in part.paragraphs if line not in said))
@@ -236,6 +236,6 @@ def _seconds(value: float | None) -> str:
     return NA if value is None else f"{value:,.1f} s"
 
 
-_PARTS: tuple[Callable[[Cost], Section | None], ...] = (
+PARTS: tuple[Callable[[Cost], Section | None], ...] = (
     _benefit, _backends, _axes, _spellings, _floors, _published,
 )
