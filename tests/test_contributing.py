@@ -1,4 +1,4 @@
-"""CONTRIBUTING is true: what it says to add works as it stands there, in under ten lines each, and its walk is walked."""
+"""CONTRIBUTING is true: what it says to add works as it stands there, in under ten lines each; its walk is walked."""
 
 from __future__ import annotations
 
