@@ -7,44 +7,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError
-from secost.networks.attention_modules import (
-    Attention,
-    BottleneckAttention,
-    ConvolutionalBlockAttention,
-    CoordinateAttention,
-    EffectiveSqueezeExcite,
-    EfficientChannelAttention,
-    GatedAttention,
-    GatherExcite,
-    GlobalContext,
-    SimpleParameterFreeAttention,
-    SpatialAttention,
-    SpatialChannelSqueezeExcite,
-    SpelledSqueezeExcite,
-    SqueezeExcite,
-    StyleRecalibration,
-    eca_kernel_size,
-    hidden_width,
-)
+from secost.networks import attention_modules as modules
+from secost.networks.attention_modules import Attention, eca_kernel_size, hidden_width
 from secost.plan.mix import is_mix, parse_mix
-from secost.plan.spelling import OWN, Spelling, get_spelling
+from secost.plan.spelling import OWN, get_spelling
 from secost.plan.trials import BASELINE, NATIVE
 from secost.registry import Registry
 
-__all__ = [
-    "ATTENTION", "Attention", "AttentionKind", "BottleneckAttention", "ConvolutionalBlockAttention",
-    "CoordinateAttention", "EffectiveSqueezeExcite", "EfficientChannelAttention", "ForeignAttention",
-    "GatedAttention", "GatherExcite", "GlobalContext", "SimpleParameterFreeAttention", "SpatialAttention",
-    "SpatialChannelSqueezeExcite", "SpelledSqueezeExcite", "SqueezeExcite", "StyleRecalibration", "build_attention",
-    "eca_kernel_size", "hidden_width", "register_attention",
-]
+_SITE_KEYWORDS = ("reduction", "height", "width")
+_SPELLED = {"se": modules.SpelledSqueezeExcite}
 
 
 @dataclass(frozen=True)
@@ -65,8 +43,6 @@ class AttentionKind:
 
 ATTENTION: Registry[AttentionKind] = Registry("attention")
 
-_SITE_KEYWORDS = ("reduction", "height", "width")
-
 
 class ForeignAttention(Attention):
     """A third party's attention module, marked as attention; it may have any attributes of its own."""
@@ -81,13 +57,8 @@ class ForeignAttention(Attention):
 
 
 def register_attention(
-    name: str,
-    build: Callable[..., nn.Module],
-    params: Callable[[int, int | None], int],
-    *,
-    has_reduction: bool,
-    citation: str = "",
-    summary: str = "",
+    name: str, build: Callable[..., nn.Module], params: Callable[[int, int | None], int], *, has_reduction: bool,
+    citation: str = "", summary: str = "",
 ) -> AttentionKind:
     """Add a kind of attention under a new name.
 
@@ -132,7 +103,7 @@ def build_attention(
     kind = ATTENTION.get(name)
     way = get_spelling(name, spelling)
     reduction = _checked_reduction(kind, channels, reduction)
-    build = kind.build if way is OWN else _SPELLED[name](way)
+    build = kind.build if way is OWN else _with_known_keywords(functools.partial(_SPELLED[name], spelling=way))
     module = build(channels, reduction=reduction, height=height, width=width)
     if not isinstance(module, nn.Module):
         raise BadSpecError(f"attention {name!r} was built as {type(module).__name__}: expected a torch.nn.Module")
@@ -157,7 +128,13 @@ def _checked_reduction(kind: AttentionKind, channels: int, reduction: int | None
 
 def _with_known_keywords(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """`build` as a function of (channels, reduction=, height=, width=) that drops what `build` has no place for."""
-    known = tuple(_known_keywords(build))
+    try:
+        parameters = inspect.signature(build).parameters
+    except ValueError:  # some built-in callables have no signature to read: give them all
+        known: tuple[str, ...] = _SITE_KEYWORDS
+    else:
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        known = tuple(keyword for keyword in _SITE_KEYWORDS if takes_all or keyword in parameters)
 
     def adapted(channels: int, **site: Any) -> nn.Module:
         return build(channels, **{keyword: site[keyword] for keyword in known if keyword in site})
@@ -165,118 +142,53 @@ def _with_known_keywords(build: Callable[..., nn.Module]) -> Callable[..., nn.Mo
     return adapted
 
 
-def _known_keywords(build: Callable[..., nn.Module]) -> Iterable[str]:
-    try:
-        parameters = inspect.signature(build).parameters
-    except ValueError:  # some built-in callables have no signature to read: give them all
-        return _SITE_KEYWORDS
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return _SITE_KEYWORDS
-    return [keyword for keyword in _SITE_KEYWORDS if keyword in parameters]
+def _params(formula: str, count: Callable[[int, int], int], has_reduction: bool) -> Callable[[int, int | None], int]:
+    """`count`, of C and the hidden width h (0 for a kind without one), as a function of (channels, reduction)."""
+    def params(channels: int, reduction: int | None = None) -> int:
+        return count(channels, hidden_width(channels, reduction) if has_reduction else 0)
+
+    params.__doc__ = f"{formula}, with h = max(1, C // r)." if has_reduction else f"{formula}."
+    return params
 
 
-def _spelled_se(way: Spelling) -> Callable[..., nn.Module]:
-    return _with_known_keywords(functools.partial(SpelledSqueezeExcite, spelling=way))
-
-
-_SPELLED: dict[str, Callable[[Spelling], Callable[..., nn.Module]]] = {"se": _spelled_se}
-
-
-def _se_params(channels: int, reduction: int | None) -> int:
-    """2 * C * h + h + C, with h = max(1, C // r)."""
-    hidden = hidden_width(channels, reduction)
-    return 2 * channels * hidden + hidden + channels
-
-
-def _ese_params(channels: int, reduction: int | None = None) -> int:
-    """C * C + C."""
-    return channels * channels + channels
-
-
-def _eca_params(channels: int, reduction: int | None = None) -> int:
-    """k, the kernel size for C channels."""
-    return eca_kernel_size(channels)
-
-
-def _cbam_params(channels: int, reduction: int | None) -> int:
-    """2 * C * h + h + C + 100, with h = max(1, C // r)."""
-    return _se_params(channels, reduction) + _spatial_params(channels)
-
-
-def _bam_params(channels: int, reduction: int | None) -> int:
-    """3 * C * h + 18 * h * h + 5 * h + 3 * C + 3, with h = max(1, C // r)."""
-    hidden = hidden_width(channels, reduction)
-    return 3 * channels * hidden + 18 * hidden * hidden + 5 * hidden + 3 * channels + 3
-
-
-def _spatial_params(channels: int, reduction: int | None = None) -> int:
-    """2 * 7 * 7 + 2 = 100, whatever C is."""
-    return 100
-
-
-def _scse_params(channels: int, reduction: int | None) -> int:
-    """2 * C * h + h + 2 * C + 1, with h = max(1, C // r)."""
-    return _se_params(channels, reduction) + channels + 1
-
-
-def _no_params(channels: int, reduction: int | None = None) -> int:
-    """0."""
-    return 0
-
-
-def _gc_params(channels: int, reduction: int | None) -> int:
-    """2 * C * h + 3 * h + 2 * C + 1, with h = max(1, C // r)."""
-    hidden = hidden_width(channels, reduction)
-    return 2 * channels * hidden + 3 * hidden + 2 * channels + 1
-
-
-def _srm_params(channels: int, reduction: int | None = None) -> int:
-    """4 * C."""
-    return 4 * channels
-
-
-def _coord_params(channels: int, reduction: int | None) -> int:
-    """3 * C * h + 3 * h + 2 * C, with h = max(1, C // r)."""
-    hidden = hidden_width(channels, reduction)
-    return 3 * channels * hidden + 3 * hidden + 2 * channels
-
-
-for _name, _build, _params, _has_reduction, _citation, _summary in (
-    ("se", SqueezeExcite, _se_params, True,
+for _class, _has_reduction, _formula, _count, _citation, _summary in (
+    (modules.SqueezeExcite, True, "2 * C * h + h + C", lambda c, h: 2 * c * h + h + c,
      "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507",
      "Squeeze-and-Excitation: channel gates from all channels' means through a bottleneck"),
-    ("ese", EffectiveSqueezeExcite, _ese_params, False,
+    (modules.EffectiveSqueezeExcite, False, "C * C + C", lambda c, h: c * c + c,
      "Lee and Park, CenterMask, CVPR 2020, arXiv:1911.06667",
      "effective SE: one C x C layer in place of the bottleneck, hard sigmoid"),
-    ("eca", EfficientChannelAttention, _eca_params, False,
+    (modules.EfficientChannelAttention, False, "k, the kernel size for C channels", lambda c, h: eca_kernel_size(c),
      "Wang et al., ECA-Net, CVPR 2020, arXiv:1910.03151",
      "efficient channel attention: channel gates from a short 1-D convolution over the means"),
-    ("cbam", ConvolutionalBlockAttention, _cbam_params, True,
+    (modules.ConvolutionalBlockAttention, True, "2 * C * h + h + C + 100", lambda c, h: 2 * c * h + h + c + 100,
      "Woo et al., CBAM, ECCV 2018, arXiv:1807.06521",
      "channel gates from means and maxima, then position gates from a 7x7 convolution"),
-    ("bam", BottleneckAttention, _bam_params, True,
+    (modules.BottleneckAttention, True, "3 * C * h + 18 * h * h + 5 * h + 3 * C + 3",
+     lambda c, h: 3 * c * h + 18 * h * h + 5 * h + 3 * c + 3,
      "Park et al., BAM, BMVC 2018, arXiv:1807.06514",
      "channel and dilated spatial branch added to one gate, x * (1 + gate)"),
-    ("spatial", SpatialAttention, _spatial_params, False,
+    (modules.SpatialAttention, False, "2 * 7 * 7 + 2 = 100, whatever C is", lambda c, h: 100,
      "Woo et al., CBAM, ECCV 2018, arXiv:1807.06521",
      "the spatial half of CBAM alone: position gates from a 7x7 convolution"),
-    ("scse", SpatialChannelSqueezeExcite, _scse_params, True,
+    (modules.SpatialChannelSqueezeExcite, True, "2 * C * h + h + 2 * C + 1", lambda c, h: 2 * c * h + h + 2 * c + 1,
      "Roy et al., Concurrent Spatial and Channel Squeeze & Excitation, MICCAI 2018, arXiv:1803.02579",
      "SE's channel gates and 1x1 position gates side by side, added"),
-    ("ge", GatherExcite, _no_params, False,
+    (modules.GatherExcite, False, "0", lambda c, h: 0,
      "Hu et al., Gather-Excite, NeurIPS 2018, arXiv:1810.12348",
      "Gather-Excite without parameters over the whole map: the sigmoid of each channel's mean"),
-    ("gc", GlobalContext, _gc_params, True,
+    (modules.GlobalContext, True, "2 * C * h + 3 * h + 2 * C + 1", lambda c, h: 2 * c * h + 3 * h + 2 * c + 1,
      "Cao et al., GCNet, ICCV Workshops 2019, arXiv:1904.11492",
      "global context: softmax-pooled vector through a bottleneck, added to every position"),
-    ("srm", StyleRecalibration, _srm_params, False,
+    (modules.StyleRecalibration, False, "4 * C", lambda c, h: 4 * c,
      "Lee et al., SRM, ICCV 2019, arXiv:1903.10829",
      "style recalibration: channel gates from each channel's own mean and deviation"),
-    ("simam", SimpleParameterFreeAttention, _no_params, False,
+    (modules.SimpleParameterFreeAttention, False, "0", lambda c, h: 0,
      "Yang et al., SimAM, ICML 2021, PMLR 139",
      "no parameters: a gate for each element by its distance from the channel's mean"),
-    ("coord", CoordinateAttention, _coord_params, True,
+    (modules.CoordinateAttention, True, "3 * C * h + 3 * h + 2 * C", lambda c, h: 3 * c * h + 3 * h + 2 * c,
      "Hou et al., Coordinate Attention, CVPR 2021, arXiv:2103.02907",
      "a gate for each row and each column of each channel, from directional means"),
 ):
-    register_attention(_name, _build, _params, has_reduction=_has_reduction, citation=_citation, summary=_summary)
+    register_attention(_class.attention, _class, _params(_formula, _count, _has_reduction),
+                       has_reduction=_has_reduction, citation=_citation, summary=_summary)

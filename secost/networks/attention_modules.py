@@ -207,14 +207,10 @@ class BottleneckAttention(GatedAttention):
         self.channel_norm = nn.BatchNorm1d(channels)
         hidden = hidden_width(channels, reduction)
         self.spatial = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
-            nn.Conv2d(hidden, 1, 1),
-            nn.BatchNorm2d(1),
+            nn.Conv2d(channels, hidden, 1), nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation), nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation), nn.ReLU(),
+            nn.Conv2d(hidden, 1, 1), nn.BatchNorm2d(1),
         )
 
     def gate(self, x: Tensor) -> Tensor:
@@ -366,9 +362,8 @@ class CoordinateAttention(Attention):
         self.conv_columns = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2], x.shape[3]
         lines = torch.cat((x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)), dim=2)
-        rows, columns = self.activation(self.norm(self.conv(lines))).split((height, width), dim=2)
+        rows, columns = self.activation(self.norm(self.conv(lines))).split(tuple(x.shape[2:]), dim=2)
         x = x * torch.sigmoid(self.conv_rows(rows))
         return x * torch.sigmoid(self.conv_columns(columns.transpose(2, 3)))
 

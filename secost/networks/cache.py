@@ -43,6 +43,8 @@ _OUTSIDE = frozenset(
     "monotonic urandom random randint read_text read_bytes".split()
 )
 _IMPORT = dis.opmap["IMPORT_NAME"]
+# Class attributes that are no data: slots, descriptors of C code.
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
 _LARGEST_TENSOR = 1 << 22  # elements
 _ZOOS = ("torch", "timm", "torchvision", "transformers")
 _INSTALLED = tuple({*site.getsitepackages(), *sysconfig.get_paths().values()} - {""})
@@ -105,23 +107,17 @@ class _Fingerprint:
             digest.update(self.behind(value, names).encode())
         return digest.hexdigest()
 
-    # --- values -----------------------------------------------------------------------------------------------
-
     def module(self, module: nn.Module) -> str:
         """One module without its children: its class, tensors, attributes, hooks and the children's names."""
         self.refer(type(module))
-        tensors = [
-            (kind, name, None if tensor is None else _tensor_shape(tensor))
-            for kind, table in (("p", module._parameters), ("b", module._buffers))
-            for name, tensor in table.items()
-        ]
+        tensors = [(kind, name, None if tensor is None else _tensor_shape(tensor))
+                   for kind, table in (("p", module._parameters), ("b", module._buffers))
+                   for name, tensor in table.items()]
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         attributes = {key: value for key, value in module.__dict__.items() if key not in _OWN_KEYS}
-        flags = (list(module._forward_hooks_with_kwargs), list(module._forward_pre_hooks_with_kwargs))
-        return (
-            f"{_name_of(type(module))}|{tensors}|{self.value(attributes)}|{self.value(hooks)}|"
-            f"{[len(flag) for flag in flags]}|{list(module._modules)}"
-        )
+        flags = [len(module._forward_hooks_with_kwargs), len(module._forward_pre_hooks_with_kwargs)]
+        return (f"{_name_of(type(module))}|{tensors}|{self.value(attributes)}|{self.value(hooks)}|{flags}|"
+                f"{list(module._modules)}")
 
     def value(self, value: Any) -> str:
         """A value as text that is equal only for equal values."""
@@ -197,23 +193,23 @@ class _Fingerprint:
         state = [list(part) if isinstance(part, Iterator) else part for part in rest]
         return f"{_name_of(kind)}({_name_of(function)},{self.value(tuple(arguments))},{self.value(state)})"
 
-    # --- code -------------------------------------------------------------------------------------------------
-
     def refer(self, value: Any, names: frozenset[str] = frozenset()) -> None:
         """Remember a class, a function, or names of an imported module, to be written once."""
-        known = self.code.get(id(value))
-        if known is not None and names <= known[1]:
-            return
-        new = names - known[1] if known is not None else names
-        self.code[id(value)] = (value, names | (known[1] if known is not None else frozenset()))
-        self.waiting.append((value, new))
+        _, known = self.code.get(id(value), (None, None))
+        if known is None or not names <= known:
+            self.code[id(value)] = (value, names | (known or frozenset()))
+            self.waiting.append((value, names - (known or frozenset())))
 
     def behind(self, value: Any, names: frozenset[str]) -> str:
         if isinstance(value, type):
             return self.class_content(value)
         if isinstance(value, types.FunctionType):
             return self.function_content(value)
-        return self.imported_content(value, names)
+        # What code reads as `module.name`.
+        installed, members = _is_installed(value.__name__), vars(value)
+        return f"\nimport {value.__name__}" + "".join(
+            self.global_content(name, members[name], names, installed) for name in sorted(names) if name in members
+        )
 
     def class_content(self, kind: type) -> str:
         parts = [f"\nclass {_name_of(kind)} {[_name_of(base) for base in kind.__mro__]}"]
@@ -229,9 +225,10 @@ class _Fingerprint:
         for name, value in vars(kind).items():
             if name in _NOT_IN_FORWARD and (installed or name != "__init__"):
                 continue
-            for part in _functions_of(value):
+            functions = _functions_of(value)
+            for part in functions:
                 yield name, self.value(part)
-            if not _functions_of(value) and _is_member_value(value) and (not installed or _is_plain(value)):
+            if not functions and not isinstance(value, _DESCRIPTORS) and (not installed or _is_plain(value)):
                 yield name, self.value(value)
 
     def function_content(self, function: types.FunctionType) -> str:
@@ -257,14 +254,6 @@ class _Fingerprint:
         if installed and not _is_plain(value):
             return f" {name}:{self.code_only(value)}"
         return f" {name}:{self.value(value)}"
-
-    def imported_content(self, module: types.ModuleType, names: frozenset[str]) -> str:
-        """What code reads as `module.name`."""
-        installed = _is_installed(module.__name__)
-        members = vars(module)
-        return f"\nimport {module.__name__}" + "".join(
-            self.global_content(name, members[name], names, installed) for name in sorted(names) if name in members
-        )
 
     def code_only(self, value: Any) -> str:
         """An installed package's global: its code counts; loggers, registries and tables of names do not."""
@@ -320,11 +309,6 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return all(_is_plain(item, depth + 1) for item in items)
 
 
-def _is_member_value(value: Any) -> bool:
-    """Whether a class attribute is data: not a slot, a descriptor of C code, or the like."""
-    return not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType | types.WrapperDescriptorType)
-
-
 def _functions_of(value: Any) -> list[Any]:
     """The functions behind a class attribute, through property, staticmethod and the like."""
     if isinstance(value, types.FunctionType):
@@ -367,21 +351,16 @@ def _code_digest(code: types.CodeType) -> str:
     """A function's instructions and constants, those of inner functions included; not its line numbers."""
     digest = hashlib.sha256()
     for part in _codes(code):
-        constants = [_constant(item) for item in part.co_consts]
+        constants = ["code" if isinstance(item, types.CodeType) else
+                     str(sorted(map(repr, item))) if isinstance(item, frozenset) else repr(item)
+                     for item in part.co_consts]
         digest.update(repr((part.co_code, constants, part.co_names, part.co_varnames, part.co_freevars)).encode())
     return digest.hexdigest()[:16]
 
 
-def _constant(item: Any) -> str:
-    if isinstance(item, types.CodeType):
-        return "code"
-    return str(sorted(map(repr, item))) if isinstance(item, frozenset) else repr(item)
-
-
 def _is_trusted(value: Any) -> bool:
     """Torch's own code and built-in code: known by torch's version."""
-    top = str(getattr(value, "__module__", "") or "").partition(".")[0]
-    return top in ("torch", "builtins", "typing", "abc")
+    return str(getattr(value, "__module__", "") or "").partition(".")[0] in ("torch", "builtins", "typing", "abc")
 
 
 def _is_trusted_import(name: str) -> bool:
@@ -391,8 +370,4 @@ def _is_trusted_import(name: str) -> bool:
 def _is_installed(name: str) -> bool:
     """Whether a module belongs to the standard library or an installed package."""
     path = getattr(sys.modules.get(name), "__file__", None)
-    if path is None:
-        return name in sys.builtin_module_names
-    return str(path).startswith(_INSTALLED)
-
-
+    return name in sys.builtin_module_names if path is None else str(path).startswith(_INSTALLED)

@@ -38,20 +38,18 @@ class Placed:
         module, site = net.get_submodule(self.site.path), self.site
         if site.restore is not None:
             keep = _Keep(site.channels)
-            first = net.get_submodule(site.restore)
             return [
                 module.register_forward_pre_hook(InputHook(site, self.kind, self.attention, keep)),
-                first.register_forward_pre_hook(GiveBack(keep)),
+                net.get_submodule(site.restore).register_forward_pre_hook(GiveBack(keep)),
             ]
         if site.side == "input":
-            return [module.register_forward_pre_hook(InputHook(site, self.kind, self.attention, None))]
+            return [module.register_forward_pre_hook(InputHook(site, self.kind, self.attention))]
         return [module.register_forward_hook(OutputHook(site, self.kind, self.attention))]
 
     def register(self, net: nn.Module) -> None:
         """The hooks, and the module in the tree, at a place where nothing else runs it."""
         self.hook_on(net)
-        host, name = _free_place(net.get_submodule(self.site.path), _CHILD[self.site.side])
-        host.add_module(name, self.attention)
+        _add_beside(net.get_submodule(self.site.path), self.site, self.attention)
 
 
 @dataclass
@@ -85,12 +83,10 @@ class MapHook:
         return type(values)(*items) if hasattr(values, "_fields") else type(values)(items)
 
     def _on_map(self, x: Tensor) -> Tensor:
-        if not self.site.channels_last:
-            gated: Tensor = self.attention(x)
-            return gated
         # NHWC inside the block: attention is written for (N, C, H, W); the permutations move no data.
-        gated = self.attention(x.permute(0, 3, 1, 2))
-        return gated.permute(0, 2, 3, 1)
+        last = self.site.channels_last
+        gated: Tensor = self.attention(x.permute(0, 3, 1, 2) if last else x)
+        return gated.permute(0, 2, 3, 1) if last else gated
 
 
 @dataclass
@@ -124,26 +120,30 @@ def _is_map(value: object) -> bool:
     return isinstance(value, Tensor) and value.ndim == 4
 
 
-def _free_place(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """A module to register under and a name free there: the last one without children of its own.
+def _add_beside(module: nn.Module, site: Site, attention: nn.Module) -> None:
+    """Register attention in a module's tree, by a free name, under the last module there without children of its own.
 
     A module with children may run all it holds (a Sequential, a loop over `children()`); one without has no such loop.
     """
-    leaves = [leaf for leaf in module.modules() if not leaf._modules and not isinstance(leaf, _RUNS_ITS_CHILDREN)]
     ours = [leaf for leaf in module.modules() if any(isinstance(child, Attention) for child in leaf.children())]
     inside = {id(part) for leaf in ours for child in leaf.children() if isinstance(child, Attention)
               for part in child.modules()}
-    free = [leaf for leaf in leaves if id(leaf) not in inside]
+    free = [leaf for leaf in module.modules()
+            if not leaf._modules and not isinstance(leaf, _RUNS_ITS_CHILDREN) and id(leaf) not in inside]
     host = free[-1] if free else ours[-1] if ours else module
-    taken = (name, *(f"{name}{number}" for number in range(2, len(host._modules) + 3)))
-    return host, next(candidate for candidate in taken if candidate not in host._modules)
+    name = _CHILD[site.side]
+    names = (name, *(f"{name}{number}" for number in range(2, len(host._modules) + 3)))
+    host.add_module(next(candidate for candidate in names if candidate not in host._modules), attention)
 
 
 def hook_tables(net: nn.Module) -> list[tuple[HookTable, HookTable]]:
     """Each module's tables of forward hooks, with a copy of what is in them."""
-    return [
-        (table, dict(table)) for module in net.modules() for table in (module._forward_hooks, module._forward_pre_hooks)
-    ]
+    return [(table, dict(table)) for _, table in _tables(net)]
+
+
+def _tables(net: nn.Module) -> Iterator[tuple[nn.Module, HookTable]]:
+    return ((module, table) for module in net.modules()
+            for table in (module._forward_hooks, module._forward_pre_hooks))
 
 
 def restore_hooks(tables: list[tuple[HookTable, HookTable]]) -> None:
@@ -154,11 +154,10 @@ def restore_hooks(tables: list[tuple[HookTable, HookTable]]) -> None:
 
 
 def drop_our_hooks(net: nn.Module) -> None:
-    for module in net.modules():
-        for table in (module._forward_hooks, module._forward_pre_hooks):
-            for key, hook in list(table.items()):
-                if isinstance(hook, MapHook | GiveBack):
-                    del table[key]
+    for table, content in hook_tables(net):
+        for key, hook in content.items():
+            if isinstance(hook, MapHook | GiveBack):
+                del table[key]
 
 
 @contextmanager
@@ -173,12 +172,8 @@ def hooks_off(net: nn.Module) -> Iterator[None]:
 
 
 def our_hooks(net: nn.Module) -> list[tuple[nn.Module, MapHook | GiveBack]]:
-    return [
-        (module, hook)
-        for module in net.modules()
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-        if isinstance(hook, MapHook | GiveBack)
-    ]
+    return [(module, hook) for module, table in _tables(net) for hook in table.values()
+            if isinstance(hook, MapHook | GiveBack)]
 
 
 def detach(module: nn.Module, hook: MapHook | GiveBack) -> None:
@@ -197,10 +192,8 @@ def detach(module: nn.Module, hook: MapHook | GiveBack) -> None:
 def hooks_at(net: nn.Module, site: Site) -> list[MapHook]:
     """Our hooks that gate the map of a site: on its module, on the same side of it."""
     carrier = net.get_submodule(site.path)
-    return [
-        hook for module, hook in our_hooks(net)
-        if module is carrier and isinstance(hook, MapHook) and hook.site.side == site.side
-    ]
+    return [hook for module, hook in our_hooks(net)
+            if module is carrier and isinstance(hook, MapHook) and hook.site.side == site.side]
 
 
 def attached_paths(net: nn.Module) -> frozenset[str]:
@@ -235,8 +228,7 @@ def standalone(net: nn.Module) -> nn.Module:
             raise SecostError(f"{type(net).__name__} can't be copied for a backend: {one_line(error)}") from error
     for module, hook in our_hooks(copied):
         if isinstance(hook, MapHook) and not any(hook.attention is known for known in copied.modules()):
-            host, name = _free_place(module, _CHILD[hook.site.side])
-            host.add_module(name, hook.attention)
+            _add_beside(module, hook.site, hook.attention)
     return copied
 
 

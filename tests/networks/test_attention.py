@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, UnknownNameError
-from secost.networks import attention as family
+from secost.networks import attention_modules as family
 from secost.networks.attention import ATTENTION, build_attention, register_attention
 from secost.networks.attention_modules import Attention, hidden_width
 
