@@ -19,8 +19,7 @@ from torch import nn
 from secost.errors import ModelLoadError, UnknownNameError
 from secost.networks.importing import import_timm, import_torchvision, user_function
 
-_WIDTHS = (16, 32, 64, 128)
-_SHALLOW_WIDTH = 32
+_WIDTHS, _SHALLOW_WIDTH = (16, 32, 64, 128), 32
 _MOBILE, _EXPANSION = ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2), (32, 32, 1)), 4  # (into, out, stride)
 _VGG: tuple[int | str, ...] = (16, 16, "M", 32, 32, "M", 64, 64, "M", 128, 128)
 # timm's name of the smallest member, and the maker of its family: its public names take no multipliers.
@@ -35,10 +34,8 @@ _NAMES = (("depth", "width"), ("depth_multiplier", "width_multiplier"), ("depth_
 def small_resnet(classes: int = 10) -> nn.Module:
     """timm's ResNet with one basic block a stage, (N, 3, H, W) to (N, classes); four stages of 16 to 128 channels."""
     resnet: Any = import_timm().models.resnet
-    net: nn.Module = resnet.ResNet(
-        resnet.BasicBlock, (1, 1, 1, 1), num_classes=classes, stem_type="deep", stem_width=_WIDTHS[0] // 2,
-        channels=_WIDTHS,
-    )
+    net: nn.Module = resnet.ResNet(resnet.BasicBlock, (1, 1, 1, 1), num_classes=classes, stem_type="deep",
+                                   stem_width=_WIDTHS[0] // 2, channels=_WIDTHS)
     net.conv1 = nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
     return net
@@ -47,23 +44,24 @@ def small_resnet(classes: int = 10) -> nn.Module:
 def small_vgg(classes: int = 10) -> nn.Module:
     """torchvision's VGG layers with batch norm, two convolutions a stage, and a mean before the one linear layer."""
     vgg: Any = import_torchvision().models.vgg
-    return nn.Sequential(
-        vgg.make_layers(list(_VGG), batch_norm=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(_WIDTHS[-1], classes),
-    )
+    return nn.Sequential(vgg.make_layers(list(_VGG), batch_norm=True), *_scores(_WIDTHS[-1], classes))
+
+
+def _scores(width: int, classes: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+
+
+def _conv(into: int, out: int, kernel: int, activation: nn.Module) -> list[nn.Module]:
+    return [nn.Conv2d(into, out, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(out), activation]
 
 
 def small_mobile(classes: int = 10) -> nn.Module:
     """torchvision's inverted residual blocks (MobileNetV2's), five of them over three resolutions, widths 16 to 32."""
     block: Any = import_torchvision().models.mobilenetv2.InvertedResidual
-    layers: list[nn.Module] = [
-        nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False), nn.BatchNorm2d(_WIDTHS[0]), nn.ReLU6(),
-    ]
-    for into, out, stride in _MOBILE:
-        layers.append(block(into, out, stride, _EXPANSION))
-    last = _MOBILE[-1][1]
-    layers += [nn.Conv2d(last, _WIDTHS[-1], 1, bias=False), nn.BatchNorm2d(_WIDTHS[-1]), nn.ReLU6()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_WIDTHS[-1], classes))
+    stem = _conv(3, _WIDTHS[0], 3, nn.ReLU6())
+    blocks = [block(into, out, stride, _EXPANSION) for into, out, stride in _MOBILE]
+    last = _conv(_MOBILE[-1][1], _WIDTHS[-1], 1, nn.ReLU6())
+    return nn.Sequential(*stem, *blocks, *last, *_scores(_WIDTHS[-1], classes))
 
 
 def small_shallow(classes: int = 10) -> nn.Module:
@@ -71,10 +69,9 @@ def small_shallow(classes: int = 10) -> nn.Module:
 
     What it can't see at once it can't weigh, so attention's look at the whole map shows: for the trainer's controls.
     """
-    layers: list[nn.Module] = []
-    for into in (3, _SHALLOW_WIDTH, _SHALLOW_WIDTH):
-        layers += [nn.Conv2d(into, _SHALLOW_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(_SHALLOW_WIDTH), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_SHALLOW_WIDTH, classes))
+    widths = (3, _SHALLOW_WIDTH, _SHALLOW_WIDTH)
+    layers = [layer for into in widths for layer in _conv(into, _SHALLOW_WIDTH, 3, nn.ReLU())]
+    return nn.Sequential(*layers, *_scores(_SHALLOW_WIDTH, classes))
 
 
 SMALL: dict[str, Callable[[int], nn.Module]] = {
@@ -112,8 +109,8 @@ def parse_scaled(text: str) -> tuple[str, float, float]:
     return parts
 
 
-def load_scaled(text: str, classes: int | None) -> nn.Module:
-    """The network of that name (without `scaled:`).
+def load_scaled(text: str, classes: int | None) -> Any:
+    """The network of that name (without `scaled:`), or what the user's factory gives.
 
     Raises UnknownNameError for a name that is neither a family's nor a factory's, ModelLoadError for a factory that
     takes no two multipliers.
@@ -122,14 +119,13 @@ def load_scaled(text: str, classes: int | None) -> nn.Module:
     if name in FAMILIES:
         make = getattr(import_timm().models.efficientnet, FAMILIES[name])
         wanted = {} if classes is None else {"num_classes": classes}
-        net: nn.Module = make(name, depth_multiplier=depth, channel_multiplier=width, pretrained=False, **wanted)
-        return net
+        return make(name, depth_multiplier=depth, channel_multiplier=width, pretrained=False, **wanted)
     if ":" not in name:
         raise UnknownNameError("network that scales", name, FAMILIES)
     return _from_factory(user_function(name), name, depth, width, classes)
 
 
-def _from_factory(make: Callable[..., Any], name: str, depth: float, width: float, classes: int | None) -> nn.Module:
+def _from_factory(make: Callable[..., Any], name: str, depth: float, width: float, classes: int | None) -> Any:
     takes = inspect.signature(make).parameters
     words = next((pair for pair in _NAMES if set(pair) <= set(takes)), None)
     if words is None:
@@ -138,5 +134,4 @@ def _from_factory(make: Callable[..., Any], name: str, depth: float, width: floa
     arguments: dict[str, Any] = dict(zip(words, (depth, width), strict=True))
     if classes is not None and "num_classes" in takes:
         arguments["num_classes"] = classes
-    net: nn.Module = make(**arguments)
-    return net
+    return make(**arguments)

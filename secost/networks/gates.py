@@ -7,6 +7,7 @@ network's own attention is read as well as what secost attached.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,8 +61,7 @@ class _Open:
 def gate_paths(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
     """Paths of the attention modules, the network's own and attached ones; empty where there is none."""
     ours = attached_paths(net)
-    native = native_paths(cached_trace(net, inputs), ours)
-    wanted = {*ours, *native}
+    wanted = {*ours, *native_paths(cached_trace(net, inputs), ours)}
     return [name for name, _ in net.named_modules() if name in wanted]
 
 
@@ -76,8 +76,9 @@ def watch_gates(net: nn.Module, paths: Sequence[str]) -> Iterator[list[Gate]]:
     with contextlib.ExitStack() as stack:
         for path in paths:
             module = net.get_submodule(path)
-            stack.callback(module.register_forward_pre_hook(_opened(mode, path), with_kwargs=True).remove)
-            stack.callback(module.register_forward_hook(_closed(mode, seen)).remove)
+            begin, end = functools.partial(_begin, mode, path), functools.partial(_end, mode, seen)
+            stack.callback(module.register_forward_pre_hook(begin, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(end).remove)
         stack.enter_context(mode)
         yield seen
 
@@ -125,39 +126,21 @@ def _kind(gate: Tensor, map_: Tensor) -> str:
         return CHANNEL
     if not wide[1] and map_.shape[1] > 1:
         return POSITION
-    if wide[2] and wide[3]:
-        return ELEMENT
-    return ROW if wide[2] else COLUMN
+    return ELEMENT if wide[2] and wide[3] else ROW if wide[2] else COLUMN
 
 
-def _opened(mode: _Recorder, path: str) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        given = [item for item in (*args, *keywords.values()) if isinstance(item, Tensor) and item.ndim == 4]
-        map_ = given[0] if given else torch.zeros(0, 0, 0, 0)
-        # Read now: the module may scale its map in place.
-        mode.running.append(_Open(path, map_, map_.detach().flatten(2).mean(2), [map_]))
-
-    return hook
+def _begin(mode: _Recorder, path: str, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    given = (item for item in (*args, *keywords.values()) if isinstance(item, Tensor) and item.ndim == 4)
+    map_ = next(given, torch.zeros(0, 0, 0, 0))
+    # Read now: the module may scale its map in place.
+    mode.running.append(_Open(path, map_, map_.detach().flatten(2).mean(2), [map_]))
 
 
-def _closed(mode: _Recorder, seen: list[Gate]) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        call = mode.running.pop()
-        gates = call.gates
-        if not gates and call.context is not None:
-            gates = [(CONTEXT, call.context)]
-        seen.extend(Gate(_site(call.path), kind, _units(kind, gate, len(call.map)), call.squeezed)
-                    for kind, gate in gates)
-
-    return hook
-
-
-def _site(path: str) -> str:
-    """Where attention sits: what secost attached is named by the module that it was attached to."""
-    host, _, name = path.rpartition(".")
-    return host if name.startswith("secost") else path
-
-
-def _units(kind: str, gate: Tensor, images: int) -> Tensor:
-    units = gate[:, :1].flatten(1) if kind == POSITION else gate.flatten(2).mean(2)
-    return units.expand(images, -1).clone()
+def _end(mode: _Recorder, seen: list[Gate], module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    call = mode.running.pop()
+    host, _, name = call.path.rpartition(".")
+    path = host if name.startswith("secost") else call.path  # attached: named by the module that it was attached to
+    gates = [(CONTEXT, call.context)] if not call.gates and call.context is not None else call.gates
+    for kind, gate in gates:
+        units = gate[:, :1].flatten(1) if kind == POSITION else gate.flatten(2).mean(2)
+        seen.append(Gate(path, kind, units.expand(len(call.map), -1).clone(), call.squeezed))
