@@ -14,7 +14,7 @@ from secost.runs.records import Record
 if TYPE_CHECKING:
     from torch import nn
 
-    from secost.networks.inputs import Example
+    from secost.networks.sources import Example
     from secost.plan.plan import Listener
 
 _PLACEMENT, _INTEGRATION, _DEVICE = Spec.placement[0], Spec.integration[0], Spec.device[0]

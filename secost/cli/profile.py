@@ -88,8 +88,7 @@ def _example(given: Given) -> Any:
 
 def _reconcile(spec: Spec, given: Given) -> int:
     from secost.meters.counts import conventions
-    from secost.networks.inputs import inputs_for
-    from secost.networks.sources import load
+    from secost.networks.sources import inputs_for, load
     from secost.pages.page import Page
 
     net = load(spec.models[0], spec.allow_download)

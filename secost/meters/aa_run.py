@@ -18,8 +18,7 @@ from secost.meters.conditions import Request, measuring
 from secost.meters.fitness import BAD, CAUTION, OK, RESOLUTION, UNKNOWN, Check, check, check_request, counted, graded
 from secost.meters.latency import BUILT_AT, CONTROL_CONFIDENCE, Rounds, Subject, Turn, measure, measure_turn
 from secost.meters.processes import can_fork, in_child
-from secost.networks.inputs import inputs_for
-from secost.networks.sources import load
+from secost.networks.sources import inputs_for, load
 from secost.statistics import median, student_quantile
 
 MODEL = "resnet18"

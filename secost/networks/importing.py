@@ -39,9 +39,9 @@ def declare_missing_operators() -> None:
             continue
     if hasattr(torch.ops.torchvision, "nms"):
         return
+    schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     for name in ("nms", "qnms"):
-        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        _fragment.define(schema)  # type: ignore[no-untyped-call]
+        _fragment.define(name + schema)  # type: ignore[no-untyped-call]
 
 
 # Kept for the life of the process: the declarations go when the library object goes.
@@ -50,18 +50,20 @@ _fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-
 
 def import_torchvision() -> ModuleType:
     """The torchvision module, importable beside a CPU build of torch too."""
-    declare_missing_operators()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("torchvision")
+    return import_quietly("torchvision")
 
 
 def import_timm() -> ModuleType:
     """The timm module (it imports torchvision)."""
-    import_torchvision()
+    return import_quietly("timm")
+
+
+def import_quietly(name: str) -> ModuleType:
+    """A module that is torchvision's or imports it, beside a CPU build of torch too, without its own warnings."""
+    declare_missing_operators()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module("timm")
+        return importlib.import_module(name)
 
 
 def user_function(name: str) -> Callable[..., Any]:

@@ -27,7 +27,9 @@ _GATE_TAIL = RESHAPES | frozenset(
     "add add_ mul mul_ div div_ rsub sub select slice split split_with_sizes chunk unbind "
     "upsample_nearest2d upsample_bilinear2d stack cat".split()
 )
-_GATING, _JOINING = frozenset(("mul", "mul_")), frozenset(("add", "add_", "maximum", "max"))
+ADDITIONS = frozenset(("add", "add_"))
+_GATING, _JOINING = frozenset(("mul", "mul_")), ADDITIONS | frozenset(("maximum", "max"))
+PRODUCTS = _GATING | frozenset(("div", "div_"))
 CONVOLUTIONS = frozenset(("convolution", "_convolution"))
 NORMS = frozenset(
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm "
@@ -38,8 +40,6 @@ ACTIVATIONS = frozenset(
     "sigmoid sigmoid_ tanh tanh_ mish mish_ softplus _prelu_kernel prelu hardsigmoid hardsigmoid_ clamp clamp_min "
     "clamp_min_".split()
 )
-ADDITIONS = frozenset(("add", "add_"))
-PRODUCTS = frozenset(("mul", "mul_", "div", "div_"))
 LINEAR = frozenset(("addmm", "mm", "bmm", "addbmm"))
 CUTS = frozenset(("slice", "select", "narrow"))
 _GLOBAL_POOLING = frozenset("mean sum amax _adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d".split())
@@ -85,9 +85,7 @@ def _of_call(graph: Graph, call: Call, known: bool) -> FoundAttention | None:
     if graph.nodes[source].shape != graph.nodes[output].shape or output == source:
         return None
     gates = _chain(graph, output, source, known)
-    if gates is None and not known:
-        return None
-    if gates == () and not known:
+    if not gates and not known:
         return None
     return FoundAttention(call.path, source, output, tuple(sorted(set(gates or ()))), call.start, call.end)
 
@@ -105,31 +103,20 @@ def _chain(graph: Graph, value: int, source: int, known: bool) -> tuple[int, ...
     operands = [index for index in node.inputs if index != CONSTANT]
     if node.op in RESHAPES and operands:
         return _chain(graph, operands[0], source, known)
-    if node.op in _GATING and len(operands) == 2:
-        return _through_product(graph, value, operands, source, known)
-    if node.op in _JOINING and len(operands) == 2:
-        return _through_sum(graph, value, operands, source, known)
-    return None
-
-
-def _through_product(graph: Graph, value: int, operands: list[int], source: int, known: bool) -> tuple[int, ...] | None:
-    for carried, gate in (operands, operands[::-1]):
-        passed = _chain(graph, carried, source, known)
-        if passed is not None and (known or is_gate(graph, gate, source)):
-            return (*passed, value)
-    return None
-
-
-def _through_sum(graph: Graph, value: int, operands: list[int], source: int, known: bool) -> tuple[int, ...] | None:
-    for carried, context in (operands, operands[::-1]):
+    if len(operands) != 2 or node.op not in _GATING | _JOINING:
+        return None
+    for carried, beside in (operands, operands[::-1]):
         passed = _chain(graph, carried, source, known)
         if passed is None:
             continue
-        other = _chain(graph, context, source, known)
+        if node.op in _GATING:
+            if known or is_gate(graph, beside, source):
+                return (*passed, value)
+            continue
+        other = _chain(graph, beside, source, known)
         if other is not None:
             return (*passed, *other)  # x + x * gate, or the sum of two gated copies
-        smaller = graph.nodes[context].numel < graph.nodes[value].numel
-        if smaller and graph.ancestors[context] >> source & 1:
+        if graph.nodes[beside].numel < node.numel and graph.ancestors[beside] >> source & 1:
             return (*passed, value)  # a context vector added to every position
     return None
 
@@ -143,11 +130,10 @@ def is_gate(graph: Graph, gate: int, source: int) -> bool:
 
 
 def _ends_bounded(graph: Graph, gate: int) -> bool:
-    seen: set[int] = set()
-    waiting = [gate]
+    seen, waiting = {CONSTANT}, [gate]
     while waiting:
         index = waiting.pop()
-        if index in seen or index == CONSTANT:
+        if index in seen:
             continue
         seen.add(index)
         node = graph.nodes[index]
@@ -160,13 +146,11 @@ def _ends_bounded(graph: Graph, gate: int) -> bool:
 
 def _inside_larger_modules(graph: Graph, of_modules: list[FoundAttention]) -> list[FoundAttention]:
     """Gating products written out in a larger module's forward: to be counted, not to be taken out."""
-    inside = covered(of_modules)
+    inside = _covered(of_modules)
     extra = []
     for index, node in enumerate(graph.nodes):
-        if node.op not in _GATING or inside(index):
-            continue
         operands = [source for source in node.inputs if source != CONSTANT]
-        if len(operands) != 2 or len(node.shape) < 4:
+        if node.op not in _GATING or len(operands) != 2 or len(node.shape) < 4 or inside(index):
             continue
         for carried, gate in (operands, operands[::-1]):
             source = skip_reshapes(graph, carried)
@@ -177,7 +161,7 @@ def _inside_larger_modules(graph: Graph, of_modules: list[FoundAttention]) -> li
     return extra
 
 
-def covered(attentions: list[FoundAttention]) -> Callable[[int], bool]:
+def _covered(attentions: list[FoundAttention]) -> Callable[[int], bool]:
     """A test whether a node ran inside one of the modules found."""
     ranges = [range(attention.start, attention.end) for attention in attentions if attention.path is not None]
     return lambda index: any(index in span for span in ranges)
@@ -195,12 +179,8 @@ def gate_elements(graph: Graph, attentions: list[FoundAttention]) -> dict[int, i
 
     A sum that adds a context vector is no product and counts nothing here.
     """
-    return {
-        index: graph.nodes[index].numel
-        for attention in attentions
-        for index in attention.gates
-        if graph.nodes[index].op in _GATING
-    }
+    return {index: graph.nodes[index].numel for attention in attentions for index in attention.gates
+            if graph.nodes[index].op in _GATING}
 
 
 class View:
@@ -211,10 +191,7 @@ class View:
         self.nodes = graph.nodes
         self.attention: list[FoundAttention] = find_attention(graph, ours)
         self.gated = {item.output: item.source for item in self.attention}
-        self._inside = [range(item.start, item.end) for item in self.attention if item.path is not None]
-
-    def in_attention(self, index: int) -> bool:
-        return any(index in span for span in self._inside)
+        self.in_attention = _covered(self.attention)
 
     def operands(self, index: int) -> list[int]:
         """What a node reads of the network's data."""
@@ -223,30 +200,22 @@ class View:
     def readers(self, value: int) -> list[int]:
         """Who reads a value, with existing attention looked through."""
         readers = [reader for reader in self.graph.consumers[value] if not self.in_attention(reader)]
-        for output, source in self.gated.items():
-            if source == value:
-                readers += self.readers(output)
+        readers += [reader for output, source in self.gated.items() if source == value
+                    for reader in self.readers(output)]
         gates = {index for attention in self.attention for index in attention.gates if attention.path is None}
         return [reader for reader in dict.fromkeys(readers) if reader not in gates and not self._feeds_gate(reader)]
 
     def _feeds_gate(self, reader: int) -> bool:
         """Whether a reader only serves the gate of attention written out in a larger forward."""
-        return any(
-            item.path is None and item.start <= reader < item.end - 1
-            and self.graph.ancestors[item.output] >> reader & 1
-            for item in self.attention
-        )
-
-    # --- convolutions -----------------------------------------------------------------------------------------
+        return any(item.path is None and item.start <= reader < item.end - 1
+                   and self.graph.ancestors[item.output] >> reader & 1 for item in self.attention)
 
     @cached_property
     def convs(self) -> list[int]:
         """Convolutions on maps, in the order of the data; those inside attention are left out."""
-        return [
-            index for index, node in enumerate(self.nodes)
-            if node.op in CONVOLUTIONS and self.graph.depends[index] and len(node.shape) == 4
-            and not self.in_attention(index) and not self._is_fully_connected(index)
-        ]
+        return [index for index, node in enumerate(self.nodes)
+                if node.op in CONVOLUTIONS and self.graph.depends[index] and len(node.shape) == 4
+                and not self.in_attention(index) and not self._is_fully_connected(index)]
 
     def _is_fully_connected(self, conv: int) -> bool:
         """A linear layer in another spelling: on a pooled map, or with a kernel that covers the whole input.
@@ -264,13 +233,12 @@ class View:
         """For each value whether it is a map that pooling, or a kernel as large as the map, has made 1x1."""
         pooled: list[bool] = []
         for node in self.nodes:
-            source = next((index for index in node.inputs if index != CONSTANT), CONSTANT)
-            before = source != CONSTANT and pooled[source]
-            if node.op in CONVOLUTIONS and source != CONSTANT and len(node.shape) == 4:
+            source = next((index for index in node.inputs if index != CONSTANT), None)
+            before = node.op in _GLOBAL_POOLING or (source is not None and pooled[source])
+            if node.op in CONVOLUTIONS and source is not None and len(node.shape) == 4:
                 kernel = (node.weight_shape or [])[2:]
                 before = before or (kernel != [1, 1] and self.nodes[source].shape[2:] == kernel)
-            one = math.prod(node.shape[2:]) == 1
-            pooled.append(one and (before or node.op in _GLOBAL_POOLING))
+            pooled.append(before and math.prod(node.shape[2:]) == 1)
         return pooled
 
     def is_depthwise(self, index: int) -> bool:
@@ -321,8 +289,6 @@ class View:
         """Whether all are depthwise or all pointwise or there is one alone: parallel spellings of one convolution."""
         return len(convs) == 1 or all(self.is_depthwise(c) for c in convs) or all(self.is_pointwise(c) for c in convs)
 
-    # --- maps -------------------------------------------------------------------------------------------------
-
     def is_view(self, index: int) -> bool:
         """A map seen as a map again (conditional convolutions put the batch into the groups)."""
         node = self.nodes[index]
@@ -331,9 +297,8 @@ class View:
     def is_resized(self, index: int) -> bool:
         """Whether a node makes a larger map of a smaller one, by interpolation or by a transposed convolution."""
         node = self.nodes[index]
-        if node.op.startswith(_RESIZES):
-            return True
-        return node.op in CONVOLUTIONS and node.shape[2:] > self.nodes[node.inputs[0]].shape[2:] and node.stride > 1
+        return node.op.startswith(_RESIZES) or (
+            node.op in CONVOLUTIONS and node.shape[2:] > self.nodes[node.inputs[0]].shape[2:] and node.stride > 1)
 
     def cuts_channels(self, index: int) -> bool:
         """Whether a node takes part of a map's channels (Res2Net), not one of several joined maps (DPN)."""
@@ -344,10 +309,7 @@ class View:
         return node.op in CUTS and node.dims == [1] and node.numel < before.numel and before.op != "cat"
 
     def is_map(self, index: int) -> bool:
-        if len(self.nodes[index].shape) != 4:
-            return False
-        _, height, width = self.map_shape(index)
-        return height * width > 1
+        return len(self.nodes[index].shape) == 4 and math.prod(self.map_shape(index)[1:]) > 1
 
     def map_shape(self, value: int) -> tuple[int, int, int]:
         """Channels, height and width of a 4-D value."""
@@ -364,8 +326,8 @@ class View:
         """For each value whether its channels are the last dimension (ConvNeXt's NHWC blocks)."""
         last: list[bool] = []
         for node in self.nodes:
-            source = next((index for index in node.inputs if index != CONSTANT), CONSTANT)
-            before = last[source] if source != CONSTANT else False
+            source = next((index for index in node.inputs if index != CONSTANT), None)
+            before = source is not None and last[source]
             if node.op in ("permute", "transpose") and node.dims and len(node.dims) == 4:
                 before = node.dims.index(3 if before else 1) == 3
             elif node.op in CONVOLUTIONS:

@@ -8,27 +8,19 @@ Here a value in the graph becomes a module that can carry attention.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from secost.errors import NoSiteError, UnknownNameError
-from secost.networks.recognition import (
-    ACTIVATIONS,
-    ADDITIONS,
-    CONVOLUTIONS,
-    CUTS,
-    NORMS,
-    PRODUCTS,
-    RESHAPES,
-    View,
-    is_gate,
-)
+from secost.networks import recognition as ops
+from secost.networks.recognition import View, is_gate
 from secost.networks.tracing import CONSTANT, SPLITTERS, Call, Graph
 from secost.networks.units import Addition, Residuals, Stages, Units
 from secost.plan.options import INTEGRATIONS, PLACEMENTS
 
 _CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
-_WALKED_BACK = RESHAPES | ACTIVATIONS | PRODUCTS | ADDITIONS | CUTS | frozenset(SPLITTERS)
+_WALKED_BACK = ops.RESHAPES | ops.ACTIVATIONS | ops.PRODUCTS | ops.ADDITIONS | ops.CUTS | frozenset(SPLITTERS)
 
 
 @dataclass(frozen=True)
@@ -76,19 +68,15 @@ def find_sites(
     finder = _Finder(View(graph, ours))
     resolved = finder.auto_placement() if placement == "auto" else placement
     if integration != "standard" and resolved != "residual":
-        raise NoSiteError(
-            f"integration {integration!r} is about residual blocks and this placement is {resolved!r}: "
-            "use --placement residual or --integration standard"
-        )
+        raise NoSiteError(f"integration {integration!r} is about residual blocks and this placement is {resolved!r}: "
+                          "use --placement residual or --integration standard")
     sites = finder.sites(resolved, integration)
     if stages is not None and sites:
         present = sorted({site.stage for site in sites})
         missing = [stage for stage in stages if stage not in present]
         if missing:
-            raise NoSiteError(
-                f"no {resolved} site in stage {', '.join(map(str, missing))}: this network has them in stages "
-                f"{', '.join(map(str, present))}"
-            )
+            raise NoSiteError(f"no {resolved} site in stage {', '.join(map(str, missing))}: this network has them in "
+                              f"stages {', '.join(map(str, present))}")
         sites = [site for site in sites if site.stage in stages]
     return sites
 
@@ -105,32 +93,32 @@ class _Finder:
         self.units = Units(view, self.residuals)
         self.stages = Stages(view, self.residuals, self.units)
 
-    # --- which placement, which sites -------------------------------------------------------------------------
-
     def auto_placement(self) -> str:
         if self.units.expanded_depthwise:
             return "depthwise"
-        return "residual" if any(self._branch_end(addition) for addition in self.residuals.additions) else "conv"
+        return "residual" if any(self._at(addition.branch) for addition in self.residuals.additions) else "conv"
 
     def sites(self, placement: str, integration: str) -> list[Site]:
         """One site a module: where it is called several times its maps are put together."""
         merged: dict[tuple[str, str], Site] = {}
         seen: set[tuple[str, str, int]] = set()
-        for place in self._places(placement, integration):
-            if place is None or (place.call.path, place.side, place.value) in seen:
+        for place in filter(None, self._places(placement, integration)):
+            key = (place.call.path, place.side)
+            if (*key, place.value) in seen:
                 continue
-            seen.add((place.call.path, place.side, place.value))
-            site, key = self._site(place, placement, integration), (place.call.path, place.side)
+            seen.add((*key, place.value))
+            site = self._site(place, placement, integration)
             merged[key] = replace(merged[key], maps=merged[key].maps + site.maps) if key in merged else site
         return list(merged.values())
 
     def _places(self, placement: str, integration: str) -> list[_Place | None]:
         if placement == "residual":
-            places = {
-                "standard": self._branch_end, "pre": self._branch_input, "post": self._block_end,
+            place: dict[str, Callable[[Addition], _Place | None]] = {
+                "standard": lambda addition: self._at(addition.branch), "pre": self._branch_input,
+                "post": lambda addition: self._at(self.residuals.after_activation(addition.node)),
                 "identity": self._shortcut,
             }
-            return [places[integration](addition) for addition in self.residuals.additions]
+            return [place[integration](addition) for addition in self.residuals.additions]
         if placement == "depthwise-pre":
             return [self._before(conv) for conv in self.units.depthwise_sites]
         if placement == "stage":
@@ -148,14 +136,6 @@ class _Finder:
             None if occupied is None else occupied.path or f"inside {self.nodes[occupied.output].path or 'forward'}",
         )
 
-    # --- places in a residual block ---------------------------------------------------------------------------
-
-    def _branch_end(self, addition: Addition) -> _Place | None:
-        return self._at(addition.branch)
-
-    def _block_end(self, addition: Addition) -> _Place | None:
-        return self._at(self.residuals.after_activation(addition.node))
-
     def _branch_input(self, addition: Addition) -> _Place | None:
         """SE-PRE: the input of the branch's first module, where one module alone begins the branch."""
         call = self._first_of_branch(addition)
@@ -166,11 +146,7 @@ class _Finder:
         if self.view.gated.get(addition.shortcut, addition.shortcut) != addition.start:
             return self._at(addition.shortcut, or_reader=False)
         first = self._first_of_branch(addition)
-        blocks = [
-            call for call in self.calls
-            if self._map_taken(call) == addition.start and call.start <= addition.node < call.end
-            and call.kind not in _CONTAINERS
-        ]
+        blocks = [call for call in self._readers_of(addition.start, [addition.node]) if call.kind not in _CONTAINERS]
         if first is None or not blocks or not self._begins_blocks(blocks[-1].path):
             return None
         return self._checked(_Place(blocks[-1], addition.start, "input", first.path, addition.node))
@@ -179,14 +155,10 @@ class _Finder:
         """The innermost module that alone reads the block's input on behalf of the branch."""
         way = {*self.graph.between(addition.start, addition.branch), addition.branch}
         firsts = [index for index in self.graph.consumers[addition.start] if index in way]
-        calls = [
-            call for call in self._readers_of(addition.start, firsts)
-            if not call.start <= addition.node < call.end and self._begins_blocks(call.path)
-        ]
+        calls = [call for call in self._readers_of(addition.start, firsts)
+                 if not call.start <= addition.node < call.end and self._begins_blocks(call.path)]
         plain = [call for call in calls if call.kind not in _CONTAINERS] or calls
         return plain[-1] if plain else None
-
-    # --- from a value to a module -----------------------------------------------------------------------------
 
     def _at(self, value: int, or_reader: bool = True) -> _Place | None:
         """The place for a value: the module that made it or, unless told otherwise, the one module that reads it.
@@ -216,10 +188,8 @@ class _Finder:
         if self.nodes[value].op == "constant_pad_nd":
             value = self.nodes[value].inputs[0]
         value = self.view.gated.get(value, value)
-        calls = [
-            call for call in self._readers_of(value, [conv])
-            if call.path == self.nodes[conv].path and self._plays_one_role(call.path, self.view.convs)
-        ]
+        calls = [call for call in self._readers_of(value, [conv])
+                 if call.path == self.nodes[conv].path and self._plays_one_role(call.path)]
         place = self._checked(_Place(calls[-1], value, "input")) if calls else self._at(value)
         return None if place is None else replace(place, of_stage=conv)
 
@@ -227,7 +197,7 @@ class _Finder:
         return place if len(self.nodes[place.value].shape) == 4 else None
 
     def _is_scaled(self, value: int) -> bool:
-        return self.nodes[value].op in PRODUCTS and len(self.view.operands(value)) == 1
+        return self.nodes[value].op in ops.PRODUCTS and len(self.view.operands(value)) == 1
 
     def _back_one(self, value: int) -> int:
         operands = self.view.operands(value)
@@ -235,7 +205,7 @@ class _Finder:
             return CONSTANT
         if len(operands) == 1:
             return operands[0]
-        if self.nodes[value].op in PRODUCTS:  # a gate written out here: the map is the other operand
+        if self.nodes[value].op in ops.PRODUCTS:  # a gate written out here: the map is the other operand
             for carried, gate in (operands, operands[::-1]):
                 if is_gate(self.graph, gate, carried):
                     return carried
@@ -243,24 +213,18 @@ class _Finder:
 
     def _maker(self, value: int) -> Call | None:
         """The innermost module whose own work made the value and that may carry a hook."""
-        makers = [
-            call for call in self.calls
-            if call.start <= value < call.end and self._first_map(call.outputs) == value
-        ]
-        return next((call for call in reversed(makers) if self._may_carry(call.path)), None)
+        return next((call for call in reversed(self.calls)
+                     if call.start <= value < call.end and self._first_map(call.outputs) == value
+                     and self._may_carry(call.path)), None)
 
     def _only_reader(self, value: int) -> Call | None:
-        calls = self._readers_of(value, self.graph.consumers[value])
-        calls = [call for call in calls if self._called_once(call.path) and call.kind not in _CONTAINERS]
-        return calls[-1] if calls else None
+        readers = reversed(self._readers_of(value, self.graph.consumers[value]))
+        return next((call for call in readers if self._called_once(call.path) and call.kind not in _CONTAINERS), None)
 
     def _readers_of(self, value: int, readers: list[int]) -> list[Call]:
         """Modules that take the value for their first map, and in which all these readers of it run."""
-        return [
-            call for call in self.calls
-            if readers and self._map_taken(call) == value
-            and all(call.start <= reader < call.end for reader in readers)
-        ]
+        return [call for call in self.calls if readers and self._map_taken(call) == value
+                and all(call.start <= reader < call.end for reader in readers)]
 
     def _first_map(self, values: list[int]) -> int | None:
         """The value that a hook on a module would gate."""
@@ -283,15 +247,15 @@ class _Finder:
 
     def _may_carry(self, path: str) -> bool:
         """Called once, or each call's output ends a residual branch or a unit: a shared ReLU is no site of its own."""
-        calls = self._calls_of[path]
-        return len(calls) == 1 or all(len(call.outputs) == 1 and call.outputs[0] in self._ends for call in calls)
+        return self._called_once(path) or all(
+            len(call.outputs) == 1 and call.outputs[0] in self._ends for call in self._calls_of[path])
 
     @cached_property
     def _ends(self) -> frozenset[int]:
         """Ends of branches and blocks, outputs of convolutions and norms: shared weights have one role at each call."""
         additions = self.residuals.additions
         blocks = (self.residuals.after_activation(addition.node) for addition in additions)
-        weights = (index for index, node in enumerate(self.nodes) if node.op in CONVOLUTIONS | NORMS)
+        weights = (index for index, node in enumerate(self.nodes) if node.op in ops.CONVOLUTIONS | ops.NORMS)
         return frozenset((*(addition.branch for addition in additions), *blocks, *weights))
 
     def _begins_blocks(self, path: str) -> bool:
@@ -299,12 +263,11 @@ class _Finder:
         starts = {addition.start for addition in self.residuals.additions}
         return self._called_once(path) or all(self._map_taken(call) in starts for call in self._calls_of[path])
 
-    def _plays_one_role(self, path: str, convs: list[int]) -> bool:
+    def _plays_one_role(self, path: str) -> bool:
         """Called once, or a convolution's own module at each call."""
-        calls = self._calls_of[path]
+        own = [conv for conv in self.view.convs if self.nodes[conv].path == path]
         return self._called_once(path) or all(
-            any(call.start <= conv < call.end and self.nodes[conv].path == path for conv in convs) for call in calls
-        )
+            any(call.start <= conv < call.end for conv in own) for call in self._calls_of[path])
 
 
 @dataclass(frozen=True)

@@ -19,26 +19,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from secost.errors import BadSpecError, NoSiteError
+from secost.networks import hooks
 from secost.networks.attention import ATTENTION, build_attention, check_attention, has_reduction
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import (
-    GiveBack,
-    InputHook,
-    MapHook,
-    Placed,
-    attached_paths,
-    detach,
-    drop_our_hooks,
-    hook_tables,
-    hooks_at,
-    hooks_off,
-    our_hooks,
-    restore_hooks,
-    set_module,
-)
-from secost.networks.inputs import Example, inputs_for
+from secost.networks.hooks import GiveBack, InputHook, MapHook, Placed, attached_paths, our_hooks, set_module
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
+from secost.networks.sources import Example, inputs_for
 from secost.networks.tracing import Graph
 from secost.plan.mix import for_sites, is_mix
 from secost.plan.spelling import get_spelling
@@ -82,8 +69,7 @@ def attach(
     check_attention(attention)  # an unknown name before the work
     chosen = list(at) if at is not None else sites(net, placement, integration, stages, resolution, example)
     require_sites(chosen, net, placement)
-    _check_places(net, chosen)
-    _check_occupied(net, chosen, replace)
+    _check_free(net, chosen, replace)
     placed = build_placed(net, chosen, attention, reduction, spelling)
     if replace:
         _clear(net, chosen)
@@ -98,11 +84,9 @@ def strip(net: nn.Module, resolution: int = 224, example: Example | None = None)
     A module of the network's own is replaced by `nn.Identity()`, so its weights leave the state dict. Attention
     written out in a larger module's forward stays (`FoundAttention.path` is None for it).
     """
-    ours = our_hooks(net)
-    with hooks_off(net):
+    with hooks.hooks_off(net):
         graph = cached_trace(net, inputs_for(net, resolution, example))
-    for module, hook in ours:
-        detach(module, hook)
+    _detach_all(net)
     for path in native_paths(graph):
         set_module(net, path, nn.Identity())
     return net
@@ -113,20 +97,25 @@ def set_reduction(net: nn.Module, reduction: int) -> nn.Module:
 
     Raises BadSpecError where nothing is attached, or the attention has no reduction ratio.
     """
-    hooks = [hook for _, hook in our_hooks(net) if isinstance(hook, MapHook)]
-    kinds = list(dict.fromkeys(hook.kind for hook in hooks))
-    if not hooks:
+    chosen: dict[str, list[Site]] = {}
+    for _, hook in our_hooks(net):
+        if isinstance(hook, MapHook):
+            chosen.setdefault(hook.kind, []).append(hook.site)
+    if not chosen:
         raise BadSpecError("set_reduction found nothing that secost attached: call attach(net, ...) first")
-    for name in kinds:
+    for name in chosen:
         if not ATTENTION.get(name).has_reduction:
             raise BadSpecError(f"{name} has no reduction ratio to set")
-    chosen = {name: [hook.site for hook in hooks if hook.kind == name] for name in kinds}
-    placed = [item for name in kinds for item in build_placed(net, chosen[name], name, reduction)]
-    for module, hook in our_hooks(net):
-        detach(module, hook)
+    placed = [item for name, at in chosen.items() for item in build_placed(net, at, name, reduction)]
+    _detach_all(net)
     for item in placed:
         item.register(net)
     return net
+
+
+def _detach_all(net: nn.Module) -> None:
+    for module, hook in our_hooks(net):
+        hooks.detach(module, hook)
 
 
 class Switch:
@@ -139,7 +128,7 @@ class Switch:
     def __init__(self, net: nn.Module, natives: Iterable[str]) -> None:
         self.net = net
         self._natives = {path: net.get_submodule(path) for path in natives}
-        self._native_hooks = hook_tables(net)
+        self._native_hooks = hooks.hook_tables(net)
         self._variants: dict[str, list[Placed]] = {BASELINE: [], NATIVE: []}
         self._handles: list[RemovableHandle] = []
 
@@ -149,14 +138,13 @@ class Switch:
 
     def select(self, label: str) -> nn.Module:
         """Make one variant the network, and return the network."""
-        variant = self._variants[label]
+        placed = self._variants[label]
         self._restore()
         if label != NATIVE:
-            drop_our_hooks(self.net)
+            hooks.drop_our_hooks(self.net)
             for path in self._natives:
                 set_module(self.net, path, nn.Identity())
-        for placed in variant:
-            self._handles += placed.hook_on(self.net)
+        self._handles = [handle for item in placed for handle in item.hook_on(self.net)]
         return self.net
 
     def __enter__(self) -> Switch:
@@ -169,7 +157,7 @@ class Switch:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        restore_hooks(self._native_hooks)
+        hooks.restore_hooks(self._native_hooks)
         for path, module in self._natives.items():
             set_module(self.net, path, module)
 
@@ -190,12 +178,11 @@ def build_placed(
     placed = []
     for site in chosen:
         with torch.inference_mode(False):  # weights made in inference mode could never be trained
-            module = build_attention(
-                attention, site.channels, reduction=reduction, height=site.height, width=site.width, spelling=spelling
-            )
+            module = build_attention(attention, site.channels, reduction=reduction, height=site.height,
+                                     width=site.width, spelling=spelling)
         carrier = net.get_submodule(site.path)
-        weights = (weight for part in (carrier, net) for weight in part.parameters() if weight.is_floating_point())
-        like = next(weights, None)
+        like = next((weight for part in (carrier, net) for weight in part.parameters() if weight.is_floating_point()),
+                    None)
         if like is not None:
             module = module.to(like.device, like.dtype)
         placed.append(Placed(site, attention, module.train(carrier.training)))
@@ -210,10 +197,8 @@ def check_reduction(chosen: Sequence[Site], reduction: int | None) -> None:
     if narrow:
         named = ", ".join(f"{site.path} ({site.channels})" for site in narrow[:3])
         more = f" and {len(narrow) - 3} more" if len(narrow) > 3 else ""
-        raise BadSpecError(
-            f"reduction {reduction} is larger than the channels at {named}{more}: "
-            f"give at most {min(site.channels for site in narrow)}, or choose other stages"
-        )
+        raise BadSpecError(f"reduction {reduction} is larger than the channels at {named}{more}: give at most "
+                           f"{min(site.channels for site in narrow)}, or choose other stages")
 
 
 def check_fits(chosen: Sequence[Site], attention: str, reduction: int | None) -> None:
@@ -230,10 +215,8 @@ def check_fits(chosen: Sequence[Site], attention: str, reduction: int | None) ->
 def require_sites(chosen: Sequence[Site], net: nn.Module, placement: str) -> None:
     """Raise NoSiteError where there is no site to put attention at."""
     if not chosen:
-        raise NoSiteError(
-            f"{type(net).__name__} has no {placement} site: list what it has with secost sites, "
-            "or try another placement"
-        )
+        raise NoSiteError(f"{type(net).__name__} has no {placement} site: list what it has with secost sites, "
+                          "or try another placement")
 
 
 def native_paths(graph: Graph, ours: frozenset[str] = frozenset()) -> list[str]:
@@ -245,46 +228,38 @@ def native_paths(graph: Graph, ours: frozenset[str] = frozenset()) -> list[str]:
 def _clear(net: nn.Module, chosen: Sequence[Site]) -> None:
     """Take out whatever attention sits at these sites."""
     for site in chosen:
-        hooks = hooks_at(net, site)
-        keeps = [hook.keep for hook in hooks if isinstance(hook, InputHook) and hook.keep is not None]
+        at_site = hooks.hooks_at(net, site)
+        keeps = [hook.keep for hook in at_site if isinstance(hook, InputHook) and hook.keep is not None]
         for module, hook in our_hooks(net):
-            if hook in hooks or (isinstance(hook, GiveBack) and any(hook.keep is keep for keep in keeps)):
-                detach(module, hook)
-        if not hooks and site.occupied_by in dict(net.named_modules()):
+            if hook in at_site or (isinstance(hook, GiveBack) and any(hook.keep is keep for keep in keeps)):
+                hooks.detach(module, hook)
+        if not at_site and site.occupied_by in dict(net.named_modules()):
             set_module(net, str(site.occupied_by), nn.Identity())
 
 
-def _check_places(net: nn.Module, chosen: Sequence[Site]) -> None:
+def _check_free(net: nn.Module, chosen: Sequence[Site], replace: bool) -> None:
+    """Refuse sites that are not in the network, and those that carry attention; with `replace` of these only those
+    whose attention is no module to take out."""
     known = dict(net.named_modules())
+    absent = [site.path for site in chosen if site.path not in known]
+    if absent:
+        raise BadSpecError(
+            f"{type(net).__name__} has no module {absent[0]!r}: give sites that sites(net) found in this network")
     for site in chosen:
-        if site.path not in known:
-            raise BadSpecError(
-                f"{type(net).__name__} has no module {site.path!r}: give sites that sites(net) found in this network"
-            )
-
-
-def _check_occupied(net: nn.Module, chosen: Sequence[Site], replace: bool) -> None:
-    """Refuse sites that carry attention; with `replace` only those whose attention is no module to take out."""
-    known = dict(net.named_modules())
-    for site in chosen:
-        taken = site.occupied_by
-        if taken is None and hooks_at(net, site):
-            taken = "attached by secost"
+        attached = bool(hooks.hooks_at(net, site))
+        taken = "attached by secost" if site.occupied_by is None and attached else site.occupied_by
         if taken is not None and not replace:
             raise BadSpecError(
-                f"attention sits at {site.path} already ({taken}): give replace=True, or strip the network first"
-            )
-        if taken is not None and taken not in known and not hooks_at(net, site):
-            raise BadSpecError(
-                f"the attention at {site.path} ({taken}) is written out in a forward, not a module to take out: "
-                "choose other sites"
-            )
+                f"attention sits at {site.path} already ({taken}): give replace=True, or strip the network first")
+        if taken is not None and taken not in known and not attached:
+            raise BadSpecError(f"the attention at {site.path} ({taken}) is written out in a forward, not a module to "
+                               "take out: choose other sites")
 
 
 @contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
-    """Draw weights from a fixed seed and leave torch's global random state as it was."""
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int = 0, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from a fixed seed for a while, and leave torch's global random state, a CUDA device's too, as it was."""
+    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
@@ -302,34 +277,26 @@ def check_outputs(
     way = get_spelling(attention, spelling)
     if spelling is None or not way.same_function:
         return
-    places = [_built(net, chosen, attention, reduction, name, seed) for name in (None, spelling)]
+    places = []
+    for name in (None, spelling):
+        with torch.inference_mode(False), seeded(seed):
+            places.append(build_placed(net, chosen, attention, reduction, name))
     with _awake(net):
-        expected, _ = _outputs(net, places[0], inputs)
-        spelled, untouched = _outputs(net, places[1], inputs)
+        (expected, _), (spelled, untouched) = [_outputs(net, placed, inputs) for placed in places]
     if untouched and all(_alike(*pair) for pair in zip(expected, spelled, strict=True)):
         return
     reason = "the network's output is another" if untouched else "the network's input is overwritten"
     cause = "it works in place where the map is still read elsewhere" if way.in_place else "it is no equal here"
-    raise BadSpecError(
-        f"spelling {spelling!r} of {attention} does not fit at the {chosen[0].placement} sites: {reason}, so {cause}; "
-        "leave it out, or choose another placement or integration"
-    )
-
-
-def _built(
-    net: nn.Module, chosen: Sequence[Site], attention: str, reduction: int | None, spelling: str | None, seed: int,
-) -> list[Placed]:
-    with torch.inference_mode(False), seeded(seed):
-        return build_placed(net, chosen, attention, reduction, spelling)
+    raise BadSpecError(f"spelling {spelling!r} of {attention} does not fit at the {chosen[0].placement} sites: "
+                       f"{reason}, so {cause}; leave it out, or choose another placement or integration")
 
 
 def _outputs(net: nn.Module, places: Iterable[Placed], inputs: Sequence[Any]) -> tuple[list[Tensor], bool]:
     """All tensors that the network puts out with these attentions in place, and whether its inputs are as before."""
     given = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
-    with ExitStack() as hooks, torch.inference_mode():
-        for placed in places:
-            for handle in placed.hook_on(net):
-                hooks.callback(handle.remove)
+    with ExitStack() as stack, torch.inference_mode():
+        for handle in (handle for placed in places for handle in placed.hook_on(net)):
+            stack.callback(handle.remove)
         outputs = [leaf for leaf in tree_leaves(net(*given)) if isinstance(leaf, Tensor)]
     untouched = all(torch.equal(now, before) for now, before in zip(given, inputs, strict=True)
                     if isinstance(before, Tensor))

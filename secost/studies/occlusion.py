@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
-from secost.networks.inputs import image_input, normalisation, read_image
-from secost.networks.sources import load, load_weights, wake_norms
+from secost.networks.sources import image_input, load, load_weights, normalisation, read_image, wake_norms
 from secost.networks.surgery import attach, seeded, strip
 from secost.plan.plan import Listener
 from secost.plan.spec import Spec

@@ -20,8 +20,7 @@ from secost.meters.counts import Cost, graph_cost
 from secost.meters.machine import available_bytes
 from secost.networks.cache import cached_trace
 from secost.networks.families import scaled_name
-from secost.networks.inputs import image_input, inputs_for
-from secost.networks.sources import load
+from secost.networks.sources import image_input, inputs_for, load
 from secost.networks.surgery import native_paths
 from secost.networks.tracing import trace
 from secost.plan.plan import Listener

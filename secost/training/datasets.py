@@ -2,12 +2,13 @@
 
 All come as tensors: images (N, 3, H, W) in float32, normalised by the training set's mean and deviation, grey ones with
 three equal channels; labels (N,) in int64. Nothing is downloaded unasked. Of those made here it is known what a network
-must find in them: `channel_cue` and `channel_free` are the trainer's controls, `three_cues` is what `secost study
+must find in them: `channel-cue` and `channel-free` are the trainer's controls, `three-cues` is what `secost study
 occlusion` is tested on.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,10 +81,14 @@ def load_data(name: str, folder: str = "") -> Data:
 
     Raises UnknownNameError for a name that is neither, BadSpecError with what to put where for one that is not here.
     """
-    path = Path(folder) if folder else None
     if "/" in name or Path(name).is_dir():
         return _image_folder(Path(name))
-    return DATASETS.get(name).make(path)
+    return DATASETS.get(name).make(Path(folder) if folder else None)
+
+
+def shuffled(count: int, seed: int) -> Tensor:
+    """The numbers from 0 to `count` - 1 in an order that the seed alone decides."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def _normalised(name: str, train: Split, test: Split, flips: bool = False) -> Data:
@@ -91,11 +96,8 @@ def _normalised(name: str, train: Split, test: Split, flips: bool = False) -> Da
     mean = train.images.mean((0, 2, 3), keepdim=True)
     deviation = train.images.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
     classes = int(torch.cat((train.labels, test.labels)).max()) + 1
-    splits = [Split(((split.images - mean) / deviation).contiguous(), split.labels) for split in (train, test)]
-    return Data(name, splits[0], splits[1], classes, flips)
-
-
-# --- ship with a package, or made here --------------------------------------------------------------------------------
+    train, test = (Split(((split.images - mean) / deviation).contiguous(), split.labels) for split in (train, test))
+    return Data(name, train, test, classes, flips)
 
 
 def _digits(folder: Path | None) -> Data:
@@ -107,9 +109,9 @@ def _digits(folder: Path | None) -> Data:
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).div(16).unsqueeze(1).repeat(1, 3, 1, 1)
     labels = torch.tensor(digits.target, dtype=torch.int64)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SPLIT_SEED))
-    test, train = order[:_DIGITS_TEST], order[_DIGITS_TEST:]
-    return _normalised("digits", Split(images[train], labels[train]), Split(images[test], labels[test]))
+    order = shuffled(len(labels), _SPLIT_SEED)
+    test, train = (Split(images[picked], labels[picked]) for picked in (order[:_DIGITS_TEST], order[_DIGITS_TEST:]))
+    return _normalised("digits", train, test)
 
 
 def _made(name: str, make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]) -> Callable[[Path | None], Data]:
@@ -119,16 +121,6 @@ def _made(name: str, make: Callable[[int, torch.Generator], tuple[Tensor, Tensor
         return _normalised(name, train, test)
 
     return load
-
-
-def channel_cue(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The positive control: the cue says which channel's pattern is the label, and it differs from image to image."""
-    return _patterned(count, True, source)
-
-
-def channel_free(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The negative control: all channels show the same pattern, so weighing them can't help."""
-    return _patterned(count, False, source)
 
 
 def three_cues(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -162,17 +154,18 @@ def _elsewhere(height: int, width: int, source: torch.Generator) -> tuple[int, i
             return row, column
 
 
-def _patterned(count: int, cued: bool, source: torch.Generator) -> tuple[Tensor, Tensor]:
+def _patterned(cued: bool, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
     """Small patterns, one kind a channel, scattered over the lower half of noise; a bright strip at the top is the cue.
 
     With a cue each channel holds copies of a pattern of its own, and the label is that of the channel whose top rows
     are bright: too far from the patterns for a few convolutions to see both, so that only what looks at the whole map
-    can weigh the channels. Without, all channels hold the label's pattern.
+    can weigh the channels: the positive control. Without, all channels hold the label's pattern, so that weighing them
+    can't help: the negative control.
     """
     images = _NOISE[cued] * torch.randn(count, _CHANNELS, _PX, _PX, generator=source)
     kinds = torch.randint(0, _CLASSES, (count, _CHANNELS), generator=source)
     chosen = torch.randint(0, _CHANNELS, (count,), generator=source)
-    every = torch.arange(count)
+    every, each = torch.arange(count), torch.arange(_CHANNELS)
     labels = kinds[every, chosen]
     if not cued:
         kinds = labels[:, None].repeat(1, _CHANNELS)
@@ -181,7 +174,7 @@ def _patterned(count: int, cued: bool, source: torch.Generator) -> tuple[Tensor,
         rows = torch.randint(_PX // 2, _PX - 2, (count, _CHANNELS), generator=source)
         columns = torch.randint(0, _PX - 2, (count, _CHANNELS), generator=source)
         for dy, dx in itertools.product(range(3), repeat=2):
-            images[every[:, None], torch.arange(_CHANNELS), rows + dy, columns + dx] += patterns[kinds][:, :, dy, dx]
+            images[every[:, None], each, rows + dy, columns + dx] += patterns[kinds][:, :, dy, dx]
     if cued:
         images[every, chosen, :_CUE_ROWS] += _CUE
     return images, labels
@@ -195,9 +188,6 @@ def _patterns() -> Tensor:
     ], dtype=torch.float32)
     centred = shapes - shapes.mean((1, 2), keepdim=True)
     return 2.0 * centred / centred.square().mean((1, 2), keepdim=True).sqrt()
-
-
-# --- torchvision's, where the user has them ---------------------------------------------------------------------------
 
 
 def _torchvision(kind: str, name: str, flips: bool) -> Callable[[Path | None], Data]:
@@ -226,64 +216,44 @@ def _image_folder(root: Path) -> Data:
     test = next((name for name in ("test", "val") if (root / name).is_dir()), None)
     if test is None or not (root / "train").is_dir():
         raise BadSpecError(f"dataset {str(root)!r} needs the folders train/CLASS and test/CLASS (or val/CLASS)")
-    splits, classes = [], []
-    for part in ("train", test):
-        split, names = _folder_split(root / part)
-        splits.append(_shuffled(split))
-        classes.append(names)
-    if classes[0] != classes[1]:
-        odd = sorted(set(classes[0]) ^ set(classes[1]))
+    (train, classes), (held, names) = _folder_split(root / "train"), _folder_split(root / test)
+    if classes != names:
+        odd = sorted(set(classes) ^ set(names))
         raise BadSpecError(f"dataset {str(root)!r}: train and {test} have different classes ({', '.join(odd[:5])})")
-    return _normalised(root.name, splits[0], splits[1], flips=True)
-
-
-def _shuffled(split: Split) -> Split:
-    """In a fixed order of all classes: folders come one class after another, and some use the first images only."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_SPLIT_SEED))
-    return Split(split.images[order], split.labels[order])
+    return _normalised(root.name, train, held, flips=True)
 
 
 def _folder_split(root: Path) -> tuple[Split, list[str]]:
+    """The images of a folder in a fixed order of all classes, for some use the first ones only; and the classes."""
     torchvision = import_torchvision()
-    transforms: Any = torchvision.transforms
-    steps = transforms.Compose([
-        transforms.Resize(_FOLDER_PX), transforms.CenterCrop(_FOLDER_PX), transforms.ToTensor(),
-    ])
+    to: Any = torchvision.transforms
+    steps = to.Compose([to.Resize(_FOLDER_PX), to.CenterCrop(_FOLDER_PX), to.ToTensor()])
     try:
         folder = torchvision.datasets.ImageFolder(str(root), steps)
     except (FileNotFoundError, OSError) as error:
         raise BadSpecError(f"dataset {str(root)!r} can't be read: {one_line(error)}") from None
     if len(folder) > _MOST_IMAGES:
-        raise BadSpecError(
-            f"dataset {str(root)!r} has {len(folder):,} images, and it is held in memory: give at most {_MOST_IMAGES:,}"
-        )
+        raise BadSpecError(f"dataset {str(root)!r} has {len(folder):,} images, and it is held in memory: "
+                           f"give at most {_MOST_IMAGES:,}")
     try:
         images, labels = zip(*(folder[index] for index in range(len(folder))), strict=True)
     except Exception as error:  # a damaged image: the decoders raise many things
         raise BadSpecError(f"an image in {str(root)!r} can't be read: {one_line(error)}") from None
-    return Split(torch.stack(list(images)), torch.tensor(labels, dtype=torch.int64)), list(folder.classes)
+    order = shuffled(len(labels), _SPLIT_SEED)
+    return Split(torch.stack(images)[order], torch.tensor(labels, dtype=torch.int64)[order]), list(folder.classes)
 
 
 for _source in (
     DataSource("digits", "1,797 handwritten digits of scikit-learn, 8 x 8 px, 10 classes", _digits),
-    DataSource(
-        "channel-cue", "made: which channel matters changes from image to image (SE must help)",
-        _made("channel-cue", channel_cue),
-    ),
-    DataSource(
-        "channel-free", "made: all channels matter alike (SE must not help)", _made("channel-free", channel_free)
-    ),
-    DataSource(
-        "three-cues", "made: a corner at the top left, a texture, an edge, or none of them",
-        _made("three-cues", three_cues),
-    ),
+    DataSource("channel-cue", "made: which channel matters changes from image to image (SE must help)",
+               _made("channel-cue", functools.partial(_patterned, True))),
+    DataSource("channel-free", "made: all channels matter alike (SE must not help)",
+               _made("channel-free", functools.partial(_patterned, False))),
+    DataSource("three-cues", "made: a corner at the top left, a texture, an edge, or none of them",
+               _made("three-cues", three_cues)),
     DataSource("cifar10", "CIFAR-10, 32 x 32 px, from a folder of yours", _torchvision("CIFAR10", "cifar10", True)),
-    DataSource(
-        "cifar100", "CIFAR-100, 32 x 32 px, from a folder of yours", _torchvision("CIFAR100", "cifar100", True)
-    ),
-    DataSource(
-        "fashion-mnist", "Fashion-MNIST, 28 x 28 px, from a folder of yours",
-        _torchvision("FashionMNIST", "fashion-mnist", True),
-    ),
+    DataSource("cifar100", "CIFAR-100, 32 x 32 px, from a folder of yours", _torchvision("CIFAR100", "cifar100", True)),
+    DataSource("fashion-mnist", "Fashion-MNIST, 28 x 28 px, from a folder of yours",
+               _torchvision("FashionMNIST", "fashion-mnist", True)),
 ):
     DATASETS.register(_source.name, _source)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -30,9 +29,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, RunError, SecostError
-from secost.networks.importing import import_timm, import_torchvision
+from secost.networks.importing import import_quietly
+from secost.networks.surgery import seeded
+from secost.networks.tracing import eval_mode
 from secost.plan.trials import Training
-from secost.training.datasets import Data, Split
+from secost.training.datasets import Data, Split, shuffled
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 _WARM_UP_SHARE, _TEST_BATCH = 0.1, 512
@@ -80,7 +81,8 @@ def train(
     """
     net, data = _placed(net, data, device, memory_format)
     check_classes(net, data)
-    optimizer = _optimizer(net, training)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=training.learning_rate, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
     steps = math.ceil(len(data.train) / training.batch_size)
     schedule = _schedule(optimizer, training, steps)
     kept, damaged = _resume(net, optimizer, training, checkpoint)
@@ -103,30 +105,20 @@ def train(
 
 def accuracy(net: nn.Module, split: Split) -> float:
     """Top-1 accuracy in percent, in eval mode; the network's own mode is left as it was."""
-    mode, hits = net.training, 0
-    net.eval()
-    with torch.inference_mode():
-        for begin in range(0, len(split), _TEST_BATCH):
-            outputs = net(split.images[begin : begin + _TEST_BATCH])
-            hits += int((outputs.argmax(1) == split.labels[begin : begin + _TEST_BATCH]).sum())
-    net.train(mode)
-    return 100.0 * hits / len(split)
+    with eval_mode(net), torch.inference_mode():
+        answers = torch.cat([net(images).argmax(1) for images in torch.split(split.images, _TEST_BATCH)])
+    return 100.0 * int((answers == split.labels).sum()) / len(split)
 
 
 def check_classes(net: nn.Module, data: Data) -> None:
     """Raise BadSpecError where the network's outputs are not one for each class."""
-    mode = net.training
-    net.eval()
-    with torch.inference_mode():
+    with eval_mode(net), torch.inference_mode():
         outputs = net(data.test.images[:1])
-    net.train(mode)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         raise BadSpecError(f"{type(net).__name__} gives no scores (N, classes): train a classification network")
     if outputs.shape[1] != data.classes:
-        raise BadSpecError(
-            f"{type(net).__name__} gives {outputs.shape[1]} scores and {data.name} has {data.classes} classes: "
-            "let its factory take num_classes"
-        )
+        raise BadSpecError(f"{type(net).__name__} gives {outputs.shape[1]} scores and {data.name} has {data.classes} "
+                           "classes: let its factory take num_classes")
 
 
 def identity(training: Training) -> str:
@@ -146,15 +138,11 @@ def _one_epoch(
     """The mean loss, and the accuracy in percent on what was trained on, while it was."""
     net.train()
     device = data.train.labels.device
-    order = torch.randperm(
-        len(data.train), generator=torch.Generator().manual_seed(draw_seed(training.seed, epoch, "order"))
-    ).to(device)
+    order = shuffled(len(data.train), draw_seed(training.seed, epoch, "order")).to(device)
     augment = _augmentation(training, data)
-    losses = torch.zeros((), device=device)
-    hits = torch.zeros((), dtype=torch.int64, device=device)
-    with _own_randomness(draw_seed(training.seed, epoch, "draws"), device):
-        for step in range(steps):
-            picked = order[step * training.batch_size : (step + 1) * training.batch_size]
+    losses, hits = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    with seeded(draw_seed(training.seed, epoch, "draws"), device):
+        for step, picked in enumerate(torch.split(order, training.batch_size)):
             images, labels = augment(data.train.images[picked]), data.train.labels[picked]
             schedule.step_update(epoch * steps + step)
             optimizer.zero_grad(set_to_none=True)
@@ -171,30 +159,20 @@ def _one_epoch(
 def _augmentation(training: Training, data: Data) -> Callable[[Tensor], Tensor]:
     if not training.augment:
         return lambda images: images
-    import_torchvision()
-    transforms: Any = importlib.import_module("torchvision.transforms.v2")
-    steps = [transforms.RandomCrop(data.resolution, padding=max(1, data.resolution // _PAD_SHARE))]
+    transforms: Any = import_quietly("torchvision.transforms.v2")
+    crop = transforms.RandomCrop(data.resolution, padding=max(1, data.resolution // _PAD_SHARE))
     composed: Callable[[Tensor], Tensor] = transforms.Compose(
-        [*steps, transforms.RandomHorizontalFlip()] if data.flips else steps
-    )
+        [crop, transforms.RandomHorizontalFlip()] if data.flips else [crop])
     return composed
-
-
-def _optimizer(net: nn.Module, training: Training) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        net.parameters(), lr=training.learning_rate, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY
-    )
 
 
 def _schedule(optimizer: torch.optim.Optimizer, training: Training, steps: int) -> Any:
     """A linear warm-up and a cosine, a function of the step alone, so that it needs no checkpoint."""
-    import_timm()
-    scheduler: Any = importlib.import_module("timm.scheduler")
+    scheduler: Any = import_quietly("timm.scheduler")
     total = training.epochs * steps
-    warm_up = max(1, round(_WARM_UP_SHARE * total))
     return scheduler.CosineLRScheduler(
-        optimizer, t_initial=total, warmup_t=warm_up, warmup_lr_init=training.learning_rate / 100, warmup_prefix=False,
-        t_in_epochs=False,
+        optimizer, t_initial=total, warmup_t=max(1, round(_WARM_UP_SHARE * total)),
+        warmup_lr_init=training.learning_rate / 100, warmup_prefix=False, t_in_epochs=False,
     )
 
 
@@ -208,28 +186,16 @@ def _resume(
     kept = read_checkpoint(path, fresh)
     if kept is None:
         path.unlink(missing_ok=True)
-        return fresh, True
-    return kept, False
+    return kept or fresh, kept is None
 
 
 def _placed(net: nn.Module, data: Data, device: str, memory_format: str) -> tuple[nn.Module, Data]:
     layout = torch.channels_last if memory_format == "channels-last" else torch.contiguous_format
     if device != "cpu" or memory_format == "channels-last":
         net = net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    splits = [
-        Split(split.images.to(device).contiguous(memory_format=layout), split.labels.to(device))
-        for split in (data.train, data.test)
-    ]
-    return net, Data(data.name, splits[0], splits[1], data.classes, data.flips)
-
-
-@contextlib.contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state from a seed for a while; the caller's comes back."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+    train, test = (Split(split.images.to(device).contiguous(memory_format=layout), split.labels.to(device))
+                   for split in (data.train, data.test))
+    return net, replace(data, train=train, test=test)
 
 
 @contextlib.contextmanager
@@ -243,9 +209,6 @@ def _deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = quick
-
-
-# --- checkpoints ---
 
 
 def write_checkpoint(path: Path, state: Checkpoint) -> None:
@@ -298,9 +261,7 @@ def _load_momenta(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) 
     for number, parameter in enumerate(_parameters(optimizer)):
         momentum = tensors.get(f"{_MOMENTUM}{number}")
         if momentum is not None:
-            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device).clone(
-                memory_format=torch.preserve_format
-            )
+            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device, copy=True)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
@@ -311,6 +272,5 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes() if tensors[name].ndim else
-                      tensors[name].reshape(1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -8,7 +8,8 @@ arXiv:1904.00420). A point is judged by choosing its options, measuring the norm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from secost.networks.sites import Site
 from secost.networks.surgery import build_placed
 from secost.plan.mix import Choice, Point, Space
 from secost.plan.trials import BASELINE
-from secost.training.datasets import Data, Split
+from secost.training.datasets import Data, Split, shuffled
 
 _HELD_SHARE, _SPLIT_SEED = 0.25, 1
 _BATCH, _MOST_STATISTICS, _MOST_HELD = 128, 1024, 2000
@@ -40,9 +41,8 @@ class Alternatives(nn.Module):
         self.options = nn.ModuleList(options)
         self.chosen = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        gated: Tensor = self.options[self.chosen](x)
-        return gated
+    def forward(self, x: Tensor) -> Any:
+        return self.options[self.chosen](x)
 
 
 class OneShot(nn.Module):
@@ -54,12 +54,11 @@ class OneShot(nn.Module):
     def __init__(self, net: nn.Module, sites: Sequence[Site], space: Space) -> None:
         super().__init__()
         self.space, self.sampling = space, True
-        self._sites: list[Alternatives] = [None] * len(sites)  # type: ignore[list-item]
+        self._sites: dict[int, Alternatives] = {}
         for group, options in zip(space.groups, space.options, strict=True):
             for place in group:
-                alternatives = Alternatives([_option(net, sites[place], choice) for choice in options])
-                Placed(sites[place], "oneshot", alternatives).register(net)
-                self._sites[place] = alternatives
+                self._sites[place] = Alternatives([_option(net, sites[place], choice) for choice in options])
+                Placed(sites[place], "oneshot", self._sites[place]).register(net)
         self.net = net
 
     def choose(self, point: Point) -> None:
@@ -68,11 +67,10 @@ class OneShot(nn.Module):
             for place in group:
                 self._sites[place].chosen = index
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         if self.training and self.sampling:
             self.choose(tuple(int(torch.randint(len(options), ())) for options in self.space.options))
-        scores: Tensor = self.net(x)
-        return scores
+        return self.net(x)
 
     def judge(self, point: Point, statistics: Tensor, held: Split) -> Judged:
         """The accuracy of one point. `statistics` are the images (N, C, H, W) that the norms are measured on."""
@@ -101,10 +99,9 @@ def held_out(data: Data) -> Data:
     """The training set parted in two, as training and test set: points are not chosen by the images that finalists are
     tested on."""
     images, labels = data.train.images, data.train.labels
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SPLIT_SEED))
-    held = min(int(_HELD_SHARE * len(labels)), _MOST_HELD)
-    parts = [Split(images[picked], labels[picked]) for picked in (order[held:], order[:held])]
-    return Data(data.name, parts[0], parts[1], data.classes, data.flips)
+    order, held = shuffled(len(labels), _SPLIT_SEED), min(int(_HELD_SHARE * len(labels)), _MOST_HELD)
+    train, test = (Split(images[picked], labels[picked]) for picked in (order[held:], order[:held]))
+    return replace(data, train=train, test=test)
 
 
 def statistics_of(data: Data) -> Tensor:

@@ -29,9 +29,9 @@ from secost.meters.counts import (
 from secost.meters.latency import Rounds, cautions
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
 from secost.networks.hooks import attached_paths
-from secost.networks.inputs import inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
+from secost.networks.sources import inputs_for
 from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
 from secost.plan.plan import Listener

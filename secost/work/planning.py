@@ -16,9 +16,8 @@ from secost.meters.backends.offered import get_backend, not_offered
 from secost.networks.attention import has_reduction
 from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
-from secost.networks.inputs import Example, inputs_for
 from secost.networks.sites import find_sites
-from secost.networks.sources import check_name, load
+from secost.networks.sources import Example, check_name, inputs_for, load
 from secost.networks.tracing import Graph
 from secost.plan.options import DEFAULT_REDUCTIONS
 from secost.plan.plan import Plan

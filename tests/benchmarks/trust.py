@@ -33,9 +33,8 @@ from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
 from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
-from secost.networks.inputs import inputs_for
 from secost.networks.sites import find_sites
-from secost.networks.sources import load
+from secost.networks.sources import inputs_for, load
 from secost.networks.surgery import Switch, native_paths
 from secost.networks.tracing import eval_mode
 from secost.plan.spec import Spec

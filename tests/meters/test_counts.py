@@ -24,8 +24,8 @@ from secost.meters.counts import Cost, SiteCost, attention_cost, by_site, by_sta
 from secost.meters.macs import cached_fvcore_macs, einsum_macs, fvcore_macs, operation_class
 from secost.networks.attention import ATTENTION, register_attention
 from secost.networks.attention_modules import hidden_width
-from secost.networks.inputs import image_input
 from secost.networks.sites import Site
+from secost.networks.sources import image_input
 from secost.networks.surgery import Switch, native_paths
 from secost.networks.tracing import ForwardError, Graph, trace
 

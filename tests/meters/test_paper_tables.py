@@ -20,7 +20,7 @@ import secost
 from secost.meters.counts import Cost, network_cost
 from secost.networks.attention import ATTENTION, register_attention
 from secost.networks.attention_modules import SqueezeExcite, hidden_width
-from secost.networks.inputs import image_input
+from secost.networks.sources import image_input
 from secost.networks.tracing import trace
 
 GMACS_TOLERANCE, PARAMS_TOLERANCE_M = 0.02, 0.1

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import secost
 from secost.meters.counts import conventions
-from secost.networks.inputs import image_input
+from secost.networks.sources import image_input
 
 # PEERS.md 2.1, millions at 224 px, as each tool prints them (fvcore 0.1.5, ptflops 0.7.5, thop 0.1.1, torchinfo 1.8).
 RESNET50 = {

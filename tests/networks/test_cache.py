@@ -23,8 +23,7 @@ from torch.nn import functional as F
 from secost.kept import cache_folder
 from secost.networks import cache
 from secost.networks.cache import Uncacheable, cached_trace, fingerprint
-from secost.networks.inputs import inputs_for
-from secost.networks.sources import load
+from secost.networks.sources import inputs_for, load
 
 X = (torch.zeros(1, 3, 16, 16),)
 SWITCH = True

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from secost.errors import ModelLoadError, SecostError, UnknownNameError
-from secost.networks.inputs import as_inputs
-from secost.networks.sources import SOURCES, check_name, load, load_example
+from secost.networks.sources import SOURCES, as_inputs, check_name, load, load_example
 
 FILE = """
     import torch

@@ -62,7 +62,7 @@ def picture(tmp_path: Path) -> Path:
 def test_a_shift_is_that_of_an_image_covered_by_hand(model: str, picture: Path) -> None:
     found = occlusion(model, image=picture, resolution=32, occluder=8, stride=4)
     net = wake_norms(secost.load(model))
-    from secost.networks.inputs import normalisation, read_image
+    from secost.networks.sources import normalisation, read_image
 
     mean, deviation = normalisation(net, 3)
     x = (read_image(picture, 3, 32, 32) - mean) / deviation

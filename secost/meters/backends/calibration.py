@@ -17,7 +17,7 @@ from secost.errors import BadSpecError, SecostError, one_line
 from secost.glossary import Caution
 from secost.meters.conditions import Batch, Request
 from secost.networks.importing import user_function
-from secost.networks.inputs import normalisation, read_image
+from secost.networks.sources import normalisation, read_image
 
 MOST_IMAGES = 128
 _RANDOM_IMAGES = 16
