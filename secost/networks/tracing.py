@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import operator
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -95,12 +96,13 @@ class Graph:
         """For each node a bit mask of all nodes it depends on, itself included."""
         masks: list[int] = []
         for index, node in enumerate(self.nodes):
-            mask = 1 << index
-            for source in node.inputs:
-                if source != CONSTANT:
-                    mask |= masks[source]
-            masks.append(mask)
+            of_inputs = (masks[source] for source in node.inputs if source != CONSTANT)
+            masks.append(reduce(operator.or_, of_inputs, 1 << index))
         return masks
+
+    def last_common(self, first: int, second: int) -> int:
+        """The last node that both depend on; -1 where there is none."""
+        return (self.ancestors[first] & self.ancestors[second]).bit_length() - 1
 
     @cached_property
     def consumers(self) -> list[list[int]]:
@@ -216,16 +218,14 @@ def _attributes_kept(net: nn.Module) -> Iterator[None]:
 
 def _refill(container: Any, content: Any) -> None:
     """Give a list, dict or set that was changed in place its old content back."""
-    values = list(container.values()) if isinstance(container, dict) else list(container)
-    before = list(content.values()) if isinstance(content, dict) else list(content)
-    same = len(values) == len(before) and all(now is old for now, old in zip(values, before, strict=True))
-    if same and (not isinstance(container, dict) or list(container) == list(content)):
+    def parts(value: Any) -> list[Any]:
+        return [part for item in value.items() for part in item] if isinstance(value, dict) else list(value)
+
+    now, before = parts(container), parts(content)
+    if len(now) == len(before) and all(map(operator.is_, now, before)):
         return
     container.clear()
-    if isinstance(container, list):
-        container.extend(content)
-    else:
-        container.update(content)
+    (container.extend if isinstance(container, list) else container.update)(content)
 
 
 @contextlib.contextmanager

@@ -48,14 +48,10 @@ class Residuals:
         sums = [self._addition(index) for index, node in enumerate(self.nodes) if node.op in ADDITIONS]
         return [addition for addition in sums if addition is not None]
 
-    @cached_property
-    def nodes_of_additions(self) -> frozenset[int]:
-        return frozenset(addition.node for addition in self.additions)
-
     def is_parallel_sum(self, index: int) -> bool:
         """A sum of convolutions of one value (RepVGG): each side is one convolution long at most."""
         node, operands = self.nodes[index], self.view.operands(index)
-        if node.op not in ADDITIONS or index in self.nodes_of_additions:
+        if node.op not in ADDITIONS or any(addition.node == index for addition in self.additions):
             return False
         if len(operands) == 1:  # 0 + x, as a sum begins that is written as a loop
             return True
@@ -64,10 +60,8 @@ class Residuals:
 
     def after_activation(self, value: int) -> int:
         """The value behind the activations that alone read this one."""
-        readers = self.view.readers(value)
-        while len(readers) == 1 and self.nodes[readers[0]].op in ACTIVATIONS:
+        while len(readers := self.view.readers(value)) == 1 and self.nodes[readers[0]].op in ACTIVATIONS:
             value = readers[0]
-            readers = self.view.readers(value)
         return value
 
     def convs_between(self, start: int, value: int) -> int:
@@ -76,17 +70,14 @@ class Residuals:
 
     def _addition(self, index: int) -> Addition | None:
         operands = self.view.operands(index)
-        if len(self.nodes[index].shape) != 4 or self.view.in_attention(index):
-            return None
         start = self._common_start(index, operands)
-        if start is None:
+        if start is None or len(self.nodes[index].shape) != 4 or self.view.in_attention(index):
             return None
         sides = sorted((self._side(source, start), source) for source in operands)
         (shortcut, shortcut_value), (branch, branch_value) = sides
-        if branch.resized or not shortcut.may_be_shortcut:
-            return None
         needed = 1 if shortcut.identity else 2
-        if branch.convs < needed or branch.full_convs < shortcut.full_convs or branch.convs <= shortcut.convs:
+        longer = branch.convs >= needed and branch.convs > shortcut.convs and branch.full_convs >= shortcut.full_convs
+        if branch.resized or not shortcut.may_be_shortcut or not longer:
             return None
         return Addition(index, branch_value, shortcut_value, start)
 
@@ -94,8 +85,7 @@ class Residuals:
         """The last value that both operands of a sum of equal shapes came from."""
         if len(operands) != 2 or any(self.nodes[source].shape != self.nodes[index].shape for source in operands):
             return None
-        masks = self.graph.ancestors
-        start = (masks[operands[0]] & masks[operands[1]]).bit_length() - 1
+        start = self.graph.last_common(*operands)
         return None if start < 0 else start
 
     def _side(self, value: int, start: int) -> _Side:
@@ -128,8 +118,6 @@ class Units:
         self.view, self.residuals = view, residuals
         self.graph, self.nodes = view.graph, view.nodes
 
-    # --- depthwise convolutions -------------------------------------------------------------------------------
-
     @cached_property
     def depthwise(self) -> list[int]:
         convs = [conv for conv in self.view.convs if self.view.is_depthwise(conv)]
@@ -143,9 +131,7 @@ class Units:
     @cached_property
     def depthwise_sites(self) -> list[int]:
         """All depthwise convolutions; in a network of inverted residuals not those that feed an expansion."""
-        if not self.expanded_depthwise:
-            return self.depthwise
-        return [conv for conv in self.depthwise if not self._feeds_expansion(conv)]
+        return [conv for conv in self.depthwise if not self.expanded_depthwise or not self._feeds_expansion(conv)]
 
     def _is_added_to_input(self, conv: int) -> bool:
         """A depthwise convolution summed with its own input (RepGhost's cheap map): part of another convolution."""
@@ -160,10 +146,8 @@ class Units:
 
     def _adds(self, addition: int, source: int) -> bool:
         """Whether an addition has the source, or its norm, for an operand."""
-        return any(
-            operand == source or (self.nodes[operand].op in NORMS and self.nodes[operand].inputs[0] == source)
-            for operand in self.view.operands(addition)
-        )
+        return any(operand == source or (self.nodes[operand].op in NORMS and self.nodes[operand].inputs[0] == source)
+                   for operand in self.view.operands(addition))
 
     def _is_expanded(self, conv: int) -> bool:
         before = self.view.conv_behind(self.nodes[conv].inputs[0])
@@ -181,8 +165,6 @@ class Units:
         after = self.view.conv_after(self.end(expansion))
         return after is not None and (self.view.is_depthwise(after) or self.view.widening(after) < 1)
 
-    # --- units ------------------------------------------------------------------------------------------------
-
     @cached_property
     def last_convs(self) -> list[int]:
         """Convolutions that end a unit, stem and class scores left out: a depthwise one goes with its pointwise one."""
@@ -198,11 +180,9 @@ class Units:
     def end(self, conv: int) -> int:
         """The last value of a convolution's unit: after its norm, its activation, and sums of parallel branches."""
         value = conv
-        while True:
-            readers = self.view.readers(value)
-            if len(readers) != 1 or not self._is_part_of_unit(readers[0], value):
-                return value
+        while len(readers := self.view.readers(value)) == 1 and self._is_part_of_unit(readers[0], value):
             value = readers[0]
+        return value
 
     def _is_part_of_unit(self, index: int, before: int) -> bool:
         node = self.nodes[index]
@@ -231,9 +211,8 @@ class Units:
         if begins and len(before) <= _LONGEST_STEM:
             return before
         masks = self.graph.ancestors
-        first = (conv for conv in self.view.convs if not any(masks[conv] >> other & 1 for other in self.view.convs
-                                                             if other < conv))
-        return frozenset(conv for conv in first if self.nodes[conv].stride > 1)
+        return frozenset(conv for conv in self.view.convs if self.nodes[conv].stride > 1
+                         and not any(masks[conv] >> other & 1 for other in self.view.convs if other < conv))
 
     def _block_start(self, depthwise: int) -> int:
         """The value that a depthwise convolution's block begins with: before its expansion where it has one."""
@@ -247,7 +226,7 @@ class Units:
             parts = self.view.operands(index)
             if node.op != "cat" or len(node.shape) != 4 or len(parts) < 2:
                 continue
-            start = (self.graph.ancestors[parts[0]] & self.graph.ancestors[parts[1]]).bit_length() - 1
+            start = self.graph.last_common(*parts[:2])
             if start >= self.graph.inputs:
                 calls = [call for call in self.graph.calls if call.start <= index < call.end and call.path]
                 return [min([start, *(call.start - 1 for call in calls[-1:])])]
@@ -322,22 +301,20 @@ class Stages:
         if not self.view.is_map(value) or (head is not None and value in (head, self.units.end(head))):
             return False
         before = self.view.conv_behind(value)
-        if before is not None and self.view.is_pointwise(before):
-            after = self.view.conv_after(self.units.end(before))
-            if after in self.units.expanded_depthwise:
-                return False  # the expansion of the next block
+        if before is not None and self.view.is_pointwise(before) and \
+                self.view.conv_after(self.units.end(before)) in self.units.expanded_depthwise:
+            return False  # the expansion of the next block
         return node.op in NORMS | ACTIVATIONS | CONVOLUTIONS | ADDITIONS or node.op == "cat"
 
     def _trunk(self) -> Iterator[int]:
         """Values that every way from input to output passes, in order."""
         if not self.graph.outputs:
             return
-        target = self.graph.outputs[0]
-        needed = [index for index in range(target + 1) if self.graph.ancestors[target] >> index & 1]
-        needed = [index for index in needed if self.graph.depends[index]]
+        on_way = self.graph.ancestors[self.graph.outputs[0]]
         open_until = 0
-        for position, index in enumerate(needed):
-            if index >= open_until or position == 0:
-                yield index
-            readers = [reader for reader in self.graph.consumers[index] if self.graph.ancestors[target] >> reader & 1]
-            open_until = max([open_until, *readers])
+        for index in range(on_way.bit_length()):
+            if on_way >> index & 1 and self.graph.depends[index]:
+                if index >= open_until:
+                    yield index
+                readers = [reader for reader in self.graph.consumers[index] if on_way >> reader & 1]
+                open_until = max([open_until, *readers])
