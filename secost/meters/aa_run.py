@@ -13,10 +13,9 @@ from statistics import NormalDist, quantiles, variance
 from typing import Any
 
 from secost.meters.backends.offered import get_backend
-from secost.meters.clocks import timer_for
 from secost.meters.conditions import Request, measuring
 from secost.meters.fitness import BAD, CAUTION, OK, RESOLUTION, UNKNOWN, Check, check, check_request, counted, graded
-from secost.meters.latency import BUILT_AT, CONTROL_CONFIDENCE, Rounds, Subject, Turn, measure, measure_turn
+from secost.meters.latency import BUILT_AT, CONTROL_CONFIDENCE, Rounds, Subject, Turn, measure, measure_turn, timer_for
 from secost.meters.processes import can_fork, in_child
 from secost.networks.sources import inputs_for, load
 from secost.statistics import median, student_quantile
@@ -29,7 +28,6 @@ _AA_BAD = 0.01
 _PATIENCE_S = 120.0
 _FEWEST_GROUPS, _FEWEST_VALUES = 3, 4
 _NINE_OF_TEN = 1.281552  # standard errors above an interval's end, for an overhead found in 9 of 10 runs
-OnShare = Callable[[float], object]
 
 
 @dataclass(frozen=True)
@@ -59,21 +57,14 @@ class AARun:
 
 def aa_run(
     seconds: float, threads: int, model: str = MODEL, resolution: int = RESOLUTION,
-    on_share: OnShare = lambda share: None,
+    on_share: Callable[[float], object] = lambda share: None,
 ) -> AARun:
     """Measure a network against itself, and tell from the spread what could be told apart at which time.
 
-    Raises BadSpecError for a time in which not one round fits, and what `load` raises for the model.
+    Raises BadSpecError for a time in which not one round fits, and what `load` raises for the model. The network runs
+    in forked processes where there are such, as the rounds of a profile.
     """
     check_request(threads, seconds, resolution)
-    return judged(run_aa(seconds, threads, model, resolution, on_share), seconds, threads, model, resolution)
-
-
-def run_aa(seconds: float, threads: int, model: str, resolution: int, on_share: OnShare) -> Rounds:
-    """Rounds of a network and itself, labelled `AA_LABELS`, as a profile of one variant has them.
-
-    The only place here that runs a network: in forked processes where there are such, as the rounds of a profile.
-    """
     net = load(model)
     ready = get_backend("eager").prepare(net, inputs_for(net, resolution, None), Request(threads=threads))
     timer = timer_for("cpu", threads)
@@ -89,7 +80,8 @@ def run_aa(seconds: float, threads: int, model: str, resolution: int, on_share: 
     def run_turn(turn: Turn) -> Rounds:
         return Rounds(**(in_child(lambda: share(turn), seconds + _PATIENCE_S) if can_fork() else share(turn)))
 
-    return measure(run_turn, AA_LABELS, seconds=seconds, target=0.0, apart=can_fork(), on_share=on_share)
+    rounds = measure(run_turn, AA_LABELS, seconds=seconds, target=0.0, apart=can_fork(), on_share=on_share)
+    return judged(rounds, seconds, threads, model, resolution)
 
 
 def judged(rounds: Rounds, seconds: float, threads: int, model: str, resolution: int) -> AARun:
@@ -143,21 +135,20 @@ def aa_checks(run: AARun) -> list[Check]:
     """Whether a network came out as equal to itself (bad from a difference of 1 % on), and how much rounds scatter."""
     width = next(row["half_width"] for row in run.at if row["seconds"] == _SPREAD_S)
     if run.low is None or run.high is None or width is None:
-        few = f"only {counted(run.rounds, 'round')}"
-        return [check("a/a run", few, UNKNOWN), check("spread", few, UNKNOWN)]
+        return [check(name, (f"only {counted(run.rounds, 'round')}", UNKNOWN)) for name in ("a/a run", "spread")]
     value = f"{run.difference * 100:+.2f} % [{run.low * 100:.2f}, {run.high * 100:.2f}]"
     return [
-        check("a/a run", value, OK if run.holds else BAD if abs(run.difference) >= _AA_BAD else CAUTION),
-        check("spread", f"± {width * 100:.2f} % in {_SPREAD_S} s", graded(width, _SPREAD)),
+        check("a/a run", (value, OK if run.holds else BAD if abs(run.difference) >= _AA_BAD else CAUTION)),
+        check("spread", (f"± {width * 100:.2f} % in {_SPREAD_S} s", graded(width, _SPREAD))),
     ]
 
 
 def _differences(rounds: Rounds) -> list[list[float]]:
     """The differences of the variant from the baselines' mean, a list a process."""
+    baseline, control, variant = AA_LABELS
     groups: dict[int, list[float]] = {}
-    baseline, control, variant = (rounds.times_s(label) for label in AA_LABELS)
-    for process, first, second, other in zip(rounds.process, baseline, control, variant, strict=True):
-        groups.setdefault(process, []).append(other / ((first + second) / 2) - 1)
+    for process, (time_s, base_s) in zip(rounds.process, rounds.pairs(variant, baseline, control), strict=True):
+        groups.setdefault(process, []).append(time_s / base_s - 1)
     return list(groups.values())
 
 

@@ -14,6 +14,7 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from secost.errors import SecostError, one_line
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEEP_BYTES, _USUAL_BYTES = 1 << 30, 128 << 10
+_KEEP_BYTES, _USUAL_BYTES = 1 << 30, 128 << 10  # the second is what glibc starts with
 STEADY, AS_IT_IS = "steady", "default"
 _GAP_BYTES = (64, 8192)
 _HOLES, _HOLE_BYTES = 200, (64, 1 << 16)
@@ -68,14 +69,6 @@ class Prepared:
     hooks_run: bool = False
 
 
-def _never(request: Request) -> bool:
-    return False
-
-
-def _no_reason(request: Request) -> str | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Backend:
     """One way to run a network.
@@ -96,8 +89,8 @@ class Backend:
     extra: str | None = None
     packages: tuple[str, ...] = ()
     memory_formats: tuple[str, ...] = ("contiguous",)
-    in_place: Callable[[Request], bool] = _never
-    lacks: Callable[[Request], str | None] = _no_reason
+    in_place: Callable[[Request], bool] = lambda request: False
+    lacks: Callable[[Request], str | None] = lambda request: None
     fuses: bool = False
 
 
@@ -111,18 +104,15 @@ def measuring(threads: int, allocator: str = STEADY, flush_denormals: bool = Fal
     is a denormal, and arithmetic on these is slow (EfficientNet-B6 without SE: 0.52 s in place of 0.45 s), which no
     trained network pays.
     """
-    before = torch.get_num_threads()
     torch.set_flush_denormal(flush_denormals)
     changed = allocator == STEADY and steady_allocator()
-    torch.set_num_threads(threads)
     try:
-        with torch.inference_mode():
+        with threads_of_torch(threads), torch.inference_mode():
             yield
     finally:
         torch.set_flush_denormal(False)  # as torch starts; there is no way to ask
-        torch.set_num_threads(before)
         if changed:
-            usual_allocator()
+            steady_allocator(_USUAL_BYTES)
 
 
 @contextlib.contextmanager
@@ -136,22 +126,11 @@ def threads_of_torch(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def steady_allocator() -> bool:
-    """Tell glibc to keep freed memory; False where there is no glibc."""
-    return _keep(_KEEP_BYTES)
-
-
-def usual_allocator() -> bool:
-    """Give glibc the thresholds back that it starts with; False where there is no glibc."""
-    return _keep(_USUAL_BYTES)
-
-
-def _keep(threshold_bytes: int) -> bool:
+def steady_allocator(threshold_bytes: int = _KEEP_BYTES) -> bool:
+    """Tell glibc to keep freed memory in blocks of up to so many bytes; False where there is no glibc."""
     try:
         libc = ctypes.CDLL(None)
-        return bool(
-            libc.mallopt(_M_MMAP_THRESHOLD, threshold_bytes) and libc.mallopt(_M_TRIM_THRESHOLD, threshold_bytes)
-        )
+        return all(libc.mallopt(option, threshold_bytes) for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
     except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
         return False
 
@@ -166,34 +145,26 @@ def scatter(modules: Iterable[nn.Module], seed: int) -> list[Tensor]:
     Gives what fills the gaps: keep it while measuring. Values stay; tensors that share storage part.
     """
     order = random.Random(seed)
+
+    def filler(size_bytes: tuple[int, int]) -> Tensor:
+        return torch.empty(order.randrange(*size_bytes), dtype=torch.uint8)
+
+    tensors = {id(item): item for module in modules for item in (*module.parameters(), *module.buffers())}
     gaps = []
     with torch.inference_mode(False), torch.no_grad():
-        for tensor in _distinct_tensors(modules):
-            gaps.append(_filler(order, _GAP_BYTES))
+        for tensor in tensors.values():
+            gaps.append(filler(_GAP_BYTES))
             tensor.data = tensor.data.clone()
-        holes = [_filler(order, _HOLE_BYTES) for _ in range(_HOLES)]
+        holes = [filler(_HOLE_BYTES) for _ in range(_HOLES)]
     return gaps + holes[::2]
-
-
-def _distinct_tensors(modules: Iterable[nn.Module]) -> list[Tensor]:
-    tensors: dict[int, Tensor] = {}
-    for module in modules:
-        for tensor in (*module.parameters(), *module.buffers()):
-            tensors[id(tensor)] = tensor
-    return list(tensors.values())
-
-
-def _filler(order: random.Random, size_bytes: tuple[int, int]) -> Tensor:
-    return torch.empty(order.randrange(*size_bytes), dtype=torch.uint8)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what converters print, log or warn: it is not addressed to secost's user."""
-    before = logging.root.manager.disable
+    before, unread = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
-        unread = io.StringIO()
         with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
             warnings.simplefilter("ignore")
             yield
@@ -207,21 +178,18 @@ def apart(work: Callable[[], Result]) -> Result:
     GNU OpenMP keeps its workers with the thread that first needed them and does not survive a fork: a process whose
     main thread ran torch on two threads forks children that hang. What ran on a thread that is gone leaves nothing.
     """
-    results: list[Result] = []
-    errors: list[BaseException] = []
+    outcome: Future[Result] = Future()
 
     def target() -> None:
         try:
-            results.append(work())
+            outcome.set_result(work())
         except BaseException as error:  # raised again by the caller
-            errors.append(error)
+            outcome.set_exception(error)
 
     thread = threading.Thread(target=target)
     thread.start()
     thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return outcome.result()
 
 
 def reason_of(error: BaseException) -> str:

@@ -27,11 +27,10 @@ from secost.meters.macs import (
     cached_fvcore_macs,
     fvcore_macs,
     fvcore_macs_by_module,
+    fvcore_total,
     is_view,
     operation_class,
     other_ops,
-    quiet,
-    tracing_quietly,
 )
 from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
@@ -41,11 +40,6 @@ from secost.networks.surgery import build_placed, seeded
 from secost.networks.tracing import Graph, Node, trace
 from secost.plan.mix import for_sites, is_mix
 from secost.plan.trials import BASELINE
-
-__all__ = [
-    "MAC_CONVENTION", "Cost", "SiteCost", "attention_cost", "by_site", "by_stage", "fvcore_macs", "graph_cost",
-    "native_cost", "network_cost", "node_macs",
-]
 
 MAC_CONVENTION = (
     "conv + linear + matmul + einsum + gating product, one MAC per multiply-add, no bias, no norm, no pooling"
@@ -92,6 +86,16 @@ class _UnitKey(NamedTuple):
     channels_last: bool
     spelling: str | None
 
+    @classmethod
+    def of(cls, site: Site, attention: str, reduction: int | None, spelling: str | None) -> list[_UnitKey]:
+        """One for each call of the module at a site."""
+        built_for = (site.channels, site.height, site.width)
+        return [cls(attention, reduction, built_for, size, site.channels_last, spelling) for size in site.maps]
+
+    def __str__(self) -> str:
+        ratio = "" if self.reduction is None else f" r={self.reduction}"
+        return f"{self.attention}{ratio} at {'x'.join(map(str, (self.site[0], *self.map)))}"
+
 
 def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Cost:
     """The cost of a network for one image; `graph` is the trace of this very network.
@@ -100,7 +104,9 @@ def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Co
     """
     # A graph of real tensors may depend on their values, so that nothing about it is kept.
     layers = cached_fvcore_macs(net, inputs) if graph.on_meta else fvcore_macs(net, inputs)
-    _cross_check(layers, graph, type(net).__name__)
+    counted = sum(map(node_macs, graph.nodes))
+    if layers != counted and layers != _needed_macs(graph):
+        raise _disagreement(layers, counted, type(net).__name__, "network")
     gates = gate_elements(graph, find_attention(graph, attached_paths(net)))
     return graph_cost(graph, gates, _parameters(net))
 
@@ -113,14 +119,13 @@ def attention_cost(net: nn.Module, sites: Sequence[Site], attention: str, reduct
         choices = for_sites(attention, len(sites))
         return [cost for site, (name, r) in zip(sites, choices, strict=True) if name != BASELINE
                 for cost in attention_cost(net, [site], name, r, known)]
-    needed = {_key(site, size, attention, reduction, spelling): site for site in sites for size in site.maps}
-    missing = {key: site for key, site in needed.items() if key not in known}
+    keys = [_UnitKey.of(site, attention, reduction, spelling) for site in sites]
+    missing = {key: site for site, calls in zip(sites, keys, strict=True) for key in calls if key not in known}
     if missing:
         known.update(_unit_costs(net, missing))
     costs = []
-    for site in sites:
-        calls = [known[_key(site, size, attention, reduction, spelling)] for size in site.maps]
-        once = [unit if index == 0 else replace(unit, params=0) for index, unit in enumerate(calls)]
+    for site, calls in zip(sites, keys, strict=True):
+        once = [known[key] if index == 0 else replace(known[key], params=0) for index, key in enumerate(calls)]
         costs.append(SiteCost(site, sum(once, Cost())))
     return costs
 
@@ -145,14 +150,9 @@ def by_stage(costs: Sequence[SiteCost]) -> list[dict[str, int]]:
 
 def by_site(costs: Sequence[SiteCost]) -> list[dict[str, Any]]:
     """What attention adds at each site: one plain row a site."""
-    return [
-        {
-            "path": item.site.path, "stage": item.site.stage, "channels": item.site.channels,
-            "height": item.site.height, "width": item.site.width, "calls": item.site.calls,
-            **{name: getattr(item.cost, name) for name in _SHARES},
-        }
-        for item in costs
-    ]
+    of_site = ("path", "stage", "channels", "height", "width", "calls")
+    return [{name: getattr(item.site if name in of_site else item.cost, name) for name in (*of_site, *_SHARES)}
+            for item in costs]
 
 
 def graph_cost(graph: Graph, gates: dict[int, int], params: int) -> Cost:
@@ -165,37 +165,27 @@ def node_macs(node: Node) -> int:
     return node.in_numel if node.op in _VECTOR_PRODUCTS else node.flop_macs
 
 
-def _cross_check(layers: int, graph: Graph, name: str) -> None:
-    """Raise CountError unless fvcore's count is the graph's.
+def _needed_macs(graph: Graph) -> int:
+    """MACs of layers that some output depends on: a TorchScript trace leaves out the others.
 
-    A TorchScript trace leaves out what no output depends on. Eager runs it, so it is counted, but from the graph.
+    Eager runs them, so they are counted, but from the graph.
     """
-    counted = {index: macs for index, node in enumerate(graph.nodes) if (macs := node_macs(node))}
-    if layers == sum(counted.values()):
-        return
     needed = 0
     for output in graph.outputs:
         needed |= graph.ancestors[output]
-    if layers != sum(macs for index, macs in counted.items() if needed >> index & 1):
-        raise CountError(
-            f"fvcore counts {layers:,} MACs in {name} and torch's counter {sum(counted.values()):,}: neither is "
-            "printed, please report this network"
-        )
+    return sum(node_macs(node) for index, node in enumerate(graph.nodes) if needed >> index & 1)
 
 
-def _key(
-    site: Site, size: tuple[int, int], attention: str, reduction: int | None, spelling: str | None
-) -> _UnitKey:
-    return _UnitKey(attention, reduction, (site.channels, site.height, site.width), size, site.channels_last, spelling)
+def _disagreement(layers: int, counted: int, what: str, kind: str) -> CountError:
+    return CountError(f"fvcore counts {layers:,} MACs in {what} and torch's counter {counted:,}: neither is printed, "
+                      f"please report this {kind}")
 
 
 def _unit_costs(net: nn.Module, units: dict[_UnitKey, Site]) -> dict[_UnitKey, Cost]:
     """Each unit's cost, by tracing them all side by side: a trace has a fixed price."""
     with seeded(), _UndrawnWeights():
-        placed = [
-            build_placed(net, [site], key.attention, key.reduction, key.spelling)[0] for key, site in units.items()
-        ]
-    side_by_side = _SideBySide([item.attention for item in placed]).eval()
+        placed = [build_placed(net, [site], key.attention, key.reduction, key.spelling) for key, site in units.items()]
+    side_by_side = _SideBySide([item.attention for (item,) in placed]).eval()
     maps = tuple(_empty_map(net, key) for key in units)
     graph = trace(side_by_side, maps)
     layers = fvcore_macs_by_module(side_by_side, maps)
@@ -204,19 +194,11 @@ def _unit_costs(net: nn.Module, units: dict[_UnitKey, Site]) -> dict[_UnitKey, C
     costs = {}
     for key, path, module in zip(units, paths, side_by_side.units, strict=True):
         nodes, own_gates = _inside(graph, [path], gates)
-        _cross_check_unit(layers[path], nodes, key)
+        counted = sum(node_macs(node) for _, node in nodes)
+        if layers[path] != counted:
+            raise _disagreement(layers[path], counted, str(key), "attention")
         costs[key] = _sum_nodes(nodes, own_gates, _parameters(module))
     return costs
-
-
-def _cross_check_unit(layers: int, nodes: Sequence[tuple[int, Node]], key: _UnitKey) -> None:
-    counted = sum(node_macs(node) for _, node in nodes)
-    if layers != counted:
-        ratio = "" if key.reduction is None else f" r={key.reduction}"
-        raise CountError(
-            f"fvcore counts {layers:,} MACs in {key.attention}{ratio} at {'x'.join(map(str, (key.site[0], *key.map)))} "
-            f"and torch's counter {counted:,}: neither is printed, please report this attention"
-        )
 
 
 class _SideBySide(nn.Module):
@@ -253,15 +235,10 @@ def _empty_map(net: nn.Module, key: _UnitKey) -> Tensor:
     return torch.zeros(1, channels, height, width, dtype=like.dtype, device=like.device)
 
 
-def _inside(
-    graph: Graph, paths: Sequence[str], gates: dict[int, int]
-) -> tuple[list[tuple[int, Node]], dict[int, int]]:
+def _inside(graph: Graph, paths: Sequence[str], gates: dict[int, int]) -> tuple[list[tuple[int, Node]], dict[int, int]]:
     """The nodes and the gates that ran in the modules at these paths."""
-
-    def within(path: str) -> bool:
-        return any(path == parent or path.startswith(f"{parent}.") for parent in paths)
-
-    nodes = [(index, node) for index, node in enumerate(graph.nodes) if within(node.path)]
+    within = (*(f"{path}." for path in paths),)
+    nodes = [(index, node) for index, node in enumerate(graph.nodes) if f"{node.path}.".startswith(within)]
     return nodes, {index: gates[index] for index, _ in nodes if index in gates}
 
 
@@ -303,7 +280,12 @@ def conventions(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, An
     graph = cached_trace(net, inputs)
     macs = network_cost(net, inputs, graph).macs
     layers = sum(node_macs(node) for node in graph.nodes)
-    bias = sum(node.numel for node in graph.nodes if _has_bias(node))
+    bias = sum(node.numel for node in graph.nodes if node.op == "addmm" or (
+        node.op in ("convolution", "_convolution") and len(node.inputs) == 3
+    ))
+    # Of modules that are no convolution and no linear layer: norms, layer scales.
+    others = [module for module in net.modules() if not isinstance(module, _LAYERS)]
+    other_parameters = sum(item.numel() for module in others for item in module.parameters(recurse=False))
     norm = sum(node.numel for node in graph.nodes if operation_class(node.op) == "norm")
     activation = sum(node.numel for node in graph.nodes if node.op.removesuffix("_") in _ACTIVATIONS)
     pooling, average = _pooling(graph, "Pool"), _pooling(graph, "AvgPool")
@@ -311,8 +293,8 @@ def conventions(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, An
         ("secost macs", macs, "layers and gating products: the SENet paper's"),
         ("layers", layers, "convolution + linear + matrix product: calflops' and DeepSpeed's MACs, papers on ResNet"),
         ("layers + bias", layers + bias, "ptflops (aten)"),
-        ("layers + bias + other parameters", layers + bias + _other_parameters(net), "torchinfo's mult-adds"),
-        ("fvcore's own total", _fvcore_total(net, inputs),
+        ("layers + bias + other parameters", layers + bias + other_parameters, "torchinfo's mult-adds"),
+        ("fvcore's own total", fvcore_total(net, inputs),
          "fvcore, mmengine: add norms (2 an element in eval mode, 5 in train mode) and adaptive pooling, say flops"),
         ("layers + 4 x norm + average pooling", layers + 4 * norm + average, "thop"),
         ("layers + bias + 2 x (norm + activation + pooling)", layers + bias + 2 * (norm + activation + pooling),
@@ -324,27 +306,7 @@ def conventions(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, An
     return [{"convention": name, "count": count, "used by": tools} for name, count, tools in rows]
 
 
-def _fvcore_total(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    with tracing_quietly(net):
-        from fvcore.nn import FlopCountAnalysis
-
-        return int(quiet(FlopCountAnalysis(net, inputs)).total())
-
-
-def _has_bias(node: Node) -> bool:
-    return node.op == "addmm" or (node.op in ("convolution", "_convolution") and len(node.inputs) == 3)
-
-
 def _pooling(graph: Graph, kind: str) -> int:
     """Elements that pooling layers read. Adaptive pooling to 1x1 runs as a mean, so the module has to tell."""
     pools = {call.path for call in graph.calls if kind in call.kind}
     return sum(node.in_numel for node in graph.nodes if node.path in pools and operation_class(node.op) == "reduction")
-
-
-def _other_parameters(net: nn.Module) -> int:
-    """Parameters of modules that are no convolution and no linear layer: norms, layer scales."""
-    return sum(
-        parameter.numel()
-        for module in net.modules() if not isinstance(module, _LAYERS)
-        for parameter in module.parameters(recurse=False)
-    )

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,23 +23,25 @@ def describe() -> dict[str, Any]:
     governor, but no clock rate; the quota, but no load. What the system does not tell is None; so is the version of a
     package that is not installed.
     """
+    quota = machine.cpu_quota()
+    caches = (f"{name} {size >> 10} KiB" for name, size in machine.caches_bytes().items())
     return {
         "cpu": _cpu_name(),
         "logical_cores": psutil.cpu_count() or 1,
         "physical_cores": psutil.cpu_count(logical=False),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
-        "cpu_quota": _quota(),
+        "usable_cores": len(machine.usable_processors() or ()) or psutil.cpu_count(),
+        "cpu_quota": None if quota is None else "none" if math.isinf(quota) else f"{quota:g} processors",
         "smt": _switch(machine.smt()),
         "governor": ", ".join(machine.governors()) or None,
         "turbo": _switch(machine.turbo()),
         "hypervisor": _switch(machine.hypervisor(), "yes", "no"),
-        "caches": _caches(),
+        "caches": ", ".join(caches) or None,  # L1 32 KiB, L2 1024 KiB, L3 32768 KiB
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "python": platform.python_version(),
         "glibc": platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else None,
-        **{name: _version(name) for name in _PACKAGES},
+        **{name: installed_version(name) for name in _PACKAGES},
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         **_gpu(),
     }
@@ -61,33 +62,17 @@ def _gpu() -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _quota() -> str | None:
-    """Processors' worth of time that control groups allow, in words."""
-    quota = machine.cpu_quota()
-    if quota is None:
-        return None
-    return "none" if math.isinf(quota) else f"{quota:g} processors"
-
-
-def _caches() -> str | None:
-    """`L1 32 KiB, L2 1024 KiB, L3 32768 KiB`: of one processor, data caches only."""
-    return ", ".join(f"{name} {size >> 10} KiB" for name, size in machine.caches_bytes().items()) or None
+    lines = (machine.text(machine.ROOT, "proc/cpuinfo") or "").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.processor() or platform.machine()
 
 
 def _switch(state: bool | None, on: str = "on", off: str = "off") -> str | None:
     return None if state is None else on if state else off
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

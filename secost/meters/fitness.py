@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +45,8 @@ _QUOTA_ROOM = 1.2  # threads of libraries want a little beside the ones that are
 _STEADY_GOVERNORS = frozenset(("performance", "userspace"))
 _SLOW_CLOCK_SOURCES = frozenset(("hpet", "acpi_pm", "jiffies", "pit", "xen"))
 _CLOCK_READINGS = 5000
+# What was seen, and whether it is fit; None where the system does not tell.
+Told = tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,25 @@ def verdict(checks: Sequence[Check]) -> tuple[str, list[str]]:
 
 def standing_checks(threads: int, root: Path = ROOT, env: Mapping[str, str] | None = None) -> list[Check]:
     """Everything that one look can tell, before anything is run. `root` is where proc and sys are."""
-    env = os.environ if env is None else env
+    clocks = {"clock": time.perf_counter}
+    if threads == 1:  # with several threads the rounds are made of wall time
+        clocks["thread clock"] = time.thread_time
     return [
-        _load(threads), *(_pressure(what, threads, root) for what in _PRESSURE), _processors(threads),
-        _quota(threads, root), _shared_cores(threads, root), _governor(root), _turbo(root),
-        *_clocks(threads), _clock_source(root), _allocator(root), _spinning(threads, env), _memory(root),
-        _virtual_machine(root), _battery(root), _heat(root),
+        check("load", _load(threads)),
+        *(check(f"{what} pressure", _pressure(what, threads, root)) for what in _PRESSURE),
+        check("processors", _processors(threads)),
+        check("quota", _quota(threads, root)),
+        check("shared cores", _shared_cores(threads, root)),
+        check("governor", _governor(root)),
+        check("turbo", _either(machine.turbo(root), "on", "off")),
+        *(clock_check(name, clock) for name, clock in clocks.items()),
+        check("clock source", _clock_source(root)),
+        check("allocator", _allocator(root)),
+        check("spinning", _spinning(threads, os.environ if env is None else env)),
+        check("memory", _memory(root)),
+        check("virtual machine", _virtual_machine(root)),
+        check("battery", _either(machine.on_battery(root), "in use", "not in use")),
+        check("heat", _heat(root)),
     ]
 
 
@@ -133,128 +148,99 @@ def clock_check(name: str, clock: Callable[[], float], wall: Callable[[], float]
     begin = wall()
     readings = [clock() for _ in range(_CLOCK_READINGS)]
     cost_s = (wall() - begin) / _CLOCK_READINGS
-    steps = [b - a for a, b in pairwise(readings) if b > a]
-    if not steps:
-        step, spent = "no step", math.inf
-    else:
-        step, spent = f"steps of {_duration(min(steps))}", max(min(steps), cost_s)
-    return check(name, f"{step}, {_duration(cost_s)} a reading", graded(spent, _COARSE_S))
+    step_s = min((b - a for a, b in pairwise(readings) if b > a), default=math.inf)
+    step = f"steps of {_duration(step_s)}" if math.isfinite(step_s) else "no step"
+    return check(name, (f"{step}, {_duration(cost_s)} a reading", graded(max(step_s, cost_s), _COARSE_S)))
 
 
-def _load(threads: int) -> Check:
+def _load(threads: int) -> Told:
     load, usable = machine.load_1min(), machine.usable_processors()
     if load is None or not usable:
-        return check("load", "", UNKNOWN)
+        return None
     count = len(usable)
     status = BAD if load >= _LOAD[1] * count else CAUTION if load + threads > _LOAD[0] * count else OK
-    return check("load", f"{load:.2f} on {counted(count, 'processor')}", status)
+    return f"{load:.2f} on {counted(count, 'processor')}", status
 
 
-def _pressure(what: str, threads: int, root: Path) -> Check:
-    share, name = machine.pressure(root, what), f"{what} pressure"
-    if share is None:
-        return check(name, "", UNKNOWN)
+def _pressure(what: str, threads: int, root: Path) -> Told:
+    share = machine.pressure(root, what)
     limits = _CPU_PRESSURE_ALONE if what == "cpu" and threads == 1 else _PRESSURE[what]
-    return check(name, f"{share * 100:.1f} % of the last 10 s", graded(share, limits))
+    return None if share is None else (f"{share * 100:.1f} % of the last 10 s", graded(share, limits))
 
 
-def _processors(threads: int) -> Check:
+def _processors(threads: int) -> Told:
     usable, spent = machine.usable_processors(), machine.cpu_seconds()
     if not usable:
-        return check("processors", "", UNKNOWN)
+        return None
     of_all = f" of {spent.processors}" if spent and spent.processors > len(usable) else ""
-    value = f"{counted(threads, 'thread')} on {len(usable)}{of_all}"
-    return check("processors", value, BAD if threads > len(usable) else OK)
+    return f"{counted(threads, 'thread')} on {len(usable)}{of_all}", BAD if threads > len(usable) else OK
 
 
-def _quota(threads: int, root: Path) -> Check:
+def _quota(threads: int, root: Path) -> Told:
     quota = machine.cpu_quota(root)
-    if quota is None:
-        return check("quota", "", UNKNOWN)
-    if math.isinf(quota):
-        return check("quota", "no limit", OK)
+    if quota is None or math.isinf(quota):
+        return None if quota is None else ("no limit", OK)
     status = BAD if quota < threads else CAUTION if quota < _QUOTA_ROOM * threads else OK
-    return check("quota", f"{quota:g} processors for {counted(threads, 'thread')}", status)
+    return f"{quota:g} processors for {counted(threads, 'thread')}", status
 
 
-def _shared_cores(threads: int, root: Path) -> Check:
+def _shared_cores(threads: int, root: Path) -> Told:
     cores = machine.siblings(root)
-    if cores is None:
-        return check("shared cores", "", UNKNOWN)
-    if all(len(core) == 1 for core in cores):
-        return check("shared cores", "none", OK)
+    if cores is None or all(len(core) == 1 for core in cores):
+        return None if cores is None else ("none", OK)
     # One thread has its core alone as long as nothing else runs; where two land, nobody says.
-    value = f"{sum(map(len, cores))} processors are {counted(len(cores), 'core')}"
-    return check("shared cores", value, CAUTION if threads > 1 else OK)
+    status = CAUTION if threads > 1 else OK
+    return f"{sum(map(len, cores))} processors are {counted(len(cores), 'core')}", status
 
 
-def _governor(root: Path) -> Check:
+def _governor(root: Path) -> Told:
     names = machine.governors(root)
-    if not names:
-        return check("governor", "", UNKNOWN)
-    return check("governor", ", ".join(names), OK if len(names) == 1 and names[0] in _STEADY_GOVERNORS else CAUTION)
+    steady = len(names) == 1 and names[0] in _STEADY_GOVERNORS
+    return (", ".join(names), OK if steady else CAUTION) if names else None
 
 
-def _turbo(root: Path) -> Check:
-    on = machine.turbo(root)
-    return check("turbo", "", UNKNOWN) if on is None else check("turbo", "on" if on else "off", CAUTION if on else OK)
-
-
-def _clocks(threads: int) -> Iterator[Check]:
-    yield clock_check("clock", time.perf_counter)
-    if threads == 1:  # with several threads the rounds are made of wall time
-        yield clock_check("thread clock", time.thread_time)
-
-
-def _clock_source(root: Path) -> Check:
+def _clock_source(root: Path) -> Told:
     source = machine.clock_source(root)
-    if source is None:
-        return check("clock source", "", UNKNOWN)
-    return check("clock source", source, CAUTION if source in _SLOW_CLOCK_SOURCES else OK)
+    return None if source is None else (source, CAUTION if source in _SLOW_CLOCK_SOURCES else OK)
 
 
-def _allocator(root: Path) -> Check:
+def _allocator(root: Path) -> Told:
     other, library = machine.other_allocator(root), machine.c_library(root)
     if other or library == "musl":
-        return check("allocator", other or "musl", CAUTION)
-    return check("allocator", library or "", OK if library else UNKNOWN)
+        return other or "musl", CAUTION
+    return (library, OK) if library else None
 
 
-def _spinning(threads: int, env: Mapping[str, str]) -> Check:
+def _spinning(threads: int, env: Mapping[str, str]) -> Told:
     if threads == 1:
-        return check("spinning", "one thread", OK)
+        return "one thread", OK
     policy = env.get("OMP_WAIT_POLICY", "").lower()
-    return check("spinning", f"OMP_WAIT_POLICY {policy or 'not set'}", OK if policy == "passive" else CAUTION)
+    return f"OMP_WAIT_POLICY {policy or 'not set'}", OK if policy == "passive" else CAUTION
 
 
-def _memory(root: Path) -> Check:
+def _memory(root: Path) -> Told:
     left = machine.available_bytes(root)
     if left is None:
-        return check("memory", "", UNKNOWN)
+        return None
     status = BAD if left < _MEMORY_BYTES[1] else CAUTION if left < _MEMORY_BYTES[0] else OK
-    return check("memory", f"{left / _GIB:.1f} GiB left", status)
+    return f"{left / _GIB:.1f} GiB left", status
 
 
-def _virtual_machine(root: Path) -> Check:
+def _virtual_machine(root: Path) -> Told:
     virtual, container = machine.hypervisor(root), machine.container(root)
     if virtual is None:
-        return check("virtual machine", f"{container} container" if container else "", UNKNOWN)
+        return f"{container} container" if container else "", UNKNOWN
     value = ("yes" if virtual else "no") + (f", and a {container} container" if container else "")
-    return check("virtual machine", value, CAUTION if virtual else OK)
+    return value, CAUTION if virtual else OK
 
 
-def _battery(root: Path) -> Check:
-    drained = machine.on_battery(root)
-    if drained is None:
-        return check("battery", "", UNKNOWN)
-    return check("battery", "in use" if drained else "not in use", CAUTION if drained else OK)
-
-
-def _heat(root: Path) -> Check:
+def _heat(root: Path) -> Told:
     room = machine.celsius_below_limit(root)
-    if room is None:
-        return check("heat", "", UNKNOWN)
-    return check("heat", f"{room:.0f} °C below the limit", OK if room >= _COOL_C else CAUTION)
+    return None if room is None else (f"{room:.0f} °C below the limit", OK if room >= _COOL_C else CAUTION)
+
+
+def _either(state: bool | None, careful: str, fine: str) -> Told:
+    return None if state is None else (careful, CAUTION) if state else (fine, OK)
 
 
 # --- what happened meanwhile ---------------------------------------------------------------------------------------
@@ -262,11 +248,11 @@ def _heat(root: Path) -> Check:
 
 def snapshot(root: Path = ROOT) -> Snapshot:
     """The counters as they are now; about half a millisecond."""
-    stopped, spent = machine.throttled(root), machine.cpu_seconds()
+    stopped, spent = machine.throttled(root) or (None, None), machine.cpu_seconds()
     return Snapshot(
         time_s=time.monotonic(),
         **_usage(),
-        throttled_periods=stopped[0] if stopped else None, throttled_s=stopped[1] if stopped else None,
+        throttled_periods=stopped[0], throttled_s=stopped[1],
         busy_s=spent.busy if spent else None, steal_s=spent.steal if spent else None,
         total_s=spent.total if spent else None, processors=spent.processors if spent else None,
         own_s=machine.own_seconds(), swapped_pages=machine.swapped_pages(),
@@ -285,13 +271,20 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "minor_faults", "major_faults", "voluntary_switches", "involuntary_switches", "throttled_periods",
         "throttled_s", "swapped_pages", "heat_throttles",
     )
-    busy, own = _difference(before, after, "busy_s"), _difference(before, after, "own_s")
-    others = None if busy is None or own is None else max(busy - own, 0)
+    busy_s, own_s, steal_s, total_s = (
+        _difference(before, after, name) for name in ("busy_s", "own_s", "steal_s", "total_s")
+    )
+    others_s = None if busy_s is None or own_s is None else max(busy_s - own_s, 0)
+
+    def in_processors(seconds: float | None) -> float | None:
+        if seconds is None or not total_s or after.processors is None:
+            return None
+        return float(seconds * after.processors / total_s)
+
     return {
         "seconds": after.time_s - before.time_s,
         **{name: _difference(before, after, name) for name in counts},
-        "steal_processors": _in_processors(_difference(before, after, "steal_s"), before, after),
-        "other_processors": _in_processors(others, before, after),
+        "steal_processors": in_processors(steal_s), "other_processors": in_processors(others_s),
         "cpu_mhz_before": before.cpu_mhz, "cpu_mhz": after.cpu_mhz, "native_threads": after.native_threads,
     }
 
@@ -300,20 +293,17 @@ def watched_checks(before: Snapshot, after: Snapshot) -> list[Check]:
     """What the time between two snapshots tells about the machine."""
     changes = between(before, after)
     usable = len(machine.usable_processors() or ()) or after.processors or 1
-    other, steal = changes["other_processors"], changes["steal_processors"]
-    stopped = changes["throttled_periods"]
+    other, steal, stopped = (changes[name] for name in ("other_processors", "steal_processors", "throttled_periods"))
     return [
-        check("other work", "", UNKNOWN) if other is None else check(
-            "other work", f"{other:.2f} processors", graded(other, (_OTHER_WORK[0], _OTHER_WORK[1] * usable))
-        ),
-        check("steal", "", UNKNOWN) if steal is None else check(
-            "steal", f"{steal:.3f} processors", graded(steal, _STEAL)
-        ),
-        check("throttled", "", UNKNOWN) if stopped is None else check(
-            "throttled", f"{counted(stopped, 'time')}, {changes['throttled_s']:.2f} s", BAD if stopped else OK
-        ),
-        _happened("swapping", changes["swapped_pages"], "page"),
-        _happened("heat throttling", changes["heat_throttles"], "time"),
+        check("other work", None if other is None else (
+            f"{other:.2f} processors", graded(other, (_OTHER_WORK[0], _OTHER_WORK[1] * usable))
+        )),
+        check("steal", None if steal is None else (f"{steal:.3f} processors", graded(steal, _STEAL))),
+        check("throttled", None if stopped is None else (
+            f"{counted(stopped, 'time')}, {changes['throttled_s']:.2f} s", BAD if stopped else OK
+        )),
+        check("swapping", _happened(changes["swapped_pages"], "page")),
+        check("heat throttling", _happened(changes["heat_throttles"], "time")),
     ]
 
 
@@ -332,15 +322,8 @@ def _difference(before: Snapshot, after: Snapshot, name: str) -> Any:
     return None if first is None or last is None else last - first
 
 
-def _in_processors(seconds: float | None, before: Snapshot, after: Snapshot) -> float | None:
-    total = _difference(before, after, "total_s")
-    if seconds is None or not total or after.processors is None:
-        return None
-    return float(seconds * after.processors / total)
-
-
-def _happened(name: str, count: int | None, unit: str) -> Check:
-    return check(name, "", UNKNOWN) if count is None else check(name, counted(count, unit), CAUTION if count else OK)
+def _happened(count: int | None, unit: str) -> Told:
+    return None if count is None else (counted(count, unit), CAUTION if count else OK)
 
 
 def as_plain(value: Any) -> dict[str, Any]:
@@ -351,16 +334,20 @@ def as_plain(value: Any) -> dict[str, Any]:
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
-def check(name: str, value: str, status: str) -> Check:
+def check(name: str, told: Told) -> Check:
+    """What was told under the name of a check, with the check's words."""
+    value, status = told or ("", UNKNOWN)
     meaning, next_step = CHECKS[name]
     return Check(name, value, status, meaning, next_step if status in (CAUTION, BAD) else None)
 
 
 def graded(value: float, limits: tuple[float, float]) -> str:
+    """Fit below both limits, bad from the second on."""
     return BAD if value >= limits[1] else CAUTION if value >= limits[0] else OK
 
 
 def counted(count: float, unit: str) -> str:
+    """`1 round`, `3 rounds`."""
     return f"{count:g} {unit}" + ("" if count == 1 else "s")
 
 

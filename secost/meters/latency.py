@@ -1,6 +1,7 @@
 """Paired rounds in several processes: every round runs each variant once, in random order, so that moods cancel.
 
-The core knows no torch and forks nothing: it takes callables and a timer, so a made clock tests it to the last digit.
+The core forks nothing and knows torch only to find a device's timer: it takes callables and a timer, whose sources of
+time are arguments too, so that made clocks test both to the last digit, a GPU's where there is none.
 The estimate for a variant is the median over rounds of (variant / baseline - 1), all timed in the same round. The
 baseline is timed twice a round: the mean of both is what variants are compared with, and their ratio is the control,
 a difference of a network from itself, whose interval must hold 0. Rounds are shared out over processes, as each
@@ -9,16 +10,16 @@ process is a little faster or slower for some variant, and the interval is built
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from secost.errors import BadSpecError
 from secost.glossary import Caution
-from secost.meters.clocks import Timer
 from secost.statistics import Interval, built_at, clustered_interval, clusters, drift, median
 
 BUILT_AT = built_at()
@@ -30,6 +31,121 @@ _SHORTEST_SAMPLE_S, _CLOCK_TICK_S = 2e-3, 1e-6
 _SURELY_LONG = 10  # a first pass may be several times slower than those that follow
 _DIRECT_EVERY = 4
 _CONTENTION, _DRIFT, _PREEMPTED, _PREEMPTED_SHARE = 0.10, 0.05, 1.5, 0.05
+Clock = Callable[[], float]  # seconds
+
+
+# --- how one sample is timed ----------------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """Seconds of one pass: on the wall's clock (a GPU's own between two events), and of this thread's processor.
+
+    `cpu_s` is None where the processor's time says nothing about the pass.
+    """
+
+    wall_s: float
+    cpu_s: float | None = None
+
+
+class Timer(Protocol):
+    """Times `repeats` passes one after another as one sample; `name` is the clock that ratios are made of.
+
+    `mark` gives a moment within a pass, cheap to take; `spent_s` the seconds between pairs of them, once the pass has
+    returned.
+    """
+
+    @property
+    def name(self) -> str: ...
+    def time(self, run: Callable[[], object], repeats: int = 1) -> Sample: ...
+    def mark(self) -> Any: ...
+    def spent_s(self, marks: Sequence[tuple[Any, Any]]) -> list[float]: ...
+
+
+@dataclass(frozen=True)
+class CpuTimer:
+    """The wall's clock, and the processor time of this thread; `cpu=None` where several threads work."""
+
+    wall: Clock = time.perf_counter
+    cpu: Clock | None = time.thread_time
+
+    @property
+    def name(self) -> str:
+        return "wall" if self.cpu is None else "thread-cpu"
+
+    def time(self, run: Callable[[], object], repeats: int = 1) -> Sample:
+        cpu = self.cpu or (lambda: 0.0)
+        wall_begin, cpu_begin = self.wall(), cpu()
+        for _ in range(repeats):
+            run()
+        cpu_end, wall_end = cpu(), self.wall()
+        spent = None if self.cpu is None else (cpu_end - cpu_begin) / repeats
+        return Sample((wall_end - wall_begin) / repeats, spent)
+
+    def mark(self) -> float:
+        return (self.cpu or self.wall)()
+
+    def spent_s(self, marks: Sequence[tuple[float, float]]) -> list[float]:
+        return [end - begin for begin, end in marks]
+
+
+@dataclass(frozen=True)
+class EventTimer:
+    """A GPU's own clock: one event before the passes and one behind them. No processor time: it says nothing here.
+
+    An event is as torch.cuda.Event with enable_timing. The queue is empty when a sample begins, so that no other
+    variant's work is in it. Between the events lies what the GPU waited for its launches, as in use: at batch 1 that
+    may be most of it.
+    """
+
+    new_event: Callable[[], Any]
+    synchronize: Callable[[], object]
+    name: str = "cuda-events"
+
+    def time(self, run: Callable[[], object], repeats: int = 1) -> Sample:
+        begin, end = self.new_event(), self.new_event()
+        self.synchronize()
+        begin.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        self.synchronize()
+        return Sample(begin.elapsed_time(end) / 1e3 / repeats)
+
+    def mark(self) -> Any:
+        event = self.new_event()
+        event.record()
+        return event
+
+    def spent_s(self, marks: Sequence[tuple[Any, Any]]) -> list[float]:
+        self.synchronize()
+        return [begin.elapsed_time(end) / 1e3 for begin, end in marks]
+
+
+def waited_for(synchronize: Callable[[], object], clock: Clock = time.perf_counter) -> Clock:
+    """A clock that is read when a device is done, for one whose queue has no clock of its own.
+
+    Marks within a pass wait too, so what would overlap is added up.
+    """
+
+    def read() -> float:
+        synchronize()
+        return clock()
+
+    return read
+
+
+def timer_for(device: str, threads: int = 1) -> Timer:
+    """Events on cuda, waiting on mps, the CPU's clocks; with several threads the processor time of one says nothing."""
+    import torch
+
+    if device == "cuda":
+        return EventTimer(functools.partial(torch.cuda.Event, enable_timing=True), torch.cuda.synchronize)
+    if device == "mps":
+        return CpuTimer(waited_for(torch.mps.synchronize), cpu=None)
+    return CpuTimer() if threads == 1 else CpuTimer(cpu=None)
+
+
+# --- paired rounds --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -75,27 +191,31 @@ class Rounds:
         """The times that ratios are made of: processor time where it is a measure, else wall time."""
         return (self.cpu_s if self.clock == "thread-cpu" else self.wall_s)[label]
 
+    def pairs(self, label: str, baseline: str, control: str) -> list[tuple[float, float]]:
+        """A variant's time and the mean of both baselines', round by round."""
+        rows = zip(self.times_s(label), self.times_s(baseline), self.times_s(control), strict=True)
+        return [(variant, (first + second) / 2) for variant, first, second in rows]
+
     def overhead(self, label: str, baseline: str, control: str, confidence: float = BUILT_AT) -> Interval:
         """The median over rounds of (variant / mean of both baselines - 1), with its interval."""
-        return clustered_interval(clusters(self._ratios(label, baseline, control), self.process), confidence)
+        pairs = self.pairs(label, baseline, control)
+        own = label in (baseline, control)  # no difference, by definition
+        return self._interval([0.0 if own else time_s / base_s - 1 for time_s, base_s in pairs], confidence)
 
     def control(self, baseline: str, control: str, confidence: float = BUILT_AT) -> Interval:
         """The same of one baseline against the other: the machine's own idea of no difference."""
         pairs = zip(self.times_s(control), self.times_s(baseline), strict=True)
-        ratios = [second / first - 1 for second, first in pairs]
-        return clustered_interval(clusters(ratios, self.process), confidence)
+        return self._interval([second / first - 1 for second, first in pairs], confidence)
 
     def direct_ms(self, label: str, sites: Sequence[int] | None = None) -> Interval:
         """Milliseconds of one pass spent at the given sites (by number; None: at all), with their interval."""
         passes = self.direct_s[label]
-        sums = [sum(row if sites is None else [row[site] for site in sites]) * 1e3 for row in passes]
+        sums = [sum(row if sites is None else (row[site] for site in sites)) * 1e3 for row in passes]
         return clustered_interval(clusters(sums, self.direct_process), BUILT_AT)
 
     def added_ms(self, label: str, baseline: str, control: str) -> Interval:
         """Milliseconds that the variant takes longer than the baseline, with their interval."""
-        rows = zip(self.times_s(label), self.times_s(baseline), self.times_s(control), strict=True)
-        added = [(variant - (first + second) / 2) * 1e3 for variant, first, second in rows]
-        return clustered_interval(clusters(added, self.process), BUILT_AT)
+        return self._interval([(time_s - base_s) * 1e3 for time_s, base_s in self.pairs(label, baseline, control)])
 
     def latency_ms(self, label: str) -> float:
         """The median wall time of one forward pass."""
@@ -107,22 +227,17 @@ class Rounds:
             self.clock, self.repeats, self.opening_s = part.clock, part.repeats, part.opening_s
         self.process += [number] * part.count
         self.direct_process += [number] * len(part.direct_process)
-        for mine, theirs in ((self.wall_s, part.wall_s), (self.cpu_s, part.cpu_s)):
-            for label, times in theirs.items():
-                mine.setdefault(label, []).extend(times)
-        for label, passes in part.direct_s.items():
-            self.direct_s.setdefault(label, []).extend(passes)
+        for name in ("wall_s", "cpu_s", "direct_s"):
+            for label, values in getattr(part, name).items():
+                getattr(self, name).setdefault(label, []).extend(values)
         self.notes += part.notes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, to cross from one process to another."""
         return asdict(self)
 
-    def _ratios(self, label: str, baseline: str, control: str) -> list[float]:
-        if label in (baseline, control):
-            return [0.0] * self.count
-        rows = zip(self.times_s(label), self.times_s(baseline), self.times_s(control), strict=True)
-        return [variant / ((first + second) / 2) - 1 for variant, first, second in rows]
+    def _interval(self, values: Sequence[float], confidence: float = BUILT_AT) -> Interval:
+        return clustered_interval(clusters(values, self.process), confidence)
 
 
 @dataclass(frozen=True)
@@ -142,7 +257,7 @@ class Turn:
 
 def measure(
     run_turn: Callable[[Turn], Rounds], labels: Sequence[str], *, seconds: float, target: float, processes: int = 0,
-    apart: bool = True, seed: int = 0, clock: Callable[[], float] = time.perf_counter,
+    apart: bool = True, seed: int = 0, clock: Clock = time.perf_counter,
     on_share: Callable[[float], object] = lambda share: None,
 ) -> Rounds:
     """Rounds in one process after another until every overhead's interval is within `target` or the time is up.
@@ -167,11 +282,17 @@ def measure(
         number += 1
         used = clock() - begin
         if not processes:
-            share_s = _share_s(seconds, part)
+            # A twelfth of all, more where getting ready would take half of it, but never so much that fewer than five
+            # fit.
+            share_s = min(max(seconds / PROCESSES, part.opening_s / _OPENING_SHARE), seconds / _FEWEST)
         on_share(min(used / seconds, 1.0))
+        round_s = sum(median(part.wall_s[label]) for label in labels) * part.repeats
         if number == 1 and used > seconds * 1.05:
-            raise _too_short(seconds, len(labels), part, labels)
-        if number == processes or used + _shortest_turn_s(part, labels) > seconds:
+            raise BadSpecError(
+                f"seconds {seconds:g} is too short: one round of {len(labels)} passes takes {round_s:.2g} s here, and "
+                f"getting ready for it {part.opening_s:.2g} s"
+            )
+        if number == processes or used + part.opening_s + round_s > seconds:
             return rounds
         if number >= _FEWEST_TO_STOP and _precise(rounds, labels, target):
             return rounds
@@ -179,7 +300,7 @@ def measure(
 
 def measure_turn(
     subjects: Sequence[Subject], turn: Turn, timer: Timer, *, warm: Sequence[Subject] = (), opened_s: float = 0.0,
-    clock: Callable[[], float] = time.perf_counter, on_ready: Callable[[], object] = lambda: None,
+    clock: Clock = time.perf_counter, on_ready: Callable[[], object] = lambda: None,
 ) -> Rounds:
     """One process's share: a pass of each of `warm`, then rounds until the deadline, at least one.
 
@@ -215,22 +336,17 @@ def measure_turn(
 def cautions(rounds: Rounds, labels: Sequence[str], target: float) -> list[str]:
     """Reasons to trust the rounds less."""
     baseline, control = labels[:2]
-    reasons: list[str] = []
-    if not rounds.control(baseline, control, CONTROL_CONFIDENCE).holds(0.0):
-        reasons.append(Caution.CONTROL_FAILED)
-    if rounds.clock == "thread-cpu" and _waiting_share(rounds, baseline) > _CONTENTION:
-        reasons.append(Caution.CONTENTION)
-    if rounds.clock == "thread-cpu" and _preempted_share(rounds, labels) > _PREEMPTED_SHARE:
-        reasons.append(Caution.PREEMPTION)
-    if abs(drift(rounds.times_s(baseline))) > _DRIFT:
-        reasons.append(Caution.DRIFT)
-    if rounds.count < FEW_ROUNDS:
-        reasons.append(Caution.TOO_FEW_ROUNDS)
-    if rounds.processes < 2:
-        reasons.append(Caution.ONE_PROCESS)
-    if not _precise(rounds, labels, target):
-        reasons.append(Caution.TARGET_MISSED)
-    return reasons
+    by_cpu = rounds.clock == "thread-cpu"
+    reasons = {
+        Caution.CONTROL_FAILED: not rounds.control(baseline, control, CONTROL_CONFIDENCE).holds(0.0),
+        Caution.CONTENTION: by_cpu and _waiting_share(rounds, baseline) > _CONTENTION,
+        Caution.PREEMPTION: by_cpu and _preempted_share(rounds, labels) > _PREEMPTED_SHARE,
+        Caution.DRIFT: abs(drift(rounds.times_s(baseline))) > _DRIFT,
+        Caution.TOO_FEW_ROUNDS: rounds.count < FEW_ROUNDS,
+        Caution.ONE_PROCESS: rounds.processes < 2,
+        Caution.TARGET_MISSED: not _precise(rounds, labels, target),
+    }
+    return [caution for caution, holds in reasons.items() if holds]
 
 
 def _warm_up(subject: Subject, timer: Timer) -> int:
@@ -267,31 +383,10 @@ def _precise(rounds: Rounds, labels: Sequence[str], target: float) -> bool:
     return all(width <= target for width in (*widths, rounds.control(baseline, control).half_width))
 
 
-def _share_s(seconds: float, part: Rounds) -> float:
-    """The time of one process: a twelfth of all, more where getting ready would take half of it, but never so much
-    that fewer than five fit."""
-    return min(max(seconds / PROCESSES, part.opening_s / _OPENING_SHARE), seconds / _FEWEST)
-
-
-def _round_s(part: Rounds, labels: Sequence[str]) -> float:
-    return sum(median(part.wall_s[label]) for label in labels) * part.repeats
-
-
-def _shortest_turn_s(part: Rounds, labels: Sequence[str]) -> float:
-    return part.opening_s + _round_s(part, labels)
-
-
-def _too_short(seconds: float, variants: int, part: Rounds, labels: Sequence[str]) -> BadSpecError:
-    return BadSpecError(
-        f"seconds {seconds:g} is too short: one round of {variants} passes takes {_round_s(part, labels):.2g} s here, "
-        f"and getting ready for it {part.opening_s:.2g} s"
-    )
-
-
 def _waiting_share(rounds: Rounds, label: str) -> float:
     """The share of wall time in which the thread did not run, summed over all rounds."""
-    wall, cpu = sum(rounds.wall_s[label]), sum(rounds.cpu_s[label])
-    return 1 - cpu / wall if wall > 0 else 0.0
+    wall_s, cpu_s = sum(rounds.wall_s[label]), sum(rounds.cpu_s[label])
+    return 1 - cpu_s / wall_s if wall_s > 0 else 0.0
 
 
 def _preempted_share(rounds: Rounds, labels: Sequence[str]) -> float:

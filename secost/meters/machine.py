@@ -124,17 +124,10 @@ def number(root: Path, name: str) -> float | None:
 
 def siblings(root: Path = ROOT) -> list[tuple[int, ...]] | None:
     """The usable processors by physical core: a group of two or more shares one core's arithmetic units."""
-    usable = usable_processors()
-    if not usable:
-        return None
-    groups = set()
-    for index in usable:
-        together = text(root, f"{_CPU}/cpu{index}/topology/thread_siblings_list")
-        known = None if together is None else _processor_list(together)
-        if known is None:
-            return None
-        groups.add(tuple(other for other in known if other in usable))
-    return sorted(groups)
+    usable = usable_processors() or ()
+    cores = [_processor_list(text(root, f"{_CPU}/cpu{index}/topology/thread_siblings_list")) for index in usable]
+    groups = {tuple(other for other in core if other in usable) for core in cores if core is not None}
+    return sorted(groups) if cores and None not in cores else None
 
 
 def smt(root: Path = ROOT) -> bool | None:
@@ -151,21 +144,21 @@ def governors(root: Path = ROOT) -> list[str]:
 
 def turbo(root: Path = ROOT) -> bool | None:
     """Whether processors may run above their base clock while heat and power allow it."""
-    off = text(root, f"{_CPU}/intel_pstate/no_turbo")
-    if off in ("0", "1"):
-        return off == "0"
-    boost = text(root, f"{_CPU}/cpufreq/boost")
-    return boost == "1" if boost in ("0", "1") else None
+    for name, on in (("intel_pstate/no_turbo", "0"), ("cpufreq/boost", "1")):
+        state = text(root, f"{_CPU}/{name}")
+        if state in ("0", "1"):
+            return state == on
+    return None
 
 
 def caches_bytes(root: Path = ROOT) -> dict[str, int]:
     """Sizes in bytes of the first processor's data caches, by name: L1, L2, L3."""
     sizes = {}
     for folder in _names(root, f"{_CPU}/cpu0/cache/index*"):
-        level, kind = text(root, f"{folder}/level"), text(root, f"{folder}/type")
-        size = _sized(text(root, f"{folder}/size"))
-        if level and size and kind in ("Data", "Unified"):
-            sizes[f"L{level}"] = size
+        level, kind, size = (text(root, f"{folder}/{name}") or "" for name in ("level", "type", "size"))
+        count = _number(size.rstrip("KMG"))  # of `32K` or `8M`
+        if level and count and kind in ("Data", "Unified"):
+            sizes[f"L{level}"] = int(count * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(size[-1:], 1))
     return sizes
 
 
@@ -196,23 +189,18 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 
     The lowest limit of this group and those above it counts.
     """
-    limits = []
-    for folder in _cgroup_folders(root, "cpu"):
-        limit = _quota_v2(text(root, f"{folder}/cpu.max"))
-        if limit is None:
-            limit = _quota_v1(number(root, f"{folder}/cpu.cfs_quota_us"), number(root, f"{folder}/cpu.cfs_period_us"))
-        limits += [] if limit is None else [limit]
-    if limits:
-        return min(limits)
+    limits = [limit for folder in _cgroup_folders(root, "cpu") if (limit := _quota_of(root, folder)) is not None]
     # At the root of version 2 no such file exists, and no limit either.
-    return math.inf if text(root, "sys/fs/cgroup/cgroup.controllers") is not None else None
+    unlimited = math.inf if text(root, "sys/fs/cgroup/cgroup.controllers") is not None else None
+    return min(limits, default=unlimited)
 
 
 def throttled(root: Path = ROOT) -> tuple[int, float] | None:
     """How often, and for how many seconds, this control group and those above were stopped for a used-up quota."""
     periods, seconds = [], 0.0
     for folder in _cgroup_folders(root, "cpu"):
-        rows = _pairs(text(root, f"{folder}/cpu.stat"))
+        lines = (line.split() for line in (text(root, f"{folder}/cpu.stat") or "").splitlines())
+        rows = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
         if "nr_throttled" in rows:
             periods.append(rows["nr_throttled"])
             seconds += rows["throttled_usec"] / 1e6 if "throttled_usec" in rows else rows.get("throttled_time", 0) / 1e9
@@ -243,20 +231,19 @@ def celsius_below_limit(root: Path = ROOT) -> float | None:
     for zone in _names(root, "sys/class/thermal/thermal_zone*"):
         now = number(root, f"{zone}/temp")
         for kind in _names(root, f"{zone}/trip_point_*_type"):
-            if text(root, kind) in ("passive", "hot", "critical"):
-                limit = number(root, kind.removesuffix("type") + "temp")
-                rooms += [(limit - now) / 1e3] if limit and limit > 0 and now is not None else []
-    return min(rooms) if rooms else None
+            limit = number(root, kind.removesuffix("type") + "temp")
+            if text(root, kind) in ("passive", "hot", "critical") and limit and limit > 0 and now is not None:
+                rooms.append((limit - now) / 1e3)
+    return min(rooms, default=None)
 
 
 def on_battery(root: Path = ROOT) -> bool | None:
     """Whether a battery is being drained; None where there is no power supply to ask."""
-    folders = _names(root, "sys/class/power_supply/*")
-    of_machine = [folder for folder in folders if text(root, f"{folder}/scope") != "Device"]  # a mouse has one too
-    states = [text(root, f"{folder}/status") for folder in of_machine if text(root, f"{folder}/type") == "Battery"]
-    if any(state == "Discharging" for state in states):
-        return True
-    return False if of_machine else None
+    supplies = [folder for folder in _names(root, "sys/class/power_supply/*")
+                if text(root, f"{folder}/scope") != "Device"]  # a mouse has one too
+    drained = any((text(root, f"{folder}/type"), text(root, f"{folder}/status")) == ("Battery", "Discharging")
+                  for folder in supplies)
+    return drained if supplies else None
 
 
 def other_allocator(root: Path = ROOT) -> str | None:
@@ -294,45 +281,27 @@ def _cgroup_folders(root: Path, controller: str) -> Iterator[str]:
                 break
 
 
-def _quota_v2(content: str | None) -> float | None:
-    words = (content or "").split()
-    if len(words) != 2:
-        return None
-    quota, period = _number(words[0]), _number(words[1])
-    if words[0] == "max":
-        return math.inf
-    return quota / period if quota is not None and period else None
-
-
-def _quota_v1(quota_us: float | None, period_us: float | None) -> float | None:
+def _quota_of(root: Path, folder: str) -> float | None:
+    """One control group's, in processors: by version 2's file (`max 100000`, `150000 100000`) or version 1's two."""
+    words = (text(root, f"{folder}/cpu.max") or "").split()
+    if len(words) == 2:
+        quota_us, period_us = -1.0 if words[0] == "max" else _number(words[0]), _number(words[1])
+    else:
+        quota_us, period_us = (number(root, f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
     if quota_us is None or not period_us:
         return None
     return math.inf if quota_us < 0 else quota_us / period_us
 
 
-def _pairs(content: str | None) -> dict[str, int]:
-    """Lines of a name and a whole number, as a dict."""
-    rows = [line.split() for line in (content or "").splitlines()]
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
-
-
-def _processor_list(content: str) -> list[int] | None:
+def _processor_list(content: str | None) -> list[int] | None:
     """`0-2,5` as 0, 1, 2, 5."""
     numbers: list[int] = []
-    for part in content.strip().split(","):
+    for part in (content or "").split(","):
         first, _, last = part.partition("-")
         if not first.isdigit() or (last and not last.isdigit()):
             return None
         numbers += range(int(first), int(last or first) + 1)
     return numbers
-
-
-def _sized(content: str | None) -> int | None:
-    """`32K` or `8M` in bytes."""
-    content = (content or "").strip()
-    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(content[-1:], 1)
-    value = _number(content.rstrip("KMG"))
-    return None if value is None else int(value * factor)
 
 
 def _number(content: str | None) -> float | None:

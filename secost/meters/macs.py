@@ -91,10 +91,10 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter
     """The same for every module by its path, what it contains included; `""` is the whole network."""
     if _get_current_dispatch_mode() is not None:
         raise CountError("fvcore miscounts inside a torch dispatch mode: leave the mode before counting")
-    with tracing_quietly(net):
+    with _tracing_quietly(net):
         from fvcore.nn.jit_analysis import JitModelAnalysis
 
-        analysis = quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
+        analysis = _quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
         counts = analysis.by_module()
     prefix = f"{_PlainOutputs.CHILD}."
     inside = {name.removeprefix(prefix): int(count) for name, count in counts.items() if name.startswith(prefix)}
@@ -111,50 +111,41 @@ def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     return macs
 
 
-def quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
+def fvcore_total(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """What fvcore itself says, with its own table: norms and adaptive pooling too."""
+    with _tracing_quietly(net):
+        from fvcore.nn import FlopCountAnalysis
+
+        return int(_quiet(FlopCountAnalysis(net, inputs)).total())
+
+
+def _quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
     """An analysis that tells its result and nothing else: what was not counted is in `Cost.unsupported_ops`."""
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     return analysis
 
 
 @contextlib.contextmanager
-def tracing_quietly(net: nn.Module) -> Iterator[None]:
+def _tracing_quietly(net: nn.Module) -> Iterator[None]:
     """Eval mode, no warnings, and afterwards the network and torch's globals as they were, also where it raises."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    fast_path, hooks = torch.backends.mha.get_fastpath_enabled(), hook_tables(net)
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, _FVCORE_LOGGERS)]
     with (
-        eval_mode(net), _hooks_kept(net), buffers_kept(net), _log_levels_kept(), torch.no_grad(),
-        torch.random.fork_rng(devices=[]), warnings.catch_warnings(),
+        eval_mode(net), buffers_kept(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
+        for logger, _ in levels:
+            logger.setLevel(logging.ERROR)
         # Fused in one operation, an attention layer's products could not be told.
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
-@contextlib.contextmanager
-def _hooks_kept(net: nn.Module) -> Iterator[None]:
-    """Remove hooks that came meanwhile: fvcore leaves its own on a network that raises."""
-    before = hook_tables(net)
-    try:
-        yield
-    finally:
-        restore_hooks(before)
-
-
-@contextlib.contextmanager
-def _log_levels_kept() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _FVCORE_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+            for logger, level in levels:
+                logger.setLevel(level)
+            restore_hooks(hooks)  # fvcore leaves its own on a network that raises
 
 
 class _PlainOutputs(nn.Module):
@@ -173,22 +164,23 @@ class _PlainOutputs(nn.Module):
 def _flat_tensors(values: object) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, dict):
-        yield from _flat_tensors(list(values.values()))
-    elif isinstance(values, list | tuple):
-        for value in values:
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
             yield from _flat_tensors(value)
 
 
 def _handles() -> dict[str, Handle]:
     from fvcore.nn.jit_handles import conv_flop_jit, linear_flop_jit
 
+    def added_product(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+        return _product(inputs[1:], outputs)
+
     return {
         "aten::_convolution": conv_flop_jit, "aten::_convolution_mode": _convolution_by_mode,
         "aten::linear": linear_flop_jit,
         "aten::mm": _product, "aten::bmm": _product, "aten::matmul": _product, "aten::mv": _product,
         "aten::dot": _product, "aten::vdot": _product, "aten::inner": _inner, "aten::tensordot": _tensordot,
-        "aten::addmm": _added_product, "aten::baddbmm": _added_product,
+        "aten::addmm": added_product, "aten::baddbmm": added_product,
         "aten::einsum": _einsum, "aten::scaled_dot_product_attention": _attention,
         **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
     }
@@ -201,21 +193,16 @@ def _shape(value: Any) -> list[int]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """The members of a TorchScript list."""
-    return list(value.node().inputs())
+    return list(value.node().inputs())  # the members of a TorchScript list
 
 
 def _convolution_by_mode(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """`padding="same"` and `"valid"`, which TorchScript has as an operation of its own."""
+    # `padding="same"` and `"valid"`, which TorchScript has as an operation of its own
     return math.prod(_shape(outputs[0])) * math.prod(_shape(inputs[1])[1:])
 
 
 def _product(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     return math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
-
-
-def _added_product(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    return _product(inputs[1:3], outputs)
 
 
 def _inner(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
@@ -274,16 +261,12 @@ def _einsum_labels(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]]
     """Each operand's labels and the output's; an ellipsis stands for `.1`, `.2`, ... counted from the right."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
-    widest = 0
-    labels = []
-    for term, rank in zip(terms, ranks, strict=True):
-        hidden = rank - len(term.replace("...", ""))
-        widest = max(widest, hidden)
-        labels.append(_expand(term, hidden))
+    hidden = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)]
+    labels = [_expand(term, count) for term, count in zip(terms, hidden, strict=True)]
     if arrow:
-        return labels, _expand(right, widest)
-    counts = Counter(label for term in terms for label in term.replace("...", ""))
-    return labels, _expand("...", widest) + sorted(label for label, count in counts.items() if count == 1)
+        return labels, _expand(right, max(hidden))
+    counts = Counter(left.replace("...", "").replace(",", ""))
+    return labels, _expand("...", max(hidden)) + sorted(label for label, count in counts.items() if count == 1)
 
 
 def _expand(term: str, hidden: int) -> list[str]:
@@ -301,16 +284,10 @@ def is_view(node: Node) -> bool:
 
 def other_ops(node: Node) -> int | None:
     """Elementary operations of a node that is no MAC; None where it is not known what it does."""
-    match operation_class(node.op):
-        case "norm":
-            return 2 * node.numel
-        case "reduction":
-            return max(node.in_numel, node.numel)
-        case "elementwise":
-            return node.numel
-        case "copy":
-            return 0
-    return None
+    by_class = {
+        "norm": 2 * node.numel, "reduction": max(node.in_numel, node.numel), "elementwise": node.numel, "copy": 0,
+    }
+    return by_class.get(operation_class(node.op) or "")
 
 
 def operation_class(op: str) -> str | None:

@@ -72,24 +72,19 @@ def in_child(work: Callable[[], Any], timeout_s: float) -> Any:
     children: list[tuple[int, int]] = []
 
     def fork() -> None:
-        with _forking:
-            _fork()
-
-    def _fork() -> None:
-        reader, writer = os.pipe()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: forking beside threads
+        with _forking, warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: forking beside threads
+            reader, writer = os.pipe()
+            try:
                 pid = os.fork()
-        except OSError:
-            os.close(reader)
+            except OSError:
+                os.close(reader)
+            else:
+                if pid == 0:
+                    os.close(reader)
+                    _work_and_leave(work, writer)
+                children.append((pid, reader))
             os.close(writer)
-            return
-        if pid == 0:
-            os.close(reader)
-            _work_and_leave(work, writer)
-        os.close(writer)
-        children.append((pid, reader))
 
     sys.stdout.flush()
     sys.stderr.flush()
@@ -130,14 +125,13 @@ def _read_all(reader: int, deadline: float) -> str | None:
         ready, _, _ = select.select([reader], [], [], left_s if stop is None else min(left_s, _POLL_S))
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
-        if not ready and time.monotonic() < deadline:
-            continue
-        if not ready:
+        if ready:
+            chunk = os.read(reader, _CHUNK)
+            if not chunk:
+                return b"".join(chunks).decode()
+            chunks.append(chunk)
+        elif time.monotonic() >= deadline:
             return None
-        chunk = os.read(reader, _CHUNK)
-        if not chunk:
-            return b"".join(chunks).decode()
-        chunks.append(chunk)
 
 
 def _result(text: str | None, pid: int, timeout_s: float) -> Any:
@@ -146,18 +140,15 @@ def _result(text: str | None, pid: int, timeout_s: float) -> Any:
         raise ChildError(f"the measuring process gave no result in {timeout_s:.0f} s and was ended")
     _, status = os.waitpid(pid, 0)
     if not text:
-        raise ChildError(f"the measuring process was ended by {_ending(status)}")
+        ending = f"exit status {os.waitstatus_to_exitcode(status)}"
+        if os.WIFSIGNALED(status):
+            ending = signal.Signals(os.WTERMSIG(status)).name
+        hint = " (is there enough memory?)" if ending == "SIGKILL" else ""
+        raise ChildError(f"the measuring process was ended by {ending}{hint}")
     answer = json.loads(text)
     if "error" in answer:
         raise ChildError(answer["error"])
     return answer["value"]
-
-
-def _ending(status: int) -> str:
-    if not os.WIFSIGNALED(status):
-        return f"exit status {os.waitstatus_to_exitcode(status)}"
-    name = signal.Signals(os.WTERMSIG(status)).name
-    return f"{name} (is there enough memory?)" if name == "SIGKILL" else name
 
 
 def _end(pid: int) -> None:

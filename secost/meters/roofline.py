@@ -29,7 +29,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,6 @@ from secost.kept import kept_file, read_kept, write_kept
 from secost.meters import environment, machine
 from secost.meters.conditions import apart, threads_of_torch
 from secost.meters.counts import SiteCost
-
-__all__ = ["Roofline", "cached_roofline", "floor_ms", "measure_roofline", "site_floors_ms"]
 
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 _SCHEMA = 1
@@ -171,34 +169,23 @@ def _measured(threads: int) -> Roofline:
         rates = {name: rate for name in ("fp32", "bf16", "int8") if (rate := _macs_per_s(name)) is not None}
         if "int8" in rates:  # torch's own int8 product may be slow where another library's is not
             rates["int8"] = max(rates["int8"], rates.get("fp32", 0.0))
-    read, update = ([(size, pair[kind]) for size, *pair in points] for kind in (0, 1))
-    return Roofline(threads, _falling(read), _falling(update), rates)
+    read, update = (_falling([(size, pair[kind]) for size, *pair in points]) for kind in (0, 1))
+    return Roofline(threads, read, update, rates)
 
 
 def _at(curve: Curve, working_set_bytes: float) -> float:
-    speed = curve[0][1]
-    for size, candidate in curve:
-        if size > working_set_bytes:
-            break
-        speed = candidate
-    return speed
+    return next((speed for size, speed in reversed(curve) if size <= working_set_bytes), curve[0][1])
 
 
 def _falling(points: Sequence[tuple[int, float]]) -> Curve:
     """The same points, none slower than a larger one: what is slower was disturbed, a smaller set can't be."""
-    best, falling = 0.0, []
-    for size, speed in sorted(points, reverse=True):
-        best = max(best, speed)
-        falling.append((size, best))
-    return tuple(reversed(falling))
+    sizes, speeds = zip(*sorted(points, reverse=True), strict=True)
+    return tuple(zip(sizes, accumulate(speeds, max), strict=True))[::-1]
 
 
-def _sizes(most: int) -> Iterator[int]:
+def _sizes(most: int) -> list[int]:
     """Working sets in bytes, doubling."""
-    size = _SMALLEST_BYTES
-    while size <= most:
-        yield size
-        size *= 2
+    return [_SMALLEST_BYTES << step for step in range(most.bit_length()) if _SMALLEST_BYTES << step <= most]
 
 
 def _largest_bytes() -> int:

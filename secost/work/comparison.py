@@ -14,7 +14,7 @@ from typing import Any
 
 from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
 from secost.glossary import Caution
-from secost.meters.backends.calibration import load_calibration
+from secost.meters.backends.exported import load_calibration
 from secost.meters.backends.offered import BACKENDS
 from secost.meters.counts import (
     MAC_CONVENTION,

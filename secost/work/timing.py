@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from secost.meters.backends.offered import get_backend
-from secost.meters.clocks import Timer, timer_for
 from secost.meters.conditions import AS_IT_IS, Backend, Prepared, Request, measuring, scatter
 from secost.meters.fitness import Snapshot, between, snapshot
-from secost.meters.latency import Rounds, Subject, Turn, measure, measure_turn
+from secost.meters.latency import Rounds, Subject, Timer, Turn, measure, measure_turn, timer_for
 from secost.meters.processes import ChildError, can_fork, in_child
 from secost.networks.hooks import Placed, attention_at, standalone
 from secost.networks.sites import Site

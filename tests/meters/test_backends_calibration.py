@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError, ModelLoadError
-from secost.meters.backends.calibration import MOST_IMAGES, fitted, load_calibration, random_batches
+from secost.meters.backends.exported import MOST_IMAGES, fitted, load_calibration, random_batches
 from secost.meters.conditions import Request
 
 X = (torch.zeros(2, 3, 8, 10),)

@@ -11,8 +11,7 @@ import pytest
 
 from secost.errors import BadSpecError
 from secost.glossary import CAUTIONS
-from secost.meters.clocks import CpuTimer
-from secost.meters.latency import Rounds, Subject, Turn, cautions, measure, measure_turn
+from secost.meters.latency import CpuTimer, Rounds, Subject, Turn, cautions, measure, measure_turn
 
 PASS_S = 0.01
 TRUE = 0.030

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -20,10 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ import secost
 from secost.kept import cache_folder
 from secost.meters.backends import converters
 from secost.meters.conditions import Batch, ConversionError, quiet, reason_of
+from secost.meters.environment import installed_version
 from secost.networks import hooks
 from secost.networks.cache import Uncacheable, fingerprint
 
@@ -61,10 +63,8 @@ def content_key(net: nn.Module, inputs: Batch) -> str | None:
         return None
     if described is None:
         return None
-    tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
-    for name, tensor in tensors:
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes_of(tensor))
+    for name, tensor in (*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)):
+        _add(digest, tensor, f"{name}:")
     return digest.hexdigest()
 
 
@@ -76,16 +76,14 @@ def under(key: str | None, *conditions: str) -> str | None:
 def tensors_key(batches: tuple[Batch, ...] | None) -> str:
     """SHA-256 of the values of calibration batches."""
     digest = hashlib.sha256()
-    for batch in batches or ():
-        for tensor in batch:
-            digest.update(f"{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-            digest.update(_bytes_of(tensor))
+    for tensor in itertools.chain.from_iterable(batches or ()):
+        _add(digest, tensor)
     return digest.hexdigest()
 
 
 def versions(*packages: str) -> str:
     """`onnx 1.17, onnxruntime 1.20`: what a converted model also depends on."""
-    return ", ".join(f"{name} {_version(name)}" for name in packages)
+    return ", ".join(f"{name} {installed_version(name)}" for name in packages)
 
 
 def kept(kind: str, key: str | None, make: Callable[[Path], object]) -> Entry:
@@ -138,8 +136,7 @@ def convert_apart(do: str, **values: Any) -> None:
 
     Raises ConversionError with the reason that it gives.
     """
-    request = json.dumps({"do": do, **{name: str(value) if isinstance(value, Path) else value
-                                       for name, value in values.items()}})
+    request = json.dumps({"do": do, **values}, default=str)  # paths
     home = str(Path(secost.__file__).parents[1])
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
@@ -169,8 +166,6 @@ def quantised(
 
 def save_batches(batches: tuple[Batch, ...], path: Path) -> None:
     """Calibration batches as one file of plain arrays that `converters` reads."""
-    import numpy
-
     arrays = {f"{index}_{place}": item.numpy() for index, batch in enumerate(batches)
               for place, item in enumerate(batch)}
     numpy.savez(path, **arrays)  # type: ignore[arg-type]
@@ -194,9 +189,11 @@ def _own_code() -> str:
     return hashlib.sha256(b"".join(Path(name).read_bytes() for name in files)).hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> Any:
+def _add(digest: hashlib._Hash, tensor: Tensor, name: str = "") -> None:
+    """A tensor's type, shape and values."""
+    digest.update(f"{name}{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
 def _place(kind: str, key: str | None) -> Path | None:
@@ -257,31 +254,23 @@ def _moved(folder: Path, place: Path | None) -> Path:
 
 def _make_room(parent: Path, room_bytes: int = _ROOM_BYTES, spared_s: float = _SPARED_S) -> None:
     """Take out what was never finished, and what was used longest ago until the rest fits; a day's entries stay."""
+
+    def last_used(entry: Path) -> float:
+        described = entry / _ENTRY_FILE
+        return (described if described.exists() else entry).stat().st_mtime
+
     with contextlib.suppress(OSError):
-        ages = sorted((_last_used(entry), entry) for entry in parent.iterdir() if entry.is_dir())
+        ages = sorted((last_used(entry), entry) for entry in parent.iterdir() if entry.is_dir())
         sizes = {entry: sum(path.stat().st_size for path in entry.iterdir()) for _, entry in ages}
         total = sum(sizes.values())
         for used, entry in ages:
             if time.time() - used < spared_s:
                 return
-            if total <= room_bytes and not entry.name.startswith(_UNFINISHED):
-                continue
-            shutil.rmtree(entry, ignore_errors=True)
-            total -= sizes[entry]
-
-
-def _last_used(entry: Path) -> float:
-    described = entry / _ENTRY_FILE
-    return (described if described.exists() else entry).stat().st_mtime
+            if total > room_bytes or entry.name.startswith(_UNFINISHED):
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= sizes[entry]
 
 
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -78,7 +78,7 @@ def _batches(path: str) -> Iterator[list[Any]]:
     with numpy.load(path, allow_pickle=False) as arrays:
         batch = 0
         while f"{batch}_0" in arrays:
-            places = sum(1 for name in arrays if name.startswith(f"{batch}_"))
+            places = sum(name.startswith(f"{batch}_") for name in arrays)
             yield [arrays[f"{batch}_{place}"] for place in range(places)]
             batch += 1
 
@@ -89,13 +89,11 @@ def _reader(model: str, batches: str) -> Any:
 
     names = [item.name for item in onnx.load(model).graph.input]
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.items = _batches(batches)
+    items = (dict(zip(names, item, strict=True)) for item in _batches(batches))
 
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Any] | None:
-            item = next(self.items, None)
-            return None if item is None else dict(zip(names, item, strict=True))
+            return next(items, None)
 
     return Reader()
 

@@ -9,27 +9,13 @@ from __future__ import annotations
 import importlib.util
 
 from secost.errors import BadSpecError, MissingExtraError
-from secost.meters.backends.exported import (
-    onnxruntime_lacks,
-    openvino_lacks,
-    prepare_onnxruntime,
-    prepare_openvino,
-)
+from secost.meters.backends.exported import onnxruntime_lacks, prepare_onnxruntime, prepare_openvino
 from secost.meters.backends.torch import compile_lacks, lacks, prepare_compiled, prepare_eager, runs_in_place
-from secost.meters.conditions import (
-    Backend,
-    ConversionError,
-    Prepared,
-    Request,
-    measuring,
-    steady_allocator,
-)
+from secost.meters.conditions import Backend, ConversionError, Prepared, Request
 from secost.registry import Registry
 
-__all__ = [
-    "BACKENDS", "Backend", "ConversionError", "Prepared", "Request", "get_backend", "measuring", "missing_here",
-    "not_offered", "steady_allocator",
-]
+__all__ = ["BACKENDS", "Backend", "ConversionError", "Prepared", "Request", "get_backend", "missing_here",
+           "not_offered"]
 
 BACKENDS: Registry[Backend] = Registry("backend")
 _ALTERNATIVES = "secost list backends shows what is here"
@@ -52,9 +38,8 @@ def get_backend(
         raise BadSpecError(f"CUDA graphs need device 'cuda', not {device!r}: give --device cuda, or leave them out")
     if cuda_graphs and name not in _CAPTURED:
         raise BadSpecError(f"backend {name!r} has no CUDA graphs: expected one of {', '.join(_CAPTURED)}")
-    for package in backend.packages:
-        if not _is_installed(package):
-            raise MissingExtraError(package, backend.extra or package, f"backend {name!r}")
+    for package in _absent(backend):
+        raise MissingExtraError(package, backend.extra or package, f"backend {name!r}")
     reason = backend.lacks(Request(precision=precision, device=device, memory_format=memory_format))
     if reason is not None:
         raise BadSpecError(f"backend {name!r}: {reason}; {_ALTERNATIVES}")
@@ -67,29 +52,24 @@ def not_offered(name: str, precision: str, device: str, memory_format: str) -> l
     return [value for _, value, offered in asked if value not in offered]
 
 
-def _asked(
-    backend: Backend, precision: str, device: str, memory_format: str
-) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    return (
-        ("precision", precision, backend.precisions), ("device", device, backend.devices),
-        ("memory format", memory_format, backend.memory_formats),
-    )
+def _asked(backend: Backend, precision: str, device: str, memory_format: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [("precision", precision, backend.precisions), ("device", device, backend.devices),
+            ("memory format", memory_format, backend.memory_formats)]
 
 
 def missing_here(backend: Backend) -> list[str]:
     """What this machine lacks for a backend, a line each; empty where all of it works."""
-    packages = [package for package in backend.packages if not _is_installed(package)]
-    if packages:
+    if packages := _absent(backend):
         return [f"{', '.join(packages)}: pip install 'secost[{backend.extra}]'"]
     reasons = [backend.lacks(Request(device=device)) for device in backend.devices]
     at_hand = [device for device, reason in zip(backend.devices, reasons, strict=True) if reason is None]
-    for precision in backend.precisions:
-        reasons += [backend.lacks(Request(precision=precision, device=device)) for device in at_hand]
+    reasons += [backend.lacks(Request(precision=precision, device=device))
+                for precision in backend.precisions for device in at_hand]
     return list(dict.fromkeys(reason for reason in reasons if reason is not None))
 
 
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def _absent(backend: Backend) -> list[str]:
+    return [package for package in backend.packages if importlib.util.find_spec(package) is None]
 
 
 _CAPTURED = ("eager", "compile")
@@ -109,7 +89,7 @@ for _backend in (
     ),
     Backend(
         "openvino", "OpenVINO on torch's export, int8 by NNCF", ("fp32", "bf16", "int8"), ("cpu",), prepare_openvino,
-        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=openvino_lacks, fuses=True,
+        extra="openvino", packages=("openvino", "nncf", "onnx", "onnxscript"), lacks=lacks, fuses=True,
     ),
 ):
     BACKENDS.register(_backend.name, _backend)

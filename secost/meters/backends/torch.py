@@ -50,25 +50,20 @@ def prepare_eager(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
     if runs_in_place(request):
         return Prepared(lambda: lambda: net(*inputs), modules=(net,), hooks_run=True)
     net, inputs = placed(net, inputs, request)
-    return Prepared(
-        lambda: _opened(lambda: net(*inputs), request), modules=(net,), hooks_run=not request.cuda_graphs
-    )
+    return Prepared(lambda: _opened(lambda: net(*inputs), request), modules=(net,), hooks_run=not request.cuda_graphs)
 
 
 def prepare_compiled(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
     """The network compiled for these shapes, by running it once here; forked processes inherit the compiled code."""
-    key = conversion.under(
-        conversion.content_key(net, inputs), request.precision, request.device, request.memory_format,
-        str(request.threads), conversion.versions("torch"),
-    )
+    conditions = (request.precision, request.device, request.memory_format, str(request.threads))
+    key = conversion.under(conversion.content_key(net, inputs), *conditions, conversion.versions("torch"))
     net, inputs = placed(net, inputs, request)
     try:
         with quiet(), _inductor_folder():
             run = _compiled(net, inputs)
-            first_pass = apart(lambda: _first_pass(run, request))
+            seconds, breaks, from_cache = apart(lambda: _first_pass(run, request))
     except Exception as error:
         raise ConversionError(f"compile can't take {type(net).__name__}: {reason_of(error)}") from error
-    seconds, breaks, from_cache = first_pass
     made = conversion.remember_seconds("compile", key, seconds, from_cache)
     cautions = (Caution.GRAPH_BREAKS,) if breaks else ()
     return Prepared(lambda: _opened(_checked(run, request), request), made, from_cache, cautions, (net,))
