@@ -7,7 +7,6 @@ tell is `unknown` and counts as no reason against it.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import sys
@@ -341,11 +340,6 @@ def _in_processors(seconds: float | None, before: Snapshot, after: Snapshot) -> 
 
 def _happened(name: str, count: int | None, unit: str) -> Check:
     return check(name, "", UNKNOWN) if count is None else check(name, counted(count, unit), CAUTION if count else OK)
-
-
-def as_plain(value: Any) -> dict[str, Any]:
-    """A check or an A/A run as JSON has it."""
-    return dataclasses.asdict(value)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
