@@ -88,3 +88,9 @@ def test_no_file_is_a_drawer_for_leftovers() -> None:
 def test_every_module_says_its_job() -> None:
     for path in FILES:
         assert ast.get_docstring(house.tree_of(path)), path
+
+
+def test_there_is_one_writer_of_csv_one_builder_of_terminal_tables_and_one_home_of_the_question() -> None:
+    assert house.holding("csv.writer") == ["render/exports.py"]
+    assert house.holding("Table(") == ["render/terminal.py"]
+    assert house.holding("Worth it") == ["pages/cost.py"]

@@ -107,7 +107,7 @@ class Spelled:
 
 
 @dataclass(frozen=True)
-class SpellingTable:
+class Spellings:
     """All spellings of one attention at one r in one comparison, the fastest first, other functions last."""
 
     group: Group
@@ -119,12 +119,12 @@ class SpellingTable:
         return [row for row in self.rows if row.standing in standings]
 
 
-def spelling_tables(group: Group) -> list[SpellingTable]:
+def spelling_tables(group: Group) -> list[Spellings]:
     """A table for each attention and r that was measured in more than one spelling."""
     return [_table(group, members) for members in group.spelled()]
 
 
-def _table(group: Group, members: Sequence[Record]) -> SpellingTable:
+def _table(group: Group, members: Sequence[Record]) -> Spellings:
     own = next((record for record in members if record.spelling is None), None)
     equal = [record for record in members if same_function(record.attention, record.spelling)]
     known = [record for record in equal if record.latency_overhead is not None]
@@ -134,7 +134,7 @@ def _table(group: Group, members: Sequence[Record]) -> SpellingTable:
     rows = [_spelled(record, own, best, confidence) for record in members]
     order = {FASTEST: 0, ALIKE: 1, SLOWER: 1, UNKNOWN: 2, OTHER: 3}
     rows.sort(key=lambda row: (order[row.standing], row.record.latency_overhead or 0.0))
-    return SpellingTable(group, variant_label(members[0].attention, members[0].reduction), tuple(rows))
+    return Spellings(group, variant_label(members[0].attention, members[0].reduction), tuple(rows))
 
 
 def _fastest(timed: Sequence[Record]) -> Record:

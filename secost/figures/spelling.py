@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from matplotlib.figure import Figure
 
-from secost.answers.families import OTHER, SpellingTable
+from secost.answers.families import OTHER, Spellings
 from secost.answers.groups import LATENCY
 from secost.figures import marks
 from secost.figures.marks import Late, Looks, Point
@@ -47,7 +47,7 @@ class SpellingFigure:
         return []
 
 
-def spelling_figure(table: SpellingTable) -> SpellingFigure | None:
+def spelling_figure(table: Spellings) -> SpellingFigure | None:
     """One bar a spelling; None where fewer than two were timed."""
     pairs = [(row, point) for row in table.rows
              if (point := marks.point_of(table.group, row.record, LATENCY)) is not None][:marks.MOST_BARS]

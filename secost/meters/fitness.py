@@ -7,7 +7,6 @@ tell is `unknown` and counts as no reason against it.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import sys
@@ -324,11 +323,6 @@ def _difference(before: Snapshot, after: Snapshot, name: str) -> Any:
 
 def _happened(count: int | None, unit: str) -> Told:
     return None if count is None else (counted(count, unit), CAUTION if count else OK)
-
-
-def as_plain(value: Any) -> dict[str, Any]:
-    """A check or an A/A run as JSON has it."""
-    return dataclasses.asdict(value)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------

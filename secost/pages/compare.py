@@ -133,7 +133,7 @@ def _rank(answer: str, state: str) -> tuple[int, int]:
 def _table(rows: list[Row]) -> Table:
     columns = [Column("Trial"), Column("Figure"), *(Column(name, number=True) for name in ("Old", "New", "Change")),
                Column("Answer"), Column("Limit")]
-    table = Table("What is not exactly the same", tuple(columns), tuple(rows), heading="", least_width=80)
+    table = Table.of_cells("What is not exactly the same", columns, rows, heading="", least_width=80)
     limited = any(row.cells[-1].text for row in rows)
     return table if limited else table.without(lambda column: column.title == "Limit")
 

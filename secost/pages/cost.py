@@ -184,9 +184,9 @@ def _cost_table(group: Group) -> Table:
                  measured=currency.measured) for currency in CURRENCIES),
         *([Column("Notes", number=True, note=True, meaning=FIELDS["cautions"])] if noted else []),
     ]
-    return Table(f"Cost of attention, below each total what is added: {group.label}", tuple(columns),
-                 tuple(_cost_row(group, record, noted) for record in group.records), sortable=True,
-                 heading=group.label, least_width=80)
+    rows = [_cost_row(group, record, noted) for record in group.records]
+    return Table.of_cells(f"Cost of attention, below each total what is added: {group.label}", columns, rows,
+                          sortable=True, heading=group.label, least_width=80)
 
 
 def _cost_row(group: Group, record: Record, noted: bool) -> Row:
@@ -241,12 +241,10 @@ def _stage_table(lines: Sequence[tuple[Group, Record, dict[str, Any], Floor | No
     numbers = [("Stage", ""), ("Sites", "sites"), *counted, *_STAGE_TIMES[:times]]
     rows = [(*([group.label] if several else []), record.label, str(row["stage"]), str(row.get("sites", NA)),
              *_stage_counts(record, row), *_stage_times(floor)[:times]) for group, record, row, floor in lines]
-    return Table(
-        "What attention adds in each stage",
-        (*(Column(title, meaning=FIELDS.get(field, "")) for title, field in heads),
-         *(Column(title, number=True, title_left=True, meaning=FIELDS.get(field, "")) for title, field in numbers)),
-        tuple(Row(tuple(map(Cell, row))) for row in rows), heading="", named_by=int(several),
-    )
+    columns = [Column(title, meaning=FIELDS.get(field, "")) for title, field in heads]
+    columns += [Column(title, number=True, title_left=True, meaning=FIELDS.get(field, "")) for title, field in numbers]
+    return Table.of_cells("What attention adds in each stage", columns, [Row(tuple(map(Cell, row))) for row in rows],
+                          heading="", named_by=int(several))
 
 
 def _stage_counts(record: Record, row: Mapping[str, Any]) -> Iterator[str]:

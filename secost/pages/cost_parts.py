@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from secost.answers.evidence import failed_trainings, trained_seeds, unmatched
 from secost.answers.families import (
     Family,
-    SpellingTable,
+    Spellings,
     axis_families,
     images_per_s,
     runtime_families,
@@ -136,7 +136,7 @@ def _spellings(cost: Cost) -> Section | None:
     return Section("spelling", "How it is written", tuple(words), tuple(_spelling_table(*pair) for pair in tables))
 
 
-def _spelling_table(group: Group, table: SpellingTable) -> Table:
+def _spelling_table(group: Group, table: Spellings) -> Table:
     rows = []
     for row in table.rows:
         record = row.record

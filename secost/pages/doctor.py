@@ -43,10 +43,10 @@ def _sections(checks: Sequence[Check], run: AARun | None) -> Iterator[Section]:
 def _checks(checks: Sequence[Check]) -> Table:
     told = sorted((check for check in checks if check.status in _TONES),
                   key=lambda check: list(_TONES).index(check.status))
-    rows = tuple(Row((Cell(check.name), Cell(check.status), Cell(check.value), Cell(_advice(check))),
-                     _TONES[check.status]) for check in told)
+    rows = [Row((Cell(check.name), Cell(check.status), Cell(check.value), Cell(_advice(check))),
+                _TONES[check.status]) for check in told]
     columns = (Column("Check"), Column("Status"), Column("Found"), Column("What it means, and what to do", note=True))
-    return Table("What was looked at", columns, rows, heading="", least_width=0)
+    return Table.of_cells("What was looked at", columns, rows, heading="", least_width=0)
 
 
 def _advice(check: Check) -> str:

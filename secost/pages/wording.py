@@ -15,7 +15,7 @@ from secost.answers.families import (
     Family,
     RuntimeRow,
     Spelled,
-    SpellingTable,
+    Spellings,
     runtime_rows,
     timed,
 )
@@ -128,7 +128,7 @@ def _where(record: Record) -> str:
 # --- spellings ---
 
 
-def spelling_words(table: SpellingTable) -> list[str]:
+def spelling_words(table: Spellings) -> list[str]:
     """What the table says: the fastest at equal outputs, against secost's own and the others; then other functions."""
     start = f"How {table.label} is written ({table.group.records[0].backend})"
     rivals = table.standing(FASTEST, ALIKE, SLOWER)

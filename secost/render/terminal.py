@@ -6,10 +6,10 @@ import io
 import textwrap
 
 from rich import box
+from rich import table as rich_table
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
 from rich.padding import Padding
-from rich.table import Table as Grid
 from rich.text import Text
 
 from secost.cleaning import plain
@@ -60,7 +60,7 @@ def _line(line: Line) -> RenderableType:
 
 def _item(text: Text) -> RenderableType:
     """A line whose continuation is indented below its text."""
-    grid = Grid.grid(padding=(0, 1))
+    grid = rich_table.Table.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
     grid.add_row(Text("-"), text)
@@ -93,7 +93,7 @@ def _numbers_first(table: Table, width: int, style: str) -> RenderableType:
     return _blocks(table, style) if needed > width else _grid(table, style, broken=True, kept=True)
 
 
-def _fits(grid: Grid, width: int) -> bool:
+def _fits(grid: rich_table.Table, width: int) -> bool:
     """Whether a table needs no line break: one inside a figure, before its unit, makes it hard to read."""
     return Console(width=_UNBOUNDED).measure(grid).maximum <= width
 
@@ -106,11 +106,13 @@ def _widest(table: Table, place: int) -> int:
     return max(map(len, [*lines, *column.title.split()]), default=0)
 
 
-def _grid(table: Table, style: str, broken: bool = False, kept: bool = False) -> Grid:
+def _grid(table: Table, style: str, broken: bool = False, kept: bool = False) -> rich_table.Table:
     """The table for rich. `broken` cells have additions, or intervals, on lines of their own; with `kept` the lines of
     numbers, and words beside them, stay whole, so that names break in their place."""
-    grid = Grid(title=_text(table.above, style) if table.above else None, title_justify="left", pad_edge=table.ruled,
-                header_style="bold", box=box.HEAVY_HEAD if table.ruled else None)
+    grid = rich_table.Table(
+        title=_text(table.above, style) if table.above else None, title_justify="left", header_style="bold",
+        pad_edge=table.ruled, box=box.HEAVY_HEAD if table.ruled else None,
+    )
     names_width = 8 if any(column.added for column in table.columns) else None
     for place, column in enumerate(table.columns):
         title, beside = plain(column.title), kept and place >= table.left

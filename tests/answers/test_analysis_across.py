@@ -30,7 +30,7 @@ from secost.answers.families import (
     OTHER,
     SLOWER,
     UNKNOWN,
-    SpellingTable,
+    Spellings,
     axis_families,
     difference,
     images_per_s,
@@ -109,12 +109,12 @@ def test_other_rounds_fall_back_on_the_two_overheads_and_say_so() -> None:
 # Spellings
 
 
-def table_of(records: list[Record]) -> SpellingTable:
+def table_of(records: list[Record]) -> Spellings:
     (found,) = spelling_tables(group_records(records)[0])
     return found
 
 
-def standing(table: SpellingTable) -> dict[str, str]:
+def standing(table: Spellings) -> dict[str, str]:
     return {row.name: row.standing for row in table.rows}
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,6 @@ from secost.meters.fitness import (
     UNKNOWN,
     Check,
     Snapshot,
-    as_plain,
     between,
     check_request,
     clock_check,
@@ -478,7 +478,7 @@ def test_too_few_rounds_tell_nothing_rather_than_zero() -> None:
     assert {row["half_width"] for row in told_apart(math.inf, 1, 1)} == {None}
     run = judged(noise_rounds(1, 2), 1, 1, "resnet18", 128)
     assert [check.status for check in aa_checks(run)] == [UNKNOWN, UNKNOWN]
-    json.dumps(as_plain(run), allow_nan=False)
+    json.dumps(asdict(run), allow_nan=False)
 
 
 def test_the_share_that_lasts_is_found_in_made_groups() -> None:
