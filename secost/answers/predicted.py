@@ -21,7 +21,7 @@ import numpy as np
 from secost.errors import BadSpecError
 from secost.plan.mix import NOTHING, Choice, Point, Space, choice_label
 from secost.runs.records import DONE, Record
-from secost.runs.study import LatencyCosts, rounded
+from secost.runs.study import LatencyModel, rounded
 from secost.statistics import Interval, student_quantile
 
 _NORMAL = 1.96
@@ -32,7 +32,7 @@ _LEAST_SD = 0.001  # no share is known to less than a tenth of a percent of the 
 _MOST_RELATIVE = 1.0
 
 
-def predict(table: LatencyCosts, space: Space, point: Point) -> Interval:
+def predict(table: LatencyModel, space: Space, point: Point) -> Interval:
     """The overhead of one network, with its 95 % interval."""
     total = sum(row[index] for row, index in zip(table.costs, point, strict=True))
     total += sum(table.first_use[kind] for kind in _kinds_at(space, point))
@@ -40,7 +40,7 @@ def predict(table: LatencyCosts, space: Space, point: Point) -> Interval:
     return rounded(Interval(total, total - half, total + half))
 
 
-def fit_latency(space: Space, uniform: Sequence[Record], mixes: Sequence[Record]) -> LatencyCosts:
+def fit_latency(space: Space, uniform: Sequence[Record], mixes: Sequence[Record]) -> LatencyModel:
     """The table from records of whole networks: one option at all sites each (`uniform`), and `mixes` of the space.
 
     Raises BadSpecError where an option of the space was not measured.
@@ -53,7 +53,7 @@ def fit_latency(space: Space, uniform: Sequence[Record], mixes: Sequence[Record]
     misses = [float(row.columns @ prior.fitted([*whole, *rows[:index], *rows[index + 1:]])) / row.overhead - 1
               for index, row in enumerate(rows) if row.overhead > 0]
     spread = math.sqrt(float(np.mean(np.square(misses)))) if misses else _MOST_RELATIVE
-    return rounded(LatencyCosts(*_as_table(space, solved), min(spread, _MOST_RELATIVE), len(misses)))
+    return rounded(LatencyModel(*_as_table(space, solved), min(spread, _MOST_RELATIVE), len(misses)))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from secost.plan.mix import Point, Space, choice_label, for_sites, is_mix, make_
 from secost.plan.spec import SearchSpec, Spec
 from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Gain, Record
-from secost.runs.study import LatencyCosts, Preference, SearchResult, StudyResult, rounded
+from secost.runs.study import LatencyModel, Preference, SearchResult, StudyResult, rounded
 from secost.statistics import Interval
 
 SPATIAL, CHANNEL, BOTH = "spatial", "channel", "both"
@@ -143,7 +143,7 @@ class Searched:
         return self.space.drawn(self.asked.check, self.spec.seed + 1, self.calibrating)
 
     @cached_property
-    def fitted(self) -> LatencyCosts | None:
+    def fitted(self) -> LatencyModel | None:
         """The table of latencies as it follows from the records, None where no time was measured."""
         found = [self.mixes[name] for point in self.calibrating if (name := self.space.name(point)) in self.mixes]
         try:

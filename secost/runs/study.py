@@ -236,7 +236,7 @@ class Quantization(StudyResult, kind="quantization"):
 
 
 @dataclass(frozen=True)
-class LatencyCosts:
+class LatencyModel:
     """`costs[group][option]` is an overhead (a fraction of the network's time without attention), 0 for none, and
     `first_use` what each kind adds once.
 
@@ -269,7 +269,7 @@ class SearchResult(StudyResult, kind="search"):
     estimates cover of the whole. `believed` are (one-shot, alone) accuracies and `rank` is their rank correlation.
     """
 
-    table: LatencyCosts | None
+    table: LatencyModel | None
     predicted: dict[str, float]
     shares: dict[str, list[float]]
     preferences: list[Preference]

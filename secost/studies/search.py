@@ -31,7 +31,7 @@ from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, Comparison, Trial
 from secost.runs.records import Record, overhead
 from secost.runs.store import RunStore
-from secost.runs.study import LatencyCosts
+from secost.runs.study import LatencyModel
 from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
 from secost.training.datasets import Data, Split
 from secost.training.loop import draw_seed, train
@@ -165,7 +165,7 @@ class _Search:
         self._measure(names)
         self._train(names)
 
-    def _table(self) -> LatencyCosts:
+    def _table(self) -> LatencyModel:
         found = read_search(self.store.records(), self.shop.spec).fitted
         if found is None:
             raise RunError("latency could not be measured, so a search has nothing to go by: see the records' reasons "
@@ -254,7 +254,7 @@ def _identity(spec: Spec) -> str:
 class _Judge:
     """Judges points by the one-shot network, the table of latencies and exact counts; each is kept as a record."""
 
-    def __init__(self, shop: _Workshop, store: RunStore, listener: Listener, table: LatencyCosts,
+    def __init__(self, shop: _Workshop, store: RunStore, listener: Listener, table: LatencyModel,
                  executor: Executor) -> None:
         self.shop, self.store, self.listener, self.table, self.executor = shop, store, listener, table, executor
         self.kept = {record.key: record for record in store.records() if record.estimate is not None}

@@ -21,7 +21,7 @@ from secost.runs.study import (
     CueTest,
     Detectors,
     Full,
-    LatencyCosts,
+    LatencyModel,
     Occlusion,
     Preference,
     Quantization,
@@ -59,7 +59,7 @@ def made(kind: str) -> StudyResult:
                             [Full("none", 0, 99.0, {"openvino": 98.5})], rows, RECORDS[1:2], [])
     gain = Gain("net", "se", 4, 0.5, 0.25, 0.75, 5, TRAINED, "digits", stages=(3, 4))
     return SearchResult(
-        LatencyCosts(((0.0, 0.1), (0.0, 0.2)), {"se": 0.01}, 0.05, 16), {"mix:none+se/4": 0.21}, {"nsga2": [0.5, 1.0]},
+        LatencyModel(((0.0, 0.1), (0.0, 0.2)), {"se": 0.01}, 0.05, 16), {"mix:none+se/4": 0.21}, {"nsga2": [0.5, 1.0]},
         [Preference(1, (0, 1), ONE, {"spatial": 2})], [gain], 95.0, [(90.0, 95.0)], None)
 
 
