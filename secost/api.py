@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from secost.networks.inputs import Example
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
 _PLACEMENT, _INTEGRATION, _DEVICE = Spec.placement[0], Spec.integration[0], Spec.device[0]
 _TRAINED_REDUCTIONS: tuple[int, ...] = option_of("train", "reductions").default_of("train")

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secost.plan.plan import Listener, Plan
-    from secost.plan.trials import Comparison
+    from secost.plan.trials import Comparison, Listener, Plan
     from secost.runs.records import Record
 
 _PAUSE_S = 0.5
@@ -19,7 +18,7 @@ _PAUSE_S = 0.5
 @contextlib.contextmanager
 def listening(quiet: bool) -> Iterator[Listener]:
     """A listener that shows how far a plan is carried out."""
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
     if quiet:
         yield Listener()

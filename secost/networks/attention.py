@@ -33,9 +33,8 @@ from secost.networks.attention_modules import (
     eca_kernel_size,
     hidden_width,
 )
-from secost.plan.mix import is_mix, parse_mix
-from secost.plan.spelling import OWN, Spelling, get_spelling
 from secost.plan.trials import BASELINE, NATIVE
+from secost.plan.variants import OWN, Spelling, get_spelling, is_mix, parse_mix
 from secost.registry import Registry
 
 __all__ = [

@@ -34,7 +34,7 @@ from secost.pages.wording import (
     spelling_words,
     times_words,
 )
-from secost.plan.spelling import get_spelling
+from secost.plan.variants import get_spelling
 from secost.runs.records import FILE, Record
 
 if TYPE_CHECKING:

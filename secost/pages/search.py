@@ -22,8 +22,8 @@ from secost.answers.searched import (
 from secost.figures.search import drawings
 from secost.numbers import NA, joined, percent, percent_interval, with_ends
 from secost.pages.page import Page, Section, Table
-from secost.plan.mix import choice_label, is_mix
 from secost.plan.trials import BASELINE
+from secost.plan.variants import choice_label, is_mix
 from secost.runs.records import Record
 from secost.runs.study import Preference
 from secost.statistics import Interval

@@ -21,9 +21,8 @@ from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, w
 from secost.networks.inputs import image_input, normalisation, read_image
 from secost.networks.sources import load, load_weights, wake_norms
 from secost.networks.surgery import attach, seeded, strip
-from secost.plan.plan import Listener
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE
+from secost.plan.trials import BASELINE, NATIVE, Listener
 from secost.runs.store import RunStore
 from secost.runs.study import OPEN, SHUT, CueTest, Detectors, Occlusion, Shifts, SiteGates, rounded
 from secost.statistics import mean_of

@@ -24,9 +24,8 @@ from secost.networks.inputs import image_input, inputs_for
 from secost.networks.sources import load
 from secost.networks.surgery import native_paths
 from secost.networks.tracing import trace
-from secost.plan.plan import Listener
 from secost.plan.spec import Spec
-from secost.plan.trials import NATIVE
+from secost.plan.trials import NATIVE, Listener
 from secost.runs.records import DONE
 from secost.runs.store import RunStore
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size, rounded

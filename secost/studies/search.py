@@ -25,10 +25,9 @@ from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_c
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
 from secost.networks.surgery import check_fits, require_sites, seeded, sites
-from secost.plan.mix import Point, Space, make_space
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, Comparison, Trial
+from secost.plan.trials import BASELINE, Comparison, Listener, Plan, Trial
+from secost.plan.variants import Point, Space, make_space
 from secost.runs.records import Record, overhead
 from secost.runs.store import RunStore
 from secost.runs.study import LatencyTable

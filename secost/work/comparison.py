@@ -34,9 +34,8 @@ from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
 from secost.networks.tracing import ForwardError, eval_mode
-from secost.plan.plan import Listener
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE, Comparison, Trial
+from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Trial
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval
 from secost.work.planning import Networks

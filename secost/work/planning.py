@@ -21,10 +21,9 @@ from secost.networks.sites import find_sites
 from secost.networks.sources import check_name, load
 from secost.networks.tracing import Graph
 from secost.plan.options import DEFAULT_REDUCTIONS
-from secost.plan.plan import Plan
 from secost.plan.spec import Spec
-from secost.plan.spelling import check_spellings
-from secost.plan.trials import BASELINE, NATIVE, Setting
+from secost.plan.trials import BASELINE, NATIVE, Plan, Setting
+from secost.plan.variants import check_spellings
 
 _Conditions = tuple[str, str, str, str]
 

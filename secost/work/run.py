@@ -15,9 +15,8 @@ from typing import Any
 from secost.errors import SecostError, one_line
 from secost.meters.conditions import threads_of_torch
 from secost.meters.environment import describe
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.plan.trials import Comparison
+from secost.plan.trials import Comparison, Listener, Plan
 from secost.runs.database import DATABASE, environment_id
 from secost.runs.records import Record
 from secost.runs.store import RunStore, discard_if_empty

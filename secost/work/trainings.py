@@ -23,9 +23,8 @@ from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import check_name, load
 from secost.networks.surgery import attach, seeded, strip
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE, Comparison, Trial
+from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan, Trial
 from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
 from secost.training.datasets import Data, load_data

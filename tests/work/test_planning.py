@@ -16,8 +16,8 @@ import torch
 import secost
 from secost.cli import main
 from secost.networks import sources, tracing
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
+from secost.plan.trials import Listener, Plan
 from secost.work import planning
 from secost.work.planning import Networks, make_plan
 

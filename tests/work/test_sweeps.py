@@ -30,7 +30,7 @@ KILLED = textwrap.dedent("""
     import json, os, signal, sys
     from secost import api
     from secost.plan.spec import Spec
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
     left = int(sys.argv[3])
     def count(record):
@@ -57,7 +57,7 @@ def test_a_sweep_killed_at_several_moments_ends_with_the_records_of_an_undisturb
 
 
 def test_a_finished_sweep_started_again_measures_nothing(tmp_path: Path) -> None:
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
     first = secost.sweep(GRID, tmp_path)
     started: list[object] = []
