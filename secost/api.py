@@ -50,7 +50,7 @@ def profile(
     spec = Spec.from_dict(given)
     if out is not None and net is not None:
         raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
-    from secost.work.planning import Networks
+    from secost.work.comparison import Networks
     from secost.work.run import profile_spec
 
     return profile_spec(spec, Networks(net=net, example=example), out=out, listener=listener).records

@@ -1,55 +1,21 @@
-"""What each word of a table means, and what each code asks for: one source for help, pages and docs."""
+"""What each word of a table means, and what each code asks for: one source for help, pages and docs.
+
+Fields, placements and the checks of `secost doctor` have their words in `data/glossary.json`.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from enum import StrEnum
+from importlib import resources
 from typing import Self
 
-FIELDS = {
-    "model": "the network, by the name it was asked for",
-    "attention": "what was put at the sites; none is the network without attention, native as it ships",
-    "reduction": "r: the attention's hidden width is max(1, C // r) for C channels",
-    "placement": "which sites: residual, depthwise, depthwise-pre, stage or conv",
-    "integration": "where in a residual block the attention sits (SENet, section 6.5)",
-    "sites": "how many places carry the attention",
-    "params": "learnable parameters of the whole network",
-    "macs": "multiply-accumulates for one image: convolutions, linear layers, matrix products and gating products",
-    "other_ops": "elementary operations that are no MACs: pooling, norms, activations, additions, sigmoids",
-    "activations": "elements put out by convolutions, linear layers and matrix products, for one image",
-    "memory_bytes": "bytes read and written by all operations as eager PyTorch runs them, for one image",
-    "kernels": "operations launched in one forward pass",
-    "attention_params": "parameters of the attention alone",
-    "attention_macs": "MACs of the attention alone, gating products included",
-    "params_overhead": "(variant - baseline) / baseline of params",
-    "macs_overhead": "(variant - baseline) / baseline of macs",
-    "memory_overhead": "(variant - baseline) / baseline of memory_bytes",
-    "kernels_overhead": "(variant - baseline) / baseline of kernels",
-    "latency_ms": "median time of one forward pass of the whole batch",
-    "latency_overhead": (
-        "median over rounds of (variant / baseline - 1), all timed in the same round, the baseline twice"
-    ),
-    "latency_overhead_low": (
-        "lower end of the 95 % confidence interval of latency_overhead, over the rounds and the processes they ran in"
-    ),
-    "latency_overhead_high": (
-        "upper end of the 95 % confidence interval of latency_overhead, over the rounds and the processes they ran in"
-    ),
-    "latency_direct_ms": "time spent inside the attention modules during one forward pass",
-    "rounds": "rounds measured; each ran every variant once, in random order",
-    "cautions": "reasons to trust the latency less, each with its next step",
-    "mac_convention": "the named rule by which macs were counted",
-    "unsupported_ops": "operations that were not counted at all, and how often they ran",
-    "memory_format": "how a map lies in memory: contiguous (NCHW) or channels-last (NHWC)",
-    "spelling": "how the attention is written, where it is not as secost writes it",
-    "processes": "processes that shared the rounds; the interval covers what differs between them",
-    "images_per_s": "images a second: batch / latency",
-    "convert_s": "seconds the backend took to convert the network, once; not part of the latency",
-    "latency_floor_ms": "least time that the attention's own memory traffic and MACs need on this machine",
-    "dataset": "what the variant was trained on, in a record of its accuracy",
-    "seed": "the seed it was trained from; variants of one seed share data order and initial weights",
-    "epochs": "passes over the training set",
-    "top1": "test accuracy in percent after the last epoch",
-}
+_WORDS = json.loads(resources.files("secost").joinpath("data", "glossary.json").read_text(encoding="utf-8"))
+FIELDS: Mapping[str, str] = _WORDS["fields"]
+PLACEMENTS: Mapping[str, str] = _WORDS["placements"]
+# What `secost doctor` looks at: what it is, or what goes wrong where it is not as it should be; and what to do then.
+CHECKS: Mapping[str, tuple[str, str]] = {name: (what, step) for name, (what, step) in _WORDS["checks"].items()}
 
 
 class Code(StrEnum):
@@ -189,117 +155,3 @@ SERIOUS = frozenset({
     Caution.ATTENTION_LEFT,
 })
 NOTES = {str(code): code for code in Note}
-
-PLACEMENTS = {
-    "auto": "what the field does for this kind of network: depthwise, else residual, else conv",
-    "residual": "the end of each residual branch, before the addition (SE-ResNet)",
-    "depthwise": "after each depthwise convolution's norm and activation (MBConv)",
-    "depthwise-pre": "before each depthwise convolution",
-    "stage": "the end of each stage",
-    "conv": "after each convolution-norm-activation unit, the stem left out (SE-VGG, SE-MobileNet)",
-}
-
-# What `secost doctor` looks at: what it is, or what goes wrong where it is not as it should be; and what to do then.
-CHECKS = {
-    "load": (
-        "in the last minute programs, secost's own runs among them, wanted the processors: if they still do, passes "
-        "wait, lose their caches and run slower",
-        "stop other work, or measure when the machine is idle",
-    ),
-    "other work": (
-        "other programs ran meanwhile: they take processors, caches and memory bandwidth",
-        "stop other work, or measure when the machine is idle",
-    ),
-    "processors": (
-        "the threads asked for have to take turns on the processors that this process may use",
-        "ask for fewer --threads, or allow the process more processors (taskset, cpuset)",
-    ),
-    "quota": (
-        "a control group stops the process for the rest of each period in which it has used its share up",
-        "ask for fewer --threads, or raise the container's processor limit",
-    ),
-    "throttled": (
-        "the control group's quota was used up and the process was stopped",
-        "raise the container's processor limit, or ask for fewer --threads",
-    ),
-    "cpu pressure": (
-        "programs waited for a processor during much of the last 10 s",
-        "stop other work, or measure when the machine is idle",
-    ),
-    "memory pressure": (
-        "programs waited for memory during the last 10 s, and pages are read back in the middle of passes",
-        "close programs that use much memory",
-    ),
-    "io pressure": (
-        "programs waited for a disk during much of the last 10 s; what wakes them interrupts passes",
-        "wait for copying, indexing or updates to end",
-    ),
-    "steal": (
-        "the host gave this machine's processors to others; part of that is counted as the passes' own time",
-        "use a machine with dedicated processors, or measure at another time",
-    ),
-    "shared cores": (
-        "two processors are one core, and two threads on it slow each other down",
-        "ask for fewer --threads, or start with taskset on one processor of each core",
-    ),
-    "governor": (
-        "the clock rate follows the load, so that a pass is slower after a pause",
-        "set the governor to performance for the time of the run (cpupower frequency-set -g performance)",
-    ),
-    "turbo": (
-        "the clock rate depends on heat and on what else runs; rounds allow for it, absolute times do not",
-        "switch turbo off for absolute times, or trust the overheads more than the milliseconds",
-    ),
-    "clock": (
-        "the wall clock is too coarse or too slow to read for passes of a few milliseconds",
-        "measure on a system with a finer clock, or with a larger --batch",
-    ),
-    "thread clock": (
-        "the processor-time clock is too coarse or too slow to read for passes of a few milliseconds",
-        "measure on a system with a finer clock, or with a larger --batch",
-    ),
-    "clock source": (
-        "the kernel reads time from a slow device, mostly because it distrusts the processor's counter",
-        "find out in the kernel's log why tsc was given up",
-    ),
-    "allocator": (
-        "secost can tell only glibc to keep freed memory; without that, passes may fault pages in again",
-        "run without the other allocator (LD_PRELOAD), or on glibc",
-    ),
-    "spinning": (
-        "threads that wait keep a processor busy; with other work beside them that slows small networks many times",
-        "set OMP_WAIT_POLICY=passive before the start",
-    ),
-    "memory": (
-        "little memory is left, so that the run may swap or be ended",
-        "close programs that use much memory",
-    ),
-    "swapping": (
-        "pages went to or from the swap file meanwhile",
-        "close programs that use much memory",
-    ),
-    "virtual machine": (
-        "neighbours on the same host can't be seen from here and share its caches and memory bandwidth",
-        "run longer, and repeat at another time before believing a small difference",
-    ),
-    "battery": (
-        "on battery the system lowers clock rates as it likes",
-        "plug the power supply in",
-    ),
-    "heat": (
-        "the processor is close to the temperature at which it is slowed down",
-        "let it cool down, or clean its fans",
-    ),
-    "heat throttling": (
-        "the processor was slowed down by heat meanwhile",
-        "let it cool down, or clean its fans; switch turbo off",
-    ),
-    "a/a run": (
-        "a network measured against itself must come out as equal",
-        "close other programs and try again; until it holds, believe no difference of this size",
-    ),
-    "spread": (
-        "times scatter so much that an overhead of 1 % can't be told from none in half a minute",
-        "stop other work, or give a run more --seconds",
-    ),
-}

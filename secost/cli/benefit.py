@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write
+from secost.cli.screen import show_or_write
 
 
 def benefit(

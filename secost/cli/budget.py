@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write
-from secost.cli.progress import note
+from secost.cli.screen import note, show_or_write
 
 if TYPE_CHECKING:
     from secost.answers.budget import Limit

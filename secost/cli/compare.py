@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write_file
-from secost.cli.progress import note
+from secost.cli.screen import note, show_or_write_file
 
 LIMIT_HELP = (
     "Exit 1 where a figure grew by surely more than this: latency=3%, overhead=1pt, params=0 "

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write_file
-from secost.cli.progress import note
+from secost.cli.screen import note, show_or_write_file
 
 listing = typer.Typer(
     help="List models, attention, placements, backends or datasets.", no_args_is_help=True, rich_markup_mode=None

@@ -11,7 +11,6 @@ import typer
 from secost.errors import BadSpecError
 from secost.plan.options import ALL_STAGES, TOP, Kind, Option, option_of, options_of
 
-REPORT_FORMATS = ("md", "html", "png", "csv", "json")
 _TYPES: Mapping[Kind, Any] = {
     Kind.COUNT: int | None, Kind.NUMBER: float | None, Kind.FLAG: bool | None, Kind.REPEATED: list[str] | None,
 }

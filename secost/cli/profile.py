@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secost.cli import options
 from secost.cli.options import Given
-from secost.cli.output import show
-from secost.cli.progress import listening, note
+from secost.cli.screen import listening, note, show, write_report
 
 if TYPE_CHECKING:
     from secost.plan.spec import Spec
@@ -34,7 +32,7 @@ def profile(model: Model, given: Given) -> int:
     if example is not None:
         spec = spec.with_changes(resolution=None)
     with listening(given["quiet"]) as listener:
-        from secost.work.planning import Networks
+        from secost.work.comparison import Networks
         from secost.work.run import profile_spec
 
         networks = Networks(spec.allow_download, example=example)
@@ -50,10 +48,7 @@ def finish(run: Finished, format: str, output: str | None) -> int:
     page = cost_page(run.records, run.spec.to_dict(), run.environments)
     show(page, format)
     if output:
-        from secost.render.formats import write
-
-        write(page, output, options.REPORT_FORMATS)
-        note(f"report in {output}")
+        write_report(page, output)
     failed = [record for record in run.records if record.status == FAILED]
     for record in failed:
         note(f"failed: {record.model} {record.label}: {record.error}")
@@ -65,7 +60,7 @@ def dry_run(spec: Spec, output: str | None) -> int:
     from secost.errors import BadSpecError
     from secost.runs.database import DATABASE
     from secost.runs.store import RunStore
-    from secost.work.planning import make_plan
+    from secost.work.run import make_plan
 
     plan = make_plan(spec)
     if output is not None and (Path(output) / DATABASE).exists():

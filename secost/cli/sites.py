@@ -7,7 +7,7 @@ from typing import Any
 from secost.cli.listing import put_rows
 from secost.cli.options import Given
 from secost.cli.profile import Model
-from secost.cli.progress import note
+from secost.cli.screen import note
 
 _COLUMNS = ("path", "side", "channels", "height", "width", "stage", "placement", "calls")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secost.cli.options import Given
 from secost.cli.profile import Model, finish
-from secost.cli.progress import listening
+from secost.cli.screen import listening
 from secost.plan.options import TRAIN
 
 

@@ -3,8 +3,8 @@
 A **comparison** is one network at one setting with all its variants, which are counted over one trace and
 measured in the same rounds. A **trial** is one variant of one comparison: it becomes one record, and its
 key, a hash of everything that decides the result, is what a run resumes by. The **Plan** is made once (by
-`work.planning`) and handed down to all who carry it out or tell of it: it knows its trials in order, what is done, and
-how many seconds the rest takes. Who carries it out tells a Listener.
+`work.run.make_plan`) and handed down to all who carry it out or tell of it: it knows its trials in order, what is done,
+and how many seconds the rest takes. Who carries it out tells a Listener.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from secost.runs.store import RunStore
 from secost.runs.study import OPEN, SHUT, CueTest, Detectors, Occlusion, Shifts, SiteGates, rounded
 from secost.statistics import mean_of
 from secost.training.datasets import CORNER_PX, CUES, Data, load_data
-from secost.work.planning import Networks, make_plan
-from secost.work.run import open_run, run_in_store
+from secost.work.comparison import Networks
+from secost.work.run import make_plan, open_run, run_in_store
 from secost.work.trainings import Course, build, prepare, train_in_store, trained_net
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8

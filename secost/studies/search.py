@@ -35,9 +35,9 @@ from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_o
 from secost.training.datasets import Data, Split
 from secost.training.loop import draw_seed, train
 from secost.training.oneshot import OneShot, held_out, statistics_of
-from secost.work.jobs import Executor, Job
-from secost.work.planning import Networks, make_plan
-from secost.work.run import measure, open_run, workers_for
+from secost.work.comparison import Networks
+from secost.work.executors import Executor, Job
+from secost.work.run import make_plan, measure, open_run, workers_for
 from secost.work.trainings import CHECKPOINTS, build, checked_jobs, prepare, train_in_store, train_trials, trainable
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"

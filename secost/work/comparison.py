@@ -12,6 +12,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import nn
+
 from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
 from secost.glossary import Caution
 from secost.meters.backends.calibration import load_calibration
@@ -28,17 +31,18 @@ from secost.meters.counts import (
 )
 from secost.meters.latency import Rounds, cautions
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
+from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
-from secost.networks.inputs import inputs_for
+from secost.networks.inputs import Example, inputs_for
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
+from secost.networks.sources import load
 from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
-from secost.networks.tracing import ForwardError, eval_mode
+from secost.networks.tracing import ForwardError, Graph, eval_mode
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Trial
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval
-from secost.work.planning import Networks
 from secost.work.timing import CONTROL, Stopwatch, Timing
 
 # What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
@@ -46,6 +50,38 @@ WRONG_REQUESTS = (BadSpecError, NoSiteError, ModelLoadError, MissingExtraError)
 _THROTTLED_SHARE = 0.01
 _SPARE, _STEAL = 0.2, 0.02  # processors
 _OPENMP = ("eager", "compile")  # the others have threads of their own, told not to spin
+
+
+class Networks:
+    """Networks by name, the last one kept; who gets it leaves it as it was found.
+
+    `net` stands for every name where the user gave a module, `example` for its inputs. `classes` asks for so many
+    scores.
+    """
+
+    def __init__(self, allow_download: bool = False, classes: int | None = None, net: nn.Module | None = None,
+                 example: Example | None = None) -> None:
+        self.allow_download, self.classes, self.example = allow_download, classes, example
+        self.given = net is not None
+        self._name, self._net = "", net
+        self._graphs: dict[tuple[object, ...], Graph] = {}
+
+    def get(self, model: str) -> nn.Module:
+        """The network of that name."""
+        if not self.given and (self._net is None or self._name != model):
+            self._net = None  # gone before the next one comes: two at a time take twice the memory
+            self._graphs.clear()
+            self._net, self._name = load(model, self.allow_download, self.classes), model
+        assert self._net is not None
+        return self._net
+
+    def trace(self, inputs: tuple[torch.Tensor, ...], state: str = NATIVE) -> Graph:
+        """The graph of the network that was asked for last, in a state that the caller has put it in."""
+        assert self._net is not None
+        key = (state, *(item.shape for item in inputs))
+        if key not in self._graphs:
+            self._graphs[key] = cached_trace(self._net, inputs)
+        return self._graphs[key]
 
 
 def run_comparison(

@@ -29,11 +29,9 @@ from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
 from secost.training.datasets import Data, load_data
 from secost.training.loop import Trained, check_classes, draw_seed, train
-from secost.work.comparison import failed
-from secost.work.executors import LOCAL
-from secost.work.jobs import Executor, Job
-from secost.work.planning import Networks, make_plan
-from secost.work.run import Finished, begin, finished, measure, placed, workers_for
+from secost.work.comparison import Networks, failed
+from secost.work.executors import LOCAL, Executor, Job
+from secost.work.run import Finished, begin, finished, make_plan, measure, placed, workers_for
 
 CHECKPOINTS = "checkpoints"
 _MEASURED_JOBS = 2

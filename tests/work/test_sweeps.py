@@ -15,7 +15,7 @@ import secost
 from secost.errors import BadSpecError, UnknownNameError
 from secost.plan.spec import Spec
 from secost.runs.store import read_run
-from secost.work.planning import make_plan
+from secost.work.run import make_plan
 
 NETS = str(Path(__file__).parents[1].joinpath("small_nets.py"))
 GRID = Spec(
