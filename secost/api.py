@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secost.errors import BadSpecError
-from secost.plan.options import option_of
+from secost.plan.options import TRAIN, fields_of, option_of
 from secost.plan.spec import Spec, TrainSpec
 from secost.runs.records import Record
 
@@ -89,18 +89,13 @@ def train(
     the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains. `jobs` are
     trained at a time; `executor` and `address` are those of `sweep`.
     """
+    given: dict[str, Any] = {**locals()}
+    for name in ("out", "jobs", "retry_failed", "listener", "executor", "address"):
+        del given[name]
+    table = {name: given.pop(name) for name in fields_of(TRAIN)}
+    spec = Spec.from_dict({**given, "train": table})
     from secost.work.trainings import train_spec
 
-    spec = Spec.from_dict({
-        "models": model, "attention": attentions, "reductions": reductions, "placement": placement,
-        "integration": integration, "stages": stages, "device": device, "memory_format": memory_format,
-        "latency": latency, "seconds": seconds,
-        "train": {
-            "dataset": dataset, "seeds": seeds, "epochs": epochs, "batch_size": batch_size,
-            "learning_rate": learning_rate, "augment": augment, "deterministic": deterministic, "amp": amp,
-            "data": data,
-        },
-    })
     return train_spec(spec, out, listener=listener, retry_failed=retry_failed, jobs=jobs, executor=executor,
                       address=address).records
 

@@ -20,11 +20,9 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 def plain(text: object) -> str:
     """One line without control, bidirectional or other invisible characters: safe in a terminal."""
-    return "".join(
-        " " if character in "\n\t" else character
-        for character in str(text)
-        if character in "\n\t" or unicodedata.category(character) not in _INVISIBLE
-    )
+    return "".join(" " if character in "\n\t" else character
+                   for character in str(text)
+                   if character in "\n\t" or unicodedata.category(character) not in _INVISIBLE)
 
 
 def for_markdown(text: object) -> str:

@@ -29,7 +29,7 @@ def percent(fraction: float | None, signed: bool = True) -> str:
     size = abs(value)
     if size < _SMALLEST_PERCENT:
         return f"{sign}<{_SMALLEST_PERCENT:.5f} %"
-    return f"{sign}{size:,.{_exact_decimals(size)}f} %"
+    return f"{sign}{size:,.{0 if size >= 9.95 else max(1, 1 - math.floor(math.log10(size)))}f} %"
 
 
 def percent_interval(fraction: float | None, low: float | None, high: float | None) -> str:
@@ -111,12 +111,6 @@ def parse_share(option: str, text: str) -> float:
     if value < 0 or (unit is None and value >= 1) or unit not in (None, "%"):
         raise BadSpecError(f"{option} {text!r} is no share of a time or count: write a percentage such as 1%, or 0")
     return float(value)
-
-
-def _exact_decimals(size: float) -> int:
-    if size >= 9.95:
-        return 0
-    return max(1, 1 - math.floor(math.log10(size)))
 
 
 def _fixed(fraction: float, digits: int, signed: bool = False) -> str:

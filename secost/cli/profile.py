@@ -28,7 +28,7 @@ def profile(model: Model, given: Given) -> int:
         return _reconcile(spec, given)
     if given["dry_run"]:
         return dry_run(spec, given["output"])
-    example = _example(given)
+    example = example_of(given)
     if example is not None:
         spec = spec.with_changes(resolution=None)
     with listening(given["quiet"]) as listener:
@@ -73,7 +73,8 @@ def dry_run(spec: Spec, output: str | None) -> int:
     return 0
 
 
-def _example(given: Given) -> Any:
+def example_of(given: Given) -> Any:
+    """The inputs that the user's function gives, None where none was named."""
     if given["example"] is None:
         return None
     from secost.networks.sources import load_example
@@ -88,7 +89,7 @@ def _reconcile(spec: Spec, given: Given) -> int:
     from secost.pages.page import Page
 
     net = load(spec.models[0], spec.allow_download)
-    rows = conventions(net, inputs_for(net, spec.resolution[0], _example(given)))
+    rows = conventions(net, inputs_for(net, spec.resolution[0], example_of(given)))
     title = f"{spec.models[0]}, one image: what each convention counts"
     show(Page.of_rows(title, rows, {"model": spec.models[0], "conventions": rows}), given["format"])
     return 0

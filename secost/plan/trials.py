@@ -202,18 +202,15 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What the dry run says: what is left out, the variants of each comparison that are left, the sum."""
+        lines = [f"left out: {text}" for text in self.left_out]
+        for comparison in self.comparisons:
+            left = [trial.label for trial in self.lacking(comparison.trials)]
+            done = len(comparison.trials) - len(left)
+            lines.append(f"{comparison.setting.label}: {', '.join(left) or 'nothing left'}"
+                         f"{f' ({done} done)' if done else ''}")
         trials = sum(len(comparison.trials) for comparison in self.comparisons)
-        return [
-            *(f"left out: {text}" for text in self.left_out),
-            *map(self._line, self.comparisons),
-            f"{trials} trials in {len(self.comparisons)} comparisons, {len(self.done)} done, "
-            f"about {self.costs_s:.0f} s left",
-        ]
-
-    def _line(self, comparison: Comparison) -> str:
-        left = [trial.label for trial in self.lacking(comparison.trials)]
-        done = len(comparison.trials) - len(left)
-        return f"{comparison.setting.label}: {', '.join(left) or 'nothing left'}{f' ({done} done)' if done else ''}"
+        return [*lines, f"{trials} trials in {len(self.comparisons)} comparisons, {len(self.done)} done, "
+                f"about {self.costs_s:.0f} s left"]
 
     def told(self) -> list[str]:
         """What the user should hear before it is carried out."""

@@ -19,16 +19,7 @@ from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSit
 from secost.glossary import Caution
 from secost.meters.backends.calibration import load_calibration
 from secost.meters.backends.offered import BACKENDS
-from secost.meters.counts import (
-    MAC_CONVENTION,
-    Cost,
-    SiteCost,
-    attention_cost,
-    by_site,
-    by_stage,
-    native_cost,
-    network_cost,
-)
+from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.latency import Rounds, cautions
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
 from secost.networks.cache import cached_trace
@@ -160,7 +151,8 @@ class _Bench:
     def _counted(self, trial: Trial, base: Cost, sites: list[Site], known: dict[tuple[Any, ...], Cost]) -> Record:
         record = Record.of_trial(trial)
         record.mac_convention = MAC_CONVENTION
-        record.cautions = self._count_cautions()
+        left = any(gate.path is None for gate in find_attention(self.graph))
+        record.cautions = [Caution.ATTENTION_LEFT] if left else []
         try:
             if trial.attention == BASELINE:
                 return _with_cost(record, base, Cost(), 0)
@@ -169,7 +161,9 @@ class _Bench:
             costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known, trial.spelling)
             added = sum((item.cost for item in costs), Cost())
             record.by_stage, record.by_site = by_stage(costs), by_site(costs)
-            _add_floors(record, self._floors(costs))
+            setting = self.comparison.setting
+            fuses = BACKENDS.get(setting.backend).fuses
+            _add_floors(record, site_floors_ms(costs, setting.batch, setting.precision, self._roofline, fuses))
             return _with_cost(record, base + added, added, len(costs))
         except Exception as error:
             self.failures[trial.label] = error
@@ -184,10 +178,6 @@ class _Bench:
             self.switch.select(BASELINE)
         return _with_cost(record, whole, own, len(self.natives))
 
-    def _count_cautions(self) -> list[str]:
-        left = any(found.path is None for found in find_attention(self.graph))
-        return [Caution.ATTENTION_LEFT] if left else []
-
     def _timed(self, counted: Sequence[tuple[Trial, Record]], sites: list[Site]) -> Timing | None:
         if not self.spec.latency:
             return None
@@ -198,12 +188,6 @@ class _Bench:
         timing = watch.time([t for t, record in counted if record.status == DONE], sites, self.listener.on_share)
         self.failures |= timing.failures
         return timing
-
-    def _floors(self, costs: Sequence[SiteCost]) -> list[float | None]:
-        """The least time of attention at each site, where latency is measured and on a processor."""
-        setting = self.comparison.setting
-        fuses = BACKENDS.get(setting.backend).fuses
-        return site_floors_ms(costs, setting.batch, setting.precision, self._roofline, fuses)
 
     @functools.cached_property
     def _roofline(self) -> Roofline | None:
@@ -301,19 +285,13 @@ def _mean(rounds: Rounds, name: str) -> float:
 
 def _samples(label: str, rounds: Rounds, spec: Spec) -> dict[str, Any]:
     control = rounds.control(BASELINE, CONTROL)
-    return {
-        "clock": rounds.clock, "repeats": rounds.repeats, "allocator": spec.allocator, "process": rounds.process,
-        "baseline_s": rounds.times_s(BASELINE), "variant_s": rounds.times_s(label),
-        "control_s": rounds.times_s(CONTROL), "control_overhead": control.estimate, "control_low": control.low,
-        "control_high": control.high, "wall_s": rounds.wall_s[label], "page_faults_per_pass": _faults(rounds),
-    }
-
-
-def _faults(rounds: Rounds) -> float | None:
-    """Page faults of one forward pass, on average over all."""
-    counted = [note["minor_faults"] for note in rounds.notes]
+    faults = [note["minor_faults"] for note in rounds.notes]
     passes = rounds.count * len(rounds.wall_s) * rounds.repeats
-    return None if not counted or None in counted else sum(counted) / passes
+    return {"clock": rounds.clock, "repeats": rounds.repeats, "allocator": spec.allocator, "process": rounds.process,
+            "baseline_s": rounds.times_s(BASELINE), "variant_s": rounds.times_s(label),
+            "control_s": rounds.times_s(CONTROL), "control_overhead": control.estimate, "control_low": control.low,
+            "control_high": control.high, "wall_s": rounds.wall_s[label],
+            "page_faults_per_pass": None if not faults or None in faults else sum(faults) / passes}
 
 
 def _add_direct(record: Record, label: str, rounds: Rounds) -> None:

@@ -34,10 +34,8 @@ JOIN_S = 30.0  # until a first worker is there
 # Of a cluster started here. A worker has the driver's environment and neither a limit of memory nor a sampling
 # profiler: what is measured there is measured as it is here. The logs that grow with every job are kept short.
 _LOCAL_CONFIG = {
-    "distributed.scheduler.allowed-failures": TRIES - 1,
-    "distributed.nanny.pre-spawn-environ": {},
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.low-level-log-length": 1000,
+    "distributed.scheduler.allowed-failures": TRIES - 1, "distributed.nanny.pre-spawn-environ": {},
+    "distributed.worker.profile.enabled": False, "distributed.admin.low-level-log-length": 1000,
 }
 
 # What talking to a scheduler that is gone can raise; dask's errors of a broken connection are OSErrors.
@@ -133,10 +131,8 @@ class DaskExecutor(Executor):
         """The workers that are there now. Raises RunError where the scheduler is lost."""
         with self.talking():
             workers = self._client.scheduler_info()["workers"]
-        return [
-            DaskWorker(address, worker["host"], worker["nthreads"], frozenset(worker.get("resources") or ()))
-            for address, worker in sorted(workers.items())
-        ]
+        return [DaskWorker(address, worker["host"], worker["nthreads"], frozenset(worker.get("resources") or ()))
+                for address, worker in sorted(workers.items())]
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -159,10 +155,8 @@ class DaskExecutor(Executor):
         deadline = time.monotonic() + JOIN_S
         while not self.there():
             if time.monotonic() > deadline:
-                raise BadSpecError(
-                    f"the scheduler at {self.address} has no worker after {JOIN_S:.0f} s: start one by "
-                    f'dask worker {self.address} --nthreads 1 --resources "{LATENCY}=1"'
-                )
+                raise BadSpecError(f"the scheduler at {self.address} has no worker after {JOIN_S:.0f} s: start one by "
+                                   f'dask worker {self.address} --nthreads 1 --resources "{LATENCY}=1"')
             time.sleep(0.1)
 
     def admit(self, there: Iterable[DaskWorker]) -> None:

@@ -256,10 +256,8 @@ class DaskRun:
 
     def _take_back(self) -> None:
         """What waits for a host that left goes to another one."""
-        left = [
-            flight.future for flight in self.flights.values()
-            if flight.host and flight.host not in {worker.host for worker in self._able(flight.job)}
-        ]
+        left = [flight.future for flight in self.flights.values()
+                if flight.host and flight.host not in {worker.host for worker in self._able(flight.job)}]
         if left and self.there:
             with self.executor.talking():
                 self.client.cancel(left, force=True)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from secost.errors import BadSpecError, RunError, SecostError, one_line
@@ -91,9 +90,7 @@ class Executor(Protocol):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *reason: object) -> None:
         self.close()
 
 
@@ -197,7 +194,10 @@ def worked(work: Callable[..., Any], arguments: Iterable[Any]) -> dict[str, Any]
     try:
         answer: dict[str, Any] = {"value": plain_value(work(*arguments))}
     except (Exception, SystemExit) as error:
-        answer = {"failed": _told(as_secost_error(error))}
+        ours = as_secost_error(error)
+        # Its message, and its classes by name, the nearest first.
+        kinds = [_name_of(kind) for kind in type(ours).__mro__ if issubclass(kind, SecostError)]
+        answer = {"failed": {"message": " ".join(str(ours).split()), "kinds": kinds}}
     return {**answer, "began_s": began_s, "ended_s": time.time()}
 
 
@@ -209,15 +209,13 @@ def outcome_of(
     return Outcome(job, answer.get("value"), error, host, answer["began_s"], answer["ended_s"], environment)
 
 
-def _told(error: SecostError) -> dict[str, Any]:
-    """An error as JSON: its message, and its classes by name, the nearest first."""
-    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__ if issubclass(kind, SecostError)]
-    return {"message": " ".join(str(error).split()), "kinds": kinds}
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _heard(told: Mapping[str, Any]) -> SecostError:
     """The error again, of the nearest class that is loaded here. The message is whole: no constructor may add to it."""
-    known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _all_kinds(SecostError)}
+    known = {_name_of(kind): kind for kind in _all_kinds(SecostError)}
     kind = next((known[name] for name in told["kinds"] if name in known), RunError)
     error = kind.__new__(kind)
     error.args = (told["message"],)

@@ -144,9 +144,7 @@ def measure(
             listener.on_record(store.add(record, where))
 
 
-def measure_more(
-    spec: Spec, store: RunStore, listener: Listener, networks: Networks | None = None,
-) -> list[Record]:
+def measure_more(spec: Spec, store: RunStore, listener: Listener, networks: Networks | None = None) -> list[Record]:
     """The records of a spec's costs in a run that was begun with another; what it lacks of them is measured.
 
     A wrong request raises; a network that fails gives failed records.
@@ -180,10 +178,8 @@ def run_comparisons(
                 yield record, None
         return
     here = networks if executor.name == LOCAL else None  # forked children inherit them; other workers have their own
-    jobs = (
-        Job(comparison.setting.label, comparison_job, (comparison, spec, strict, networks.classes, here),
-            alone=spec.latency, gpu=comparison.setting.device == "cuda") for comparison in comparisons
-    )
+    jobs = (Job(comparison.setting.label, comparison_job, (comparison, spec, strict, networks.classes, here),
+                alone=spec.latency, gpu=comparison.setting.device == "cuda") for comparison in comparisons)
     for outcome in executor.run(jobs):
         comparison = outcome.job.arguments[0]
         if strict and isinstance(outcome.error, WRONG_REQUESTS):
