@@ -28,9 +28,9 @@ def budget(
     from secost.answers.evidence import gains_from
     from secost.answers.groups import group_records
     from secost.errors import BadSpecError
-    from secost.numbers import parse_share
     from secost.pages import budget as decisions
     from secost.runs.store import read_results
+    from secost.writing import parse_share
 
     by_name = {currency.name: currency for currency in LIMITED}
     asked = {"latency": max_latency, "params": max_params, "macs": max_macs, "memory": max_memory}

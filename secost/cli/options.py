@@ -58,7 +58,7 @@ class Given:
         if value is None or (value == "" and self.command in (*option.single.split(), *option.own)):
             return option.own.get(self.command)
         if option.kind is Kind.SHARE:
-            from secost.numbers import parse_share
+            from secost.writing import parse_share
 
             return parse_share(f"--{option.name.replace('_', '-')}", value)
         if option.kind is Kind.STAGES:

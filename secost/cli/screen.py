@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from secost.cleaning import plain
+from secost.writing import plain
 
 if TYPE_CHECKING:
     from secost.pages.page import Page
