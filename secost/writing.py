@@ -53,9 +53,8 @@ def for_csv(value: Any) -> Any:
 
 def from_csv(value: Any) -> Any:
     """Undoes `for_csv` when secost reads a table that it wrote."""
-    if isinstance(value, str) and value.startswith("'") and value[1:].startswith(_FORMULA_STARTS):
-        return value[1:]
-    return value
+    escaped = isinstance(value, str) and value.startswith("'") and value[1:].startswith(_FORMULA_STARTS)
+    return value[1:] if escaped else value
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

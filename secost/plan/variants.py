@@ -51,14 +51,13 @@ def mix_name(choices: Sequence[Choice]) -> str:
 
 def parse_mix(attention: str) -> list[Choice]:
     """(attention, reduction) of each site. Raises BadSpecError for what is not written so."""
-    parts = [_PART.fullmatch(part) for part in attention.removeprefix(PREFIX).split("+")]
-    if None in parts or any(match is not None and match[2] == NATIVE for match in parts):
-        raise BadSpecError(
-            f"attention {attention!r} is no mix: write a choice for each site, such as {PREFIX}2xnone+se/4+spatial"
-        )
     choices: list[Choice] = []
-    for match in parts:
-        assert match is not None
+    for part in attention.removeprefix(PREFIX).split("+"):
+        match = _PART.fullmatch(part)
+        if match is None or match[2] == NATIVE:
+            raise BadSpecError(
+                f"attention {attention!r} is no mix: write a choice for each site, such as {PREFIX}2xnone+se/4+spatial"
+            )
         choices += [(match[2], int(match[3]) if match[3] else None)] * int(match[1] or 1)
     return choices
 

@@ -305,20 +305,15 @@ def _add_direct(record: Record, label: str, rounds: Rounds) -> None:
     record.latency_direct_ms = direct.estimate
     assert record.samples is not None
     _put(record.samples, "direct", direct)
-    _put(record.samples, "beyond", _difference(added, direct))
+    # added - direct, their half-widths added in quadrature: they come from different passes.
+    beyond, width = added.estimate - direct.estimate, (added.half_width**2 + direct.half_width**2) ** 0.5
+    known = added.low is not None and direct.low is not None
+    _put(record.samples, "beyond",
+         Interval(beyond, beyond - width if known else None, beyond + width if known else None))
 
 
 def _put(row: dict[str, Any], name: str, interval: Interval) -> None:
     row[f"{name}_ms"], row[f"{name}_low_ms"], row[f"{name}_high_ms"] = interval.estimate, interval.low, interval.high
-
-
-def _difference(first: Interval, second: Interval) -> Interval:
-    """first - second, their half-widths added in quadrature: they come from different passes."""
-    estimate = first.estimate - second.estimate
-    if first.low is None or second.low is None:
-        return Interval(estimate, None, None)
-    width = (first.half_width**2 + second.half_width**2) ** 0.5
-    return Interval(estimate, estimate - width, estimate + width)
 
 
 def _sum(values: Any) -> float | None:

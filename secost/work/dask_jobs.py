@@ -108,10 +108,6 @@ class DaskRun:
         self.executor.admit(self.there)
         self.offered.update(*(worker.resources for worker in self.there))
 
-    @property
-    def window(self) -> int:
-        return max(WINDOW, WINDOW_PER_THREAD * sum(worker.threads for worker in self.there))
-
     def _fill(self) -> None:
         """Sends what may be on its way now. A job that may kill its worker goes when no other is beside it."""
         if self.suspects or any(flight.by_itself for flight in self.flights.values()):
@@ -119,7 +115,7 @@ class DaskRun:
                 self._send(self.suspects.popleft(), by_itself=True)
             return
         self._send_aside()
-        while len(self.flights) + len(self.aside) < self.window:
+        while len(self.flights) + len(self.aside) < max(WINDOW, WINDOW_PER_THREAD * sum(w.threads for w in self.there)):
             job = next(self.jobs, None)
             if job is None:
                 return

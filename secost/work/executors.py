@@ -205,21 +205,18 @@ def outcome_of(
     job: Job, answer: Mapping[str, Any], host: str | None = None, environment: Mapping[str, Any] | None = None
 ) -> Outcome:
     """The outcome that `worked` told of in another process."""
-    error = _heard(answer["failed"]) if "failed" in answer else None
+    error = None
+    if "failed" in answer:  # again of the nearest class that is loaded here, with its whole message: none may add to it
+        message, kinds = answer["failed"]["message"], answer["failed"]["kinds"]
+        known = {_name_of(kind): kind for kind in _all_kinds(SecostError)}
+        kind = next((known[name] for name in kinds if name in known), RunError)
+        error = kind.__new__(kind)
+        error.args = (message,)
     return Outcome(job, answer.get("value"), error, host, answer["began_s"], answer["ended_s"], environment)
 
 
 def _name_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _heard(told: Mapping[str, Any]) -> SecostError:
-    """The error again, of the nearest class that is loaded here. The message is whole: no constructor may add to it."""
-    known = {_name_of(kind): kind for kind in _all_kinds(SecostError)}
-    kind = next((known[name] for name in told["kinds"] if name in known), RunError)
-    error = kind.__new__(kind)
-    error.args = (told["message"],)
-    return error
 
 
 def _all_kinds(kind: type[SecostError]) -> Iterator[type[SecostError]]:

@@ -56,10 +56,18 @@ def profile_spec(
     """
     listener, networks = listener or Listener(), networks or Networks(spec.allow_download)
     plan = make_plan(spec, networks)
-    if out is None:
-        return _run_in_memory(plan, networks, listener)
-    with open_run(plan.spec, out) as store:
-        return run_in_store(plan, store, listener, networks, strict=True)
+    if out is not None:
+        with open_run(plan.spec, out) as store:
+            return run_in_store(plan, store, listener, networks, strict=True)
+    environment = describe()
+    machine = environment_id(environment)
+    announce(plan, listener)
+    records = []
+    for record, _ in run_comparisons(plan.comparisons, plan.spec, listener, networks, strict=True):
+        record.environment = machine
+        listener.on_record(record)
+        records.append(record)
+    return Finished(plan, records, {machine: environment})
 
 
 @contextlib.contextmanager
@@ -91,18 +99,6 @@ def sweep_spec(
     with (workers_for(spec, executor, workers, address) as chosen,
           RunStore.create_or_resume(out, spec, describe()) as store):
         return run_in_store(plan, store, listener, retry_failed=retry_failed, executor=chosen)
-
-
-def _run_in_memory(plan: Plan, networks: Networks, listener: Listener) -> Finished:
-    environment = describe()
-    machine = environment_id(environment)
-    announce(plan, listener)
-    records = []
-    for record, _ in run_comparisons(plan.comparisons, plan.spec, listener, networks, strict=True):
-        record.environment = machine
-        listener.on_record(record)
-        records.append(record)
-    return Finished(plan, records, {machine: environment})
 
 
 def run_in_store(
