@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secost.answers.frame import frame
-    from secost.api import train
-    from secost.cli import profile
-    from secost.cli.report import report
-    from secost.cli.sweep import sweep
+    from secost.api import profile, report, sweep, train
     from secost.errors import SecostError
     from secost.networks.attention import register_attention
     from secost.networks.sites import Site
@@ -33,15 +30,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Record": "secost.runs.records", "SecostError": "secost.errors", "Site": "secost.networks.sites",
-    "Spec": "secost.plan.spec",
-    "attach": "secost.networks.surgery", "frame": "secost.answers.frame",
-    "load": "secost.networks.sources", "profile": "secost.api",
-    "register_attention": "secost.networks.attention", "report": "secost.api",
-    "occlusion": "secost.studies.occlusion", "quantization": "secost.studies.quantization",
-    "scaling": "secost.studies.scaling", "search": "secost.studies.search", "set_reduction": "secost.networks.surgery",
-    "sites": "secost.networks.surgery",
-    "strip": "secost.networks.surgery", "sweep": "secost.api", "train": "secost.api",
+    "frame": "secost.answers.frame", "profile": "secost.api", "report": "secost.api", "sweep": "secost.api",
+    "train": "secost.api", "SecostError": "secost.errors", "register_attention": "secost.networks.attention",
+    "Site": "secost.networks.sites", "load": "secost.networks.sources", "attach": "secost.networks.surgery",
+    "set_reduction": "secost.networks.surgery", "sites": "secost.networks.surgery", "strip": "secost.networks.surgery",
+    "Spec": "secost.plan.spec", "Record": "secost.runs.records", "occlusion": "secost.studies.occlusion",
+    "quantization": "secost.studies.quantization", "scaling": "secost.studies.scaling",
+    "search": "secost.studies.search",
 }
 
 

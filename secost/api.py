@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secost.errors import BadSpecError
-from secost.plan.options import option_of
+from secost.plan.options import TRAIN, fields_of, option_of
 from secost.plan.spec import Spec, TrainSpec
 from secost.runs.records import Record
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from secost.networks.sources import Example
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
 _PLACEMENT, _INTEGRATION, _DEVICE = Spec.placement[0], Spec.integration[0], Spec.device[0]
 _TRAINED_REDUCTIONS: tuple[int, ...] = option_of("train", "reductions").default_of("train")
@@ -50,7 +50,7 @@ def profile(
     spec = Spec.from_dict(given)
     if out is not None and net is not None:
         raise BadSpecError("out needs a model's name, by which the run can be resumed: give path/to/net.py:factory")
-    from secost.work.planning import Networks
+    from secost.work.comparison import Networks
     from secost.work.run import profile_spec
 
     return profile_spec(spec, Networks(net=net, example=example), out=out, listener=listener).records
@@ -89,18 +89,13 @@ def train(
     the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains. `jobs` are
     trained at a time; `executor` and `address` are those of `sweep`.
     """
+    given: dict[str, Any] = {**locals()}
+    for name in ("out", "jobs", "retry_failed", "listener", "executor", "address"):
+        del given[name]
+    table = {name: given.pop(name) for name in fields_of(TRAIN)}
+    spec = Spec.from_dict({**given, "train": table})
     from secost.work.trainings import train_spec
 
-    spec = Spec.from_dict({
-        "models": model, "attention": attentions, "reductions": reductions, "placement": placement,
-        "integration": integration, "stages": stages, "device": device, "memory_format": memory_format,
-        "latency": latency, "seconds": seconds,
-        "train": {
-            "dataset": dataset, "seeds": seeds, "epochs": epochs, "batch_size": batch_size,
-            "learning_rate": learning_rate, "augment": augment, "deterministic": deterministic, "amp": amp,
-            "data": data,
-        },
-    })
     return train_spec(spec, out, listener=listener, retry_failed=retry_failed, jobs=jobs, executor=executor,
                       address=address).records
 

@@ -57,9 +57,7 @@ class MissingExtraError(SecostError):
     """An optional dependency is missing; the message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs {package}, which is not installed: run pip install 'secost[{extra}]'"
-        )
+        super().__init__(f"{purpose} needs {package}, which is not installed: run pip install 'secost[{extra}]'")
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -264,14 +264,14 @@ def overhead_shift(old: Overhead, new: Overhead) -> Interval:
 def _by_means(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Interval:
     """The difference of the means of logarithms, with Welch's interval."""
     estimate = fmean(_units(new)) - fmean(_units(old))
-    parts = [_variance(run) for run in (old, new)]
-    if any(part is None for part in parts):
+    terms = [part for run in (old, new) if (part := _variance(run)) is not None]
+    if len(terms) < 2:
         return Interval(estimate, None, None)
-    terms = [part for part in parts if part is not None]
     # A run of one process adds a variance that is taken as known: it has no degrees of freedom of its own to spend.
     total = sum(own + known for own, _, known in terms)
-    half = _quantile(_degrees(total, [(own, degrees) for own, degrees, _ in terms])) * math.sqrt(total)
-    return Interval(estimate, estimate - half, estimate + half)
+    # Satterthwaite's degrees of freedom of a sum of variances; infinite where none of it was estimated.
+    spent = sum(own**2 / degrees for own, degrees, _ in terms)
+    return _around(estimate, _quantile(total**2 / spent if spent > 0 else math.inf) * math.sqrt(total))
 
 
 def _by_ranks(old: Sequence[float], new: Sequence[float]) -> Interval:
@@ -329,12 +329,6 @@ def _variance(processes: Sequence[Sequence[float]]) -> tuple[float, int, float] 
         return None
     own = variance(units) / len(units)
     return own, len(units) - 1, PROCESS_SPREAD**2 if len(processes) == 1 else 0.0
-
-
-def _degrees(total: float, terms: Sequence[tuple[float, int]]) -> float:
-    """Satterthwaite's degrees of freedom of a sum of variances; infinite where none of it was estimated."""
-    spent = sum(own**2 / degrees for own, degrees in terms)
-    return total**2 / spent if spent > 0 else math.inf
 
 
 def _quantile(degrees: float) -> float:

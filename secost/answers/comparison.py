@@ -22,9 +22,9 @@ from secost.answers.changes import (
     match_records,
 )
 from secost.errors import BadSpecError, UnknownNameError
-from secost.numbers import parse_share, share_parts
 from secost.runs.records import DONE, Record
 from secost.statistics import RUN_SPREAD
+from secost.writing import parse_share, share_parts
 
 BROKEN, NOT_PROVEN, HELD = "broken", "not proven", "held"
 VANISHED, NEWLY_FAILED = "vanished", "newly failed"

@@ -18,12 +18,12 @@ from typing import Any
 
 from secost.answers.groups import Currency, Group, group_records, setting_key
 from secost.answers.published import gains_for, plain_name
-from secost.cleaning import from_csv
 from secost.errors import BadSpecError, one_line
 from secost.plan.trials import BASELINE
 from secost.registry import Registry
 from secost.runs.records import DONE, FAILED, FILE, PUBLISHED, TRAINED, Gain, Record
 from secost.statistics import Interval, paired_difference, unpaired_difference
+from secost.writing import from_csv
 
 WORTH, NO_GAIN, UNCLEAR = "a gain", "no gain found", "not told apart from none"
 BEATEN, BEATEN_ON_MEAN, UNBEATEN = "beaten, with confidence", "beaten on the mean only", "not beaten"

@@ -15,8 +15,8 @@ from typing import Any
 
 from secost.answers.groups import SETTING_FIELDS, Group, setting_key, setting_words
 from secost.plan.options import DEFAULT_SPELLING
-from secost.plan.spelling import same_function
 from secost.plan.trials import Setting, variant_label
+from secost.plan.variants import same_function
 from secost.runs.records import Record
 from secost.statistics import CONFIDENCE, built_at, clustered_interval, clusters
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secost.numbers import milliseconds, percent, percent_interval, quantity
 from secost.plan.trials import BASELINE, NATIVE, Setting
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval
+from secost.writing import milliseconds, percent, percent_interval, quantity
 
 SETTING_FIELDS = (
     "model", "placement", "integration", "stages", "batch", "resolution", "backend", "precision", "device", "threads",

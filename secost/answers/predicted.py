@@ -19,7 +19,7 @@ from itertools import permutations
 import numpy as np
 
 from secost.errors import BadSpecError
-from secost.plan.mix import NOTHING, Choice, Point, Space, choice_label
+from secost.plan.variants import NOTHING, Choice, Point, Space, choice_label
 from secost.runs.records import DONE, Record
 from secost.runs.study import LatencyModel, rounded
 from secost.statistics import Interval, student_quantile

@@ -18,9 +18,9 @@ from secost.answers.groups import Group, group_records
 from secost.answers.pareto import pareto_front
 from secost.answers.predicted import fit_latency, predict
 from secost.errors import BadSpecError, RunError
-from secost.plan.mix import Point, Space, choice_label, for_sites, is_mix, make_space
 from secost.plan.spec import SearchSpec, Spec
 from secost.plan.trials import BASELINE, NATIVE
+from secost.plan.variants import Point, Space, choice_label, for_sites, is_mix, make_space
 from secost.runs.records import DONE, Gain, Record
 from secost.runs.study import LatencyModel, Preference, SearchResult, StudyResult, rounded
 from secost.statistics import Interval

@@ -14,6 +14,7 @@ import typer
 
 from secost.cli import benefit, budget, compare, doctor, listing, profile, report, search, sites, study, sweep, train
 from secost.cli.options import command
+from secost.cli.screen import note
 from secost.errors import SecostError, one_line
 
 app = typer.Typer(
@@ -91,7 +92,5 @@ def run() -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    from secost.cleaning import plain
-
-    print(f"secost: error: {plain(message)}", file=sys.stderr)
+    note(f"error: {message}")
     return code

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write
+from secost.cli.screen import show_or_write
 
 
 def benefit(
@@ -27,8 +27,8 @@ def benefit(
         rows = read_accuracies(accuracy)
         for model in dict.fromkeys(row.model for row in rows):
             check_name(model)
-        found = file_gains(rows, Path(accuracy).name)
-        page = evidence.of_file(found.gains, found.unmatched, accuracy)
+        evidence_of_file = file_gains(rows, Path(accuracy).name)
+        page = evidence.of_file(evidence_of_file.gains, evidence_of_file.unmatched, accuracy)
     else:
         from secost.answers.published import published_gains
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write
-from secost.cli.progress import note
-
-if TYPE_CHECKING:
-    from secost.answers.budget import Limit
+from secost.cli.screen import note, show_or_write
 
 MaxLatency = Annotated[str | None, typer.Option("--max-latency", help="Most that time may grow, such as 2%.")]
 MaxParams = Annotated[str | None, typer.Option("--max-params", help="Most that parameters may grow, such as 5%.")]
@@ -28,14 +24,18 @@ def budget(
 ) -> int:
     """The best attention, r and stages within limits: every choice is looked at. Exit 1 where none meets them."""
     options.check_format(format, output)
-    from secost.answers.budget import choices, decide
+    from secost.answers.budget import LIMITED, Limit, choices, decide
     from secost.answers.evidence import gains_from
     from secost.answers.groups import group_records
     from secost.errors import BadSpecError
     from secost.pages import budget as decisions
     from secost.runs.store import read_results
+    from secost.writing import parse_share
 
-    limits = _limits({"latency": max_latency, "params": max_params, "macs": max_macs, "memory": max_memory})
+    by_name = {currency.name: currency for currency in LIMITED}
+    asked = {"latency": max_latency, "params": max_params, "macs": max_macs, "memory": max_memory}
+    limits = [Limit(by_name[name], parse_share(f"--max-{name}", text)) for name, text in asked.items()
+              if text is not None]
     records, _ = read_results(run)
     groups = [group for group in group_records(records) if group.variants]
     if not groups:
@@ -46,18 +46,8 @@ def budget(
             note(f"{group.label}: left out, as the records of all stages price every subset of them")
     groups = whole or groups
     gains, lost = gains_from(benefit, accuracy, records)
-    found = [(group, decide(choices(group, per_stage, gains), limits, bool(gains))) for group in groups]
+    decided = [(group, decide(choices(group, per_stage, gains), limits, bool(gains))) for group in groups]
     for line in lost:
         note(line)
-    page = decisions.of_budget(found, gains)
-    show_or_write(page, format, output)
-    return 1 if any(decision.best is None for _, decision in found) else 0
-
-
-def _limits(given: dict[str, str | None]) -> list[Limit]:
-    from secost.answers.budget import LIMITED, Limit
-    from secost.numbers import parse_share
-
-    by_name = {currency.name: currency for currency in LIMITED}
-    asked = {name: text for name, text in given.items() if text is not None}
-    return [Limit(by_name[name], parse_share(f"--max-{name}", text)) for name, text in asked.items()]
+    show_or_write(decisions.of_budget(decided, gains), format, output)
+    return 1 if any(decision.best is None for _, decision in decided) else 0

@@ -7,13 +7,10 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write_file
-from secost.cli.progress import note
+from secost.cli.screen import note, show_or_write_file
 
-LIMIT_HELP = (
-    "Exit 1 where a figure grew by surely more than this: latency=3%, overhead=1pt, params=0 "
-    "(params, macs, memory, kernels, activations, latency, overhead); repeatable."
-)
+LIMIT_HELP = ("Exit 1 where a figure grew by surely more than this: latency=3%, overhead=1pt, params=0 "
+              "(params, macs, memory, kernels, activations, latency, overhead); repeatable.")
 
 
 def compare(
@@ -42,11 +39,8 @@ def compare(
     from secost.runs.store import read_results
 
     rules = Rules(parse_limits(fail_on or ()), strict, allow_missing, across_machines, parse_spread(run_spread))
-    sides = []
-    for name in (old, new):
-        records, environments = read_results(name)
-        sides.append(Side(name, tuple(records), environments))
-    comparison = compare_runs(sides[0], sides[1], rules)
+    before, after = (read_results(name) for name in (old, new))
+    comparison = compare_runs(Side(old, tuple(before[0]), before[1]), Side(new, tuple(after[0]), after[1]), rules)
     show_or_write_file(compare_page(comparison), format, output)
     if not quiet and (output is not None or format not in ("table", "md")):  # so that a CI job's log has the verdict
         for line in (headline(comparison), *finding_lines(comparison)):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write
-from secost.cli.progress import note
+from secost.cli.screen import note, show_or_write
 
 if TYPE_CHECKING:
     from secost.meters.aa_run import AARun
@@ -57,19 +55,16 @@ def _examine(
         return [*checks, *fitness.watched_checks(before, fitness.snapshot())], None
     from secost.meters import aa_run
 
-    text = f"{model} at {resolution} px against itself for {seconds:g} s"
+    notes = iter([] if quiet else [f"{model} at {resolution} px against itself for {seconds:g} s"])
+
+    def on_share(share: float) -> None:
+        """A note when the first share of the time is used: not before, as a request for too little time is one line."""
+        if share < 1:
+            for text in notes:  # once
+                note(text)
+
     before = fitness.snapshot()
-    run = aa_run.aa_run(seconds, threads, model, resolution, on_share=_once(text, quiet))
+    run = aa_run.aa_run(seconds, threads, model, resolution, on_share=on_share)
     return [*checks, *fitness.watched_checks(before, fitness.snapshot()), *aa_run.aa_checks(run)], run
 
 
-def _once(text: str, quiet: bool) -> Callable[[float], None]:
-    """A note when the first share of the time is used: not before, as a request for too little time is one line."""
-    said = [quiet]
-
-    def hear(share: float) -> None:
-        if not said[0] and share < 1:
-            said[0] = True
-            note(text)
-
-    return hear

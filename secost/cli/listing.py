@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from secost.cli import options
-from secost.cli.output import show_or_write_file
-from secost.cli.progress import note
+from secost.cli.screen import note, show_or_write_file
 
 listing = typer.Typer(
     help="List models, attention, placements, backends or datasets.", no_args_is_help=True, rich_markup_mode=None
@@ -18,8 +17,7 @@ RowOutput = Annotated[str | None, typer.Option("-o", "--output", help="File to w
 
 @listing.command("models")
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="A name with * in it.")] = "*",
-    format: options.Format = "table",
+    pattern: Annotated[str, typer.Argument(help="A name with * in it.")] = "*", format: options.Format = "table",
     output: RowOutput = None,
 ) -> int:
     """Names of networks: timm's bare, others with their prefix."""
@@ -43,14 +41,10 @@ def list_attention(format: options.Format = "table", output: RowOutput = None) -
     """Kinds of attention, what they do and where they come from."""
     from secost.networks.attention import ATTENTION
 
-    kinds = [ATTENTION.get(name) for name in ATTENTION.names()]
-    rows = [
-        {
-            "attention": kind.name, "reduction": "yes" if kind.has_reduction else "no", "summary": kind.summary,
-            "parameters": " ".join((kind.params.__doc__ or "").split()), "citation": kind.citation,
-        }
-        for kind in kinds
-    ]
+    rows = [{
+        "attention": kind.name, "reduction": "yes" if kind.has_reduction else "no", "summary": kind.summary,
+        "parameters": " ".join((kind.params.__doc__ or "").split()), "citation": kind.citation,
+    } for kind in map(ATTENTION.get, ATTENTION.names())]
     put_rows(f"{len(rows)} attentions, beside none (stripped) and native (as shipped)", rows, format, output)
     return 0
 
@@ -80,14 +74,11 @@ def list_backends(format: options.Format = "table", output: RowOutput = None) ->
     """What can run a network here."""
     from secost.meters.backends.offered import BACKENDS, missing_here
 
-    rows = []
-    for name in BACKENDS.names():
-        backend = BACKENDS.get(name)
-        rows.append({
-            "backend": name, "summary": backend.summary, "precisions": ", ".join(backend.precisions),
-            "devices": ", ".join(backend.devices), "memory_formats": ", ".join(backend.memory_formats),
-            "missing_here": "; ".join(missing_here(backend)),
-        })
+    rows = [{
+        "backend": name, "summary": backend.summary, "precisions": ", ".join(backend.precisions),
+        "devices": ", ".join(backend.devices), "memory_formats": ", ".join(backend.memory_formats),
+        "missing_here": "; ".join(missing_here(backend)),
+    } for name in BACKENDS.names() for backend in [BACKENDS.get(name)]]
     put_rows("backends", rows, format, output)
     return 0
 

@@ -11,7 +11,6 @@ import typer
 from secost.errors import BadSpecError
 from secost.plan.options import ALL_STAGES, TOP, Kind, Option, option_of, options_of
 
-REPORT_FORMATS = ("md", "html", "png", "csv", "json")
 _TYPES: Mapping[Kind, Any] = {
     Kind.COUNT: int | None, Kind.NUMBER: float | None, Kind.FLAG: bool | None, Kind.REPEATED: list[str] | None,
 }
@@ -59,13 +58,16 @@ class Given:
         if value is None or (value == "" and self.command in (*option.single.split(), *option.own)):
             return option.own.get(self.command)
         if option.kind is Kind.SHARE:
-            from secost.numbers import parse_share
+            from secost.writing import parse_share
 
             return parse_share(f"--{option.name.replace('_', '-')}", value)
         if option.kind is Kind.STAGES:
             return ALL_STAGES if value == ALL_STAGES else integers(option.name, value)
         if option.kind is Kind.INTEGERS:
-            return _one(option.name, value) if option.takes_one(self.command) else integers(option.name, value)
+            numbers = integers(option.name, value)
+            if option.takes_one(self.command) and len(numbers) != 1:
+                raise BadSpecError(f"--{option.name} {value!r}: a search is about one setting, give one number")
+            return numbers[0] if option.takes_one(self.command) else numbers
         return value if option.takes_one(self.command) or option.kind is not Kind.WORDS else words(value)
 
 
@@ -109,13 +111,6 @@ def integers(name: str, text: str) -> list[int]:
     if not numbers:
         raise BadSpecError(f"--{name} {text!r} holds no number: give a list such as 2,4,8")
     return numbers
-
-
-def _one(name: str, text: str) -> int:
-    numbers = integers(name, text)
-    if len(numbers) != 1:
-        raise BadSpecError(f"--{name} {text!r}: a search is about one setting, give one number")
-    return numbers[0]
 
 
 def check_format(name: str, output: str | None = None) -> None:

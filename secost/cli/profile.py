@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secost.cli import options
 from secost.cli.options import Given
-from secost.cli.output import show
-from secost.cli.progress import listening, note
+from secost.cli.screen import listening, note, show, write_report
 
 if TYPE_CHECKING:
     from secost.plan.spec import Spec
@@ -30,11 +28,11 @@ def profile(model: Model, given: Given) -> int:
         return _reconcile(spec, given)
     if given["dry_run"]:
         return dry_run(spec, given["output"])
-    example = _example(given)
+    example = example_of(given)
     if example is not None:
         spec = spec.with_changes(resolution=None)
     with listening(given["quiet"]) as listener:
-        from secost.work.planning import Networks
+        from secost.work.comparison import Networks
         from secost.work.run import profile_spec
 
         networks = Networks(spec.allow_download, example=example)
@@ -50,10 +48,7 @@ def finish(run: Finished, format: str, output: str | None) -> int:
     page = cost_page(run.records, run.spec.to_dict(), run.environments)
     show(page, format)
     if output:
-        from secost.render.formats import write
-
-        write(page, output, options.REPORT_FORMATS)
-        note(f"report in {output}")
+        write_report(page, output)
     failed = [record for record in run.records if record.status == FAILED]
     for record in failed:
         note(f"failed: {record.model} {record.label}: {record.error}")
@@ -65,7 +60,7 @@ def dry_run(spec: Spec, output: str | None) -> int:
     from secost.errors import BadSpecError
     from secost.runs.database import DATABASE
     from secost.runs.store import RunStore
-    from secost.work.planning import make_plan
+    from secost.work.run import make_plan
 
     plan = make_plan(spec)
     if output is not None and (Path(output) / DATABASE).exists():
@@ -78,7 +73,8 @@ def dry_run(spec: Spec, output: str | None) -> int:
     return 0
 
 
-def _example(given: Given) -> Any:
+def example_of(given: Given) -> Any:
+    """The inputs that the user's function gives, None where none was named."""
     if given["example"] is None:
         return None
     from secost.networks.sources import load_example
@@ -92,7 +88,7 @@ def _reconcile(spec: Spec, given: Given) -> int:
     from secost.pages.page import Page
 
     net = load(spec.models[0], spec.allow_download)
-    rows = conventions(net, inputs_for(net, spec.resolution[0], _example(given)))
+    rows = conventions(net, inputs_for(net, spec.resolution[0], example_of(given)))
     title = f"{spec.models[0]}, one image: what each convention counts"
     show(Page.of_rows(title, rows, {"model": spec.models[0], "conventions": rows}), given["format"])
     return 0

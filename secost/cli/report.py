@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from secost.cli import options
-from secost.cli.output import say_paths, show
-from secost.cli.progress import note
+from secost.cli.screen import note, say_paths, show
 
 
 def report(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secost.cli.options import Given, command
-from secost.cli.output import show
-from secost.cli.progress import listening, note
+from secost.cli.screen import listening, show, write_report
 
 if TYPE_CHECKING:
     from secost.pages.page import Page
@@ -57,12 +56,9 @@ for _function in (scaling, occlusion, quantization):
 
 def _show(carry_out: Callable[..., Page], given: Given) -> int:
     """Carry a study out, write its page where a folder was named, and print it."""
-    from secost.render.formats import PAGE_FORMATS, write
-
     with listening(given["quiet"]) as listener:
         page = carry_out(**given.keywords(), out=given["output"], listener=listener)
     if given["output"]:
-        write(page, given["output"], PAGE_FORMATS)
-        note(f"report in {given['output']}")
+        write_report(page, given["output"])
     show(page, given["format"])
     return 0

@@ -9,7 +9,7 @@ import typer
 
 from secost.cli.options import Given
 from secost.cli.profile import dry_run, finish
-from secost.cli.progress import listening
+from secost.cli.screen import listening
 
 File = Annotated[str | None, typer.Argument(help="A TOML spec; options given beside it win.")]
 

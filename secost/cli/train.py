@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secost.cli.options import Given
 from secost.cli.profile import Model, finish
-from secost.cli.progress import listening
+from secost.cli.screen import listening
 from secost.plan.options import TRAIN
 
 
@@ -20,8 +20,6 @@ def train(model: Model, given: Given) -> int:
     with listening(given["quiet"]) as listener:
         from secost.work.trainings import train_spec
 
-        run = train_spec(
-            spec, folder, listener=listener, retry_failed=bool(given["retry_failed"]), jobs=given["jobs"],
-            executor=given["executor"], address=given["address"],
-        )
+        run = train_spec(spec, folder, listener=listener, retry_failed=bool(given["retry_failed"]), jobs=given["jobs"],
+                         executor=given["executor"], address=given["address"])
     return finish(run, given["format"], folder)

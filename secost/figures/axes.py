@@ -14,7 +14,7 @@ from secost.answers.families import Family, images_per_s, timed
 from secost.answers.groups import LATENCY
 from secost.figures import marks
 from secost.figures.marks import BASE, Late, Looks, Point
-from secost.numbers import joined
+from secost.writing import joined
 
 _TITLES = {"batch": "images in a batch", "resolution": "resolution (px)", "threads": "threads"}
 

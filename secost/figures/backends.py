@@ -12,7 +12,7 @@ from secost.answers.families import Family, runtime_rows
 from secost.answers.groups import LATENCY
 from secost.figures import marks
 from secost.figures.marks import BASE, Late, Look, Looks, Point
-from secost.numbers import joined, milliseconds, percent_measured
+from secost.writing import joined, milliseconds, percent_measured
 
 
 @dataclass(frozen=True)

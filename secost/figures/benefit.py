@@ -16,8 +16,8 @@ from secost.answers.pareto import pareto_front
 from secost.figures import marks
 from secost.figures.labels import Box, labeller, pixels
 from secost.figures.marks import BASE, Late, Looks, Point
-from secost.numbers import joined
 from secost.runs.records import PUBLISHED
+from secost.writing import joined
 
 _MOST_POINTS = 24
 _ALPHA = {UNBEATEN: 1.0, BEATEN_ON_MEAN: 1.0, BEATEN: 0.35}

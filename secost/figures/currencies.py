@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, whole_floor
 from secost.figures import marks
 from secost.figures.marks import Late, Looks, Point
-from secost.numbers import joined
 from secost.runs.records import Record
+from secost.writing import joined
 
 
 @dataclass(frozen=True)

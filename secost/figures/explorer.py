@@ -11,9 +11,8 @@ from typing import Any
 
 from secost.answers.groups import CURRENCIES, LATENCY, PARAMS, Currency, Group
 from secost.answers.pareto import pareto_front
-from secost.cleaning import plain
-from secost.numbers import NA
 from secost.runs.records import Record
+from secost.writing import NA, plain
 
 _ALL = "all"
 _MOST_POINTS = 600

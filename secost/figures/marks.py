@@ -16,9 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from secost.answers.groups import Currency, Group
-from secost.cleaning import plain
-from secost.numbers import percent, percent_measured
 from secost.runs.records import Record
+from secost.writing import percent, percent_measured, plain
 
 MOST_ATTENTIONS = 8
 MOST_BARS = 24

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from secost.answers.groups import Currency, Group
 from secost.figures import marks
 from secost.figures.marks import Late, Look, Looks, Point
-from secost.numbers import joined
+from secost.writing import joined
 
 _MOST_TICKS = 8
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from secost.answers.searched import EXHAUSTIVE, RANDOM, WITHIN, Searched, front
 from secost.figures.curves import Curve, Panel, drawn
 from secost.figures.maps import SiteRow, site_grid
-from secost.numbers import NA, percent_interval, with_ends
 from secost.plan.trials import BASELINE
 from secost.runs.records import Record
+from secost.writing import NA, percent_interval, with_ends
 
 if TYPE_CHECKING:
     from secost.figures.drawing import Drawing

@@ -11,7 +11,7 @@ from secost.answers.families import OTHER, Spellings
 from secost.answers.groups import LATENCY
 from secost.figures import marks
 from secost.figures.marks import Late, Looks, Point
-from secost.numbers import joined
+from secost.writing import joined
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from secost.answers.groups import MACS, MEMORY, PARAMS, Currency, Group, stage_floors
 from secost.figures import marks
 from secost.figures.marks import Late, Looks
-from secost.numbers import joined
 from secost.runs.records import Record
+from secost.writing import joined
 
 _MOST_VARIANTS = 4
 

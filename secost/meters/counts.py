@@ -38,8 +38,8 @@ from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import build_placed, seeded
 from secost.networks.tracing import Graph, Node, trace
-from secost.plan.mix import for_sites, is_mix
 from secost.plan.trials import BASELINE
+from secost.plan.variants import for_sites, is_mix
 
 MAC_CONVENTION = (
     "conv + linear + matmul + einsum + gating product, one MAC per multiply-add, no bias, no norm, no pooling"

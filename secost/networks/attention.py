@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from secost.errors import BadSpecError
 from secost.networks import attention_modules as modules
 from secost.networks.attention_modules import Attention, eca_kernel_size, hidden_width
-from secost.plan.mix import is_mix, parse_mix
-from secost.plan.spelling import OWN, get_spelling
 from secost.plan.trials import BASELINE, NATIVE
+from secost.plan.variants import OWN, get_spelling, is_mix, parse_mix
 from secost.registry import Registry
 
 _SITE_KEYWORDS = ("reduction", "height", "width")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import BadSpecError
-from secost.plan.spelling import OWN, Spelling
+from secost.plan.variants import OWN, Spelling
 
 
 def hidden_width(channels: int, reduction: int | None) -> int:

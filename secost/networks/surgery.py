@@ -27,9 +27,8 @@ from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import Example, inputs_for
 from secost.networks.tracing import Graph
-from secost.plan.mix import for_sites, is_mix
-from secost.plan.spelling import get_spelling
 from secost.plan.trials import BASELINE, NATIVE
+from secost.plan.variants import for_sites, get_spelling, is_mix
 
 # Of the largest output. Sums of other order, layer after layer, differ by 1e-6 to 1e-5; an overwritten map by 1e-2 on.
 _TOLERANCE = 1e-3
@@ -59,8 +58,8 @@ def attach(
     """Put attention into the network, in place, and return it.
 
     `at` names the sites yourself (from `sites`, filtered); otherwise placement, integration and stages choose them.
-    `spelling` is another way to write the same attention (`secost.plan.spelling`), None is secost's own. A mix
-    (`mix:2xnone+se/4`, see `secost.plan.mix`) names an attention for each of the sites.
+    `spelling` is another way to write the same attention (`secost.plan.variants`), None is secost's own. A mix
+    (`mix:2xnone+se/4`, see `secost.plan.variants`) names an attention for each of the sites.
     Where attention sits already, the network's own or ours, this is refused unless `replace`. Raises NoSiteError where
     there is no site, BadSpecError for a reduction below 1 or above the channels of a site (naming the sites).
     """

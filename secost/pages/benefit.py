@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from secost.answers.published import OwnCount, PublishedAccuracy, PublishedGain, Reference, own_count, references
-from secost.numbers import NA, quantity
 from secost.pages.page import Page, Section, Table
 from secost.pages.wording import gain_words
 from secost.runs.records import Gain
+from secost.writing import NA, quantity
 
 _HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", "GMACs printed", "secost counts",
           "Source")

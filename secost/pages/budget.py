@@ -8,10 +8,10 @@ from typing import Any
 from secost.answers.budget import LIMITED, Choice, Decision, Limit
 from secost.answers.groups import Group
 from secost.glossary import CAUTIONS, SERIOUS
-from secost.numbers import NA, joined, percent
 from secost.pages.page import Page, Section, Table
 from secost.pages.wording import gain_words
 from secost.runs.records import Gain
+from secost.writing import NA, joined, percent
 
 
 def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> Page:

@@ -29,10 +29,10 @@ from secost.answers.changes import (
 from secost.answers.comparison import BROKEN, HELD, NEWLY_FAILED, NOT_PROVEN, VANISHED, Finding, Limit, RunComparison
 from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
 from secost.glossary import CAUTIONS, NOTES, Code, Note
-from secost.numbers import NA, interval_decimals, joined, milliseconds, percent, quantity
 from secost.pages.page import Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.runs.records import FAILED, SCHEMA, Record
 from secost.statistics import least_half_width
+from secost.writing import NA, interval_decimals, joined, milliseconds, percent, quantity
 
 _ANSWERS = (WORSE, FAILED_TRIAL, ONLY_OLD, BETTER, ONLY_NEW, UNCLEAR, SAME)
 _MANY_CHANGES = 10

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from secost.answers.families import difference, spelling_tables
 from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group
 from secost.answers.verdict import control_failed, control_interval
-from secost.numbers import joined, percent, percent_interval
 from secost.pages.wording import floor_words, spelling_words
 from secost.runs.records import Record
+from secost.writing import joined, percent, percent_interval
 
 _MOST_SENTENCES = 6
 

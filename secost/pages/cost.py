@@ -24,15 +24,14 @@ from secost.answers.groups import (
     setting_words,
     stage_floors,
 )
-from secost.cleaning import to_json
 from secost.glossary import CAUTIONS, FIELDS
-from secost.numbers import NA, milliseconds, percent, quantity
 from secost.pages.cost_parts import cost_parts
 from secost.pages.page import HTML, MARKDOWN, PAGES, TERMINAL, Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.pages.verdict import Statement, state
 from secost.pages.wording import times_words
 from secost.plan.trials import BASELINE, variant_label
 from secost.runs.records import DONE, FLAT_FIELDS, Gain, Record, document
+from secost.writing import NA, milliseconds, percent, quantity, to_json
 
 Environment = Mapping[str, Any]
 Environments = Mapping[str, Any] | Sequence[Environment]

@@ -21,7 +21,6 @@ from secost.answers.families import (
 from secost.answers.groups import LATENCY, MACS, MEMORY, PARAMS, Floor, Group, added_ms, setting_words, whole_floor
 from secost.answers.published import PublishedTime, times_of
 from secost.errors import BadSpecError
-from secost.numbers import NA, interval_decimals, milliseconds, percent, percent_interval
 from secost.pages.page import Section, Table
 from secost.pages.wording import (
     axis_words,
@@ -34,8 +33,9 @@ from secost.pages.wording import (
     spelling_words,
     times_words,
 )
-from secost.plan.spelling import get_spelling
+from secost.plan.variants import get_spelling
 from secost.runs.records import FILE, Record
+from secost.writing import NA, interval_decimals, milliseconds, percent, percent_interval
 
 if TYPE_CHECKING:
     from secost.pages.cost import Cost

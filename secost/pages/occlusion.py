@@ -10,10 +10,10 @@ import numpy as np
 
 from secost.figures.curves import Curve, Panel, curve_of, drawn
 from secost.figures.maps import Grid, heat_maps
-from secost.numbers import NA, with_ends
 from secost.pages.page import Page, Section, Table
 from secost.runs.study import OPEN, SHUT, Occlusion
 from secost.statistics import Interval
+from secost.writing import NA, with_ends
 
 _STRONGEST = 7
 SHIFTS_FILE = "gate-shifts.safetensors"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from secost.numbers import NA
+from secost.writing import NA
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from secost.figures.curves import Curve, Panel, curve_of, drawn
-from secost.numbers import NA, joined, percent_interval, with_ends
 from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE
 from secost.runs.records import DONE
 from secost.runs.study import GATE, GROUPS, PERCENTILE, PRODUCT, RANGES, REST, Quantization, Rounded
 from secost.statistics import Interval, mean_of, paired_difference
+from secost.writing import NA, joined, percent_interval, with_ends
 
 _WHERE = {REST: "the rest of the network", GATE: "the gate", PRODUCT: "the product"}
 

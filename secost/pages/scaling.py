@@ -8,11 +8,11 @@ from typing import Any
 
 from secost.answers.published import PublishedAccuracy, published_accuracies
 from secost.figures.curves import GREY, Curve, Panel, drawn
-from secost.numbers import NA, joined, percent, percent_interval
 from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Record
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size
+from secost.writing import NA, joined, percent, percent_interval
 
 _SHARES: tuple[tuple[str, str], ...] = (
     ("params_overhead", "parameters"), ("macs_overhead", "MACs"), ("memory_overhead", "memory traffic"),

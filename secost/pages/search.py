@@ -20,13 +20,13 @@ from secost.answers.searched import (
     front,
 )
 from secost.figures.search import drawings
-from secost.numbers import NA, joined, percent, percent_interval, with_ends
 from secost.pages.page import Page, Section, Table
-from secost.plan.mix import choice_label, is_mix
 from secost.plan.trials import BASELINE
+from secost.plan.variants import choice_label, is_mix
 from secost.runs.records import Record
 from secost.runs.study import Preference
 from secost.statistics import Interval
+from secost.writing import NA, joined, percent, percent_interval, with_ends
 
 _LIMIT_WORDS = {"latency": "time", "params": "parameters", "macs": "MACs"}
 _NEAR_TRUTH = 0.98

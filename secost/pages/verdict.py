@@ -9,7 +9,6 @@ from secost.answers.evidence import trained_seeds, weighed
 from secost.answers.families import axis_families, runtime_families
 from secost.answers.groups import COUNTED, LATENCY, Group, group_records
 from secost.answers.verdict import Answer, Reason, Verdict, control_failed, judge
-from secost.numbers import joined, percent_interval
 from secost.pages.conclusions import (
     SINGLE,
     clock_against_macs,
@@ -23,6 +22,7 @@ from secost.pages.conclusions import (
 )
 from secost.pages.wording import axis_words, benefit_words, floor_words, gain_words, runtime_summary
 from secost.runs.records import Gain, Record
+from secost.writing import joined, percent_interval
 
 FEW_GROUPS = 3
 _FEW_LABELS = 8
@@ -65,7 +65,7 @@ _REASONS = {
 class Statement:
     """A verdict in words: the answer, why it is that one, what to do next, and one plain sentence a conclusion.
 
-    The text holds names as they were given: whoever shows it cleans it (`secost.cleaning`).
+    The text holds names as they were given: whoever shows it cleans it (`secost.writing`).
     """
 
     answer: Answer

@@ -21,9 +21,9 @@ from secost.answers.families import (
 )
 from secost.answers.groups import Group, added_ms, setting_words, stage_floors, whole_floor
 from secost.answers.published import PublishedTime, times_by_network
-from secost.numbers import NA, joined, milliseconds, percent, percent_interval
 from secost.runs.records import Gain, Record
 from secost.statistics import Interval
+from secost.writing import NA, joined, milliseconds, percent, percent_interval
 
 # How many times its floor an attention takes where it can hardly be written better, or is mostly badly written; and how
 # far stages lie apart where that is worth a word.

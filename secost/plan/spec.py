@@ -171,34 +171,25 @@ class Spec:
             self.resolution, self.backend, self.precision, self.device, self.threads, self.memory_format,
         )
         variants = self._variants(reducible, spellings or {})
-        found = []
-        for values in itertools.product(*axes):
-            setting = Setting(*values)
-            found.append(
-                Comparison(setting, tuple(Trial(setting, name, r, self.latency, way) for name, r, way in variants))
-            )
-        return found
+        return [Comparison(setting, tuple(Trial(setting, name, r, self.latency, way) for name, r, way in variants))
+                for setting in itertools.starmap(Setting, itertools.product(*axes))]
 
     def trainings(self, comparison: Comparison) -> list[Trial]:
         """The trainings of a comparison's variants: seed by seed, so that pairs are complete early."""
         if self.train is None:
             return []
-        return [
-            replace(trial, latency=False, training=self.train.training(seed))
-            for seed in range(self.train.seeds) for trial in comparison.trials
-        ]
+        return [replace(trial, latency=False, training=self.train.training(seed))
+                for seed in range(self.train.seeds) for trial in comparison.trials]
 
     def _variants(
         self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]]
     ) -> list[tuple[str, int | None, str | None]]:
-        variants: list[tuple[str, int | None, str | None]] = [(BASELINE, None, None)]
-        if NATIVE in self.attention:
-            variants.append((NATIVE, None, None))
+        shipped = [NATIVE] if NATIVE in self.attention else []
+        variants: list[tuple[str, int | None, str | None]] = [(name, None, None) for name in (BASELINE, *shipped)]
         for name in self.attention:
-            if name in (BASELINE, NATIVE):
-                continue
-            ratios = self.reductions if reducible[name] else (None,)
-            variants += [(name, r, way) for r in ratios for way in self._ways(spellings.get(name, ()))]
+            if name not in (BASELINE, NATIVE):
+                ratios = self.reductions if reducible[name] else (None,)
+                variants += [(name, r, way) for r in ratios for way in self._ways(spellings.get(name, ()))]
         return list(dict.fromkeys(variants))
 
     def _ways(self, known: Sequence[str]) -> list[str | None]:
@@ -245,8 +236,10 @@ class Spec:
             raise BadSpecError(f"the spec {str(path)!r} is not UTF-8 text (byte {error.start})") from None
         try:
             values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise BadSpecError(f"the spec {str(path)!r} is not TOML: {_placed(error, text)}") from None
+        except tomllib.TOMLDecodeError as error:  # which may only say that the text ended too early
+            lines = text.splitlines() or [""]
+            why = str(error).replace("at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}")
+            raise BadSpecError(f"the spec {str(path)!r} is not TOML: {why}") from None
         return cls.from_dict(values)
 
     def difference(self, other: Spec) -> str | None:
@@ -259,17 +252,9 @@ class Spec:
 
 
 def _read_field(name: str, value: Any) -> Any:
-    if name == TRAIN:
-        return None if value is None else TrainSpec.from_dict(value)
-    if name == SEARCH:
-        return None if value is None else SearchSpec.from_dict(value)
-    return read(fields_of(TOP)[name], value, name)
-
-
-def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """The decoder's message, with a line and a column where it only says that the text ended too early."""
-    lines = text.splitlines() or [""]
-    return str(error).replace("at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}")
+    if name not in (TRAIN, SEARCH):
+        return read(fields_of(TOP)[name], value, name)
+    return None if value is None else (TrainSpec if name == TRAIN else SearchSpec).from_dict(value)
 
 
 def _singular(key: str) -> str:

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from secost.cleaning import for_csv, plain, to_json
 from secost.errors import MissingExtraError
 from secost.pages.page import Page, Sheet
 from secost.runs.records import SCHEMA
+from secost.writing import for_csv, plain, to_json
 
 _NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
 

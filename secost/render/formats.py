@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from secost.cleaning import slug
 from secost.errors import BadSpecError, RunError
 from secost.pages.page import HTML, MARKDOWN, TERMINAL, Page, Sheet
 from secost.registry import Registry
 from secost.render import exports
 from secost.render.markdown import markdown
+from secost.writing import slug
 
 PAGE_FORMATS = ("json", "csv", HTML, MARKDOWN, "png")
 

@@ -19,8 +19,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from secost.cleaning import json_for_script, plain
 from secost.pages.page import HTML, Kind, Line, Page, Section, Sheet
+from secost.writing import json_for_script, plain
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _TAG = re.compile(r"<[^>]*>")

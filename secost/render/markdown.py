@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from secost.cleaning import for_markdown as clean
-from secost.cleaning import plain, slug
 from secost.pages.page import MARKDOWN, Kind, Line, Page, Section, Sheet, Table
+from secost.writing import for_markdown as clean
+from secost.writing import plain, slug
 
 
 def markdown(page: Page, sheet: Sheet) -> str | Mapping[str, bytes]:

@@ -12,9 +12,8 @@ from rich.console import Group as Stack
 from rich.padding import Padding
 from rich.text import Text
 
-from secost.cleaning import plain
-from secost.numbers import NA
 from secost.pages.page import TERMINAL, Cell, Column, Kind, Line, Page, Section, Sheet, Table, Tone
+from secost.writing import NA, plain
 
 _WIDE = 108  # from here on notes may have a column
 _UNBOUNDED, _NAME_WIDTH = 10_000, 10

@@ -108,13 +108,11 @@ def claim(directory: Path, undo: ExitStack) -> int | None:
     except BlockingIOError:
         undo.pop_all()  # the folder is the other's now, even where this process made it a moment ago
         os.close(lock)
-        raise RunError(
-            f"another process is writing to the run in {str(directory)!r}: wait for it or choose another folder"
-        ) from None
+        raise RunError(f"another process is writing to the run in {str(directory)!r}: wait for it or choose another "
+                       "folder") from None
     except OSError as error:
-        raise RunError(
-            f"the folder {str(directory)!r} can't be locked ({error.strerror}): choose a folder on a local disk"
-        ) from error
+        raise RunError(f"the folder {str(directory)!r} can't be locked ({error.strerror}): choose a folder on a local "
+                       "disk") from error
     return lock
 
 
@@ -124,9 +122,8 @@ def is_fresh(directory: Path) -> bool:
     if not os.path.lexists(path):
         others = sorted(entry.name for entry in directory.iterdir())
         if others:
-            raise RunError(
-                f"the folder {str(directory)!r} holds {others[0]!r} and is no run: choose a new or an empty folder"
-            )
+            raise RunError(f"the folder {str(directory)!r} holds {others[0]!r} and is no run: choose a new or an empty "
+                           "folder")
         return True
     if _size(path) and os.path.lexists(_journal(path)):
         _check_header(path)
@@ -207,7 +204,10 @@ def open_checked(path: Path, mode: str, undo: ExitStack) -> sqlite3.Connection:
                 raise
             connection = _recovered(path, undo)
             _check_tables(connection, path)
-        _quick_check(connection, path)
+        answer = connection.execute("PRAGMA quick_check(1)").fetchone()  # of 100 truncations 6 went unnoticed without
+        if answer != (b"ok",):
+            what = " ".join(text_of(answer[0]).split()) if answer else "no answer"
+            raise RunError(f"{str(path)!r} is damaged ({what}): {_REASONS['SQLITE_CORRUPT'].partition(': ')[2]}")
     return connection
 
 
@@ -228,10 +228,8 @@ def _check_header(path: Path) -> None:
         raise RunError(f"{str(path)!r} is a SQLite database, but not as secost writes it: choose another folder")
     schema = int.from_bytes(header[60:64], "big", signed=True)
     if schema != STORE_SCHEMA:
-        raise RunError(
-            f"the run in {str(path.parent)!r} has schema {schema}, and this secost knows schema {STORE_SCHEMA}: "
-            "it was written by another version, install that one"
-        )
+        raise RunError(f"the run in {str(path.parent)!r} has schema {schema}, and this secost knows schema "
+                       f"{STORE_SCHEMA}: it was written by another version, install that one")
     _check_journal(_journal(path))
 
 
@@ -274,23 +272,15 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
         raise RunError(f"{str(path)!r} has not the tables of a run: it is damaged, or another program changed it")
 
 
-def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
-    """Finds broken pages (of 100 truncations 6 went unnoticed without it)."""
-    answer = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if answer != (b"ok",):
-        what = " ".join(text_of(answer[0]).split()) if answer else "no answer"
-        raise RunError(f"{str(path)!r} is damaged ({what}): {_REASONS['SQLITE_CORRUPT'].partition(': ')[2]}")
-
-
 # --- what is written ---
 
 
-def encode(value: Any, name: str) -> str:
+def encode(value: Any, what: str, sort_keys: bool = False) -> str:
     """JSON as it is stored: ASCII only, so that a lone surrogate in a file name is no trouble; keys in given order."""
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"{name!r} can't be stored: {one_line(error)}") from error
+        raise RunError(f"{what} can't be stored: {one_line(error)}") from error
 
 
 def checksum_of(*parts: str) -> str:
@@ -304,16 +294,12 @@ def checksum_of(*parts: str) -> str:
 
 def environment_id(environment: Mapping[str, Any]) -> str:
     """The first 16 hexadecimal digits of SHA-256 over the environment's canonical JSON."""
-    try:
-        canonical = json.dumps(environment, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"the environment can't be stored: {one_line(error)}") from error
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(encode(environment, "the environment", sort_keys=True).encode()).hexdigest()[:16]
 
 
 def document_row(name: str, value: Any) -> tuple[str, str, str]:
     """The row that keeps a document: its name, its JSON and the checksum of both."""
-    body = encode(value, name)
+    body = encode(value, repr(name))
     return name, body, checksum_of("document", name, body)
 
 
@@ -346,19 +332,15 @@ def reported(doing: str, path: Path) -> Iterator[None]:
     """Turns what SQLite and the file system raise into one line that says what was tried, why not, and what to do."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError, ValueError, OverflowError) as error:  # a path with a NUL, a text that is no Unicode
         raise RunError(f"can't {doing} {str(path)!r}: {_reason(error)}") from error
-    except UnicodeDecodeError as error:  # SQLite's message quoted a damaged name
-        raise RunError(f"can't {doing} {str(path)!r}: {_REASONS['SQLITE_CORRUPT']}") from error
-    except OSError as error:
-        raise RunError(f"can't {doing} {str(path)!r}: {error.strerror or error}") from error
-    except (ValueError, OverflowError) as error:  # a path with a NUL, a text that is no Unicode
-        raise RunError(f"can't {doing} {str(path)!r}: {one_line(error)}") from error
 
 
-def _reason(error: sqlite3.Error) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):  # SQLite's message quoted a damaged name
+        return _REASONS["SQLITE_CORRUPT"]
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
     name = getattr(error, "sqlite_errorname", "")
-    for start, reason in _REASONS.items():
-        if name.startswith(start):
-            return f"{reason} ({one_line(error)})"
-    return one_line(error)
+    reason = next((reason for start, reason in _REASONS.items() if name.startswith(start)), None)
+    return one_line(error) if reason is None else f"{reason} ({one_line(error)})"

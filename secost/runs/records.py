@@ -114,17 +114,12 @@ class Record:
     @classmethod
     def of_trial(cls, trial: Trial) -> Record:
         """A record with the trial's own words filled in and nothing measured yet."""
-        setting, training = trial.setting, trial.training
-        return cls(
-            model=setting.model, attention=trial.attention, reduction=trial.reduction,
-            placement=setting.placement, integration=setting.integration,
-            stages=None if setting.stages is None else list(setting.stages), sites=None,
-            batch=setting.batch, resolution=setting.resolution, backend=setting.backend,
-            precision=setting.precision, device=setting.device, threads=setting.threads,
-            memory_format=setting.memory_format, spelling=trial.spelling, key=trial.key,
-            dataset=training.dataset if training else None, seed=training.seed if training else None,
-            epochs=training.epochs if training else None, estimate=trial.estimate,
-        )
+        values: dict[str, Any] = dict(vars(trial.setting))
+        values["stages"] = None if trial.setting.stages is None else list(trial.setting.stages)
+        if trial.training is not None:
+            values |= {name: getattr(trial.training, name) for name in ("dataset", "seed", "epochs")}
+        return cls(attention=trial.attention, reduction=trial.reduction, sites=None, spelling=trial.spelling,
+                   key=trial.key, estimate=trial.estimate, **values)
 
 
 _FIELD_TYPES = get_type_hints(Record)

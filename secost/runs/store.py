@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from secost.errors import RunError, SecostError, one_line
@@ -67,7 +66,9 @@ class RunStore:
                 database.create(path, _SPEC, spec.to_dict(), undo)
             connection = database.open_checked(path, "rw", undo)
             store = cls(directory, connection, lock)
-            store._check_spec(spec)
+            if difference := store.spec.difference(spec):
+                raise RunError(f"the run in {str(directory)!r} has another spec: {difference}; choose another folder "
+                               "or restore the value")
             store._environment = dict(environment)
             store.environment_id = environment_id(environment)
             undo.pop_all()
@@ -96,9 +97,8 @@ class RunStore:
         except KeyError:
             raise RunError(f"the run in {str(self.directory)!r} has lost its spec: restore a copy") from None
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise RunError(
-                f"the spec of the run in {str(self.directory)!r} makes no sense: {one_line(error)}"
-            ) from error
+            where = str(self.directory)
+            raise RunError(f"the spec of the run in {where!r} makes no sense: {one_line(error)}") from error
 
     @property
     def plan(self) -> tuple[str, ...]:
@@ -144,11 +144,11 @@ class RunStore:
             raise RunError(f"record {record.key!r} is not in the plan of the run: set_plan comes before the records")
         if environment is not None:
             record = replace(record, environment=self._entered(environment))
-        elif record.environment in (None, self.environment_id):
-            self._enter_environment()
+        elif self.environment_id is not None and record.environment in (None, self.environment_id):
+            self._entered(self._environment)
         position = self._positions[record.key]
         values = replace(record, environment=record.environment or self.environment_id).to_dict()
-        body = database.encode(values, record.key)
+        body = database.encode(values, repr(record.key))
         row = (position, record.key, body, database.checksum_of("record", str(position), record.key, body))
         stored = self._read((position, record.key.encode("utf-8", "surrogatepass"), body.encode(), row[3].encode()))
         with self._transaction():
@@ -163,7 +163,8 @@ class RunStore:
 
         Raises RunError that names the row where one is damaged.
         """
-        rows = self._rows()
+        with reported("read", self.path):
+            rows = self._connection.execute("SELECT * FROM records ORDER BY position").fetchall()
         if not self._writable:
             self._load_documents()  # after the rows: a writer enters an environment before the records made in it
         return [self._read(row) for row in rows]
@@ -193,11 +194,9 @@ class RunStore:
 
     def environments(self) -> dict[str, dict[str, Any]]:
         """Every environment that the run was measured in, by the id that `Record.environment` holds."""
-        return {
-            name.removeprefix(_ENVIRONMENT): body
-            for name, body in self._documents.items()
-            if name.startswith(_ENVIRONMENT) and isinstance(body, dict)
-        }
+        return {name.removeprefix(_ENVIRONMENT): body
+                for name, body in self._documents.items()
+                if name.startswith(_ENVIRONMENT) and isinstance(body, dict)}
 
     def close(self) -> None:
         """Gives the run back; a second call does nothing."""
@@ -210,9 +209,7 @@ class RunStore:
     def __enter__(self) -> RunStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *reason: object) -> None:
         self.close()
 
     def _load_documents(self) -> None:
@@ -224,21 +221,8 @@ class RunStore:
         self._plan: tuple[str, ...] = tuple(plan)
         self._positions = {key: position for position, key in enumerate(plan)}
 
-    def _check_spec(self, spec: Spec) -> None:
-        difference = self.spec.difference(spec)
-        if difference:
-            raise RunError(
-                f"the run in {str(self.directory)!r} has another spec: {difference}; choose another folder or "
-                "restore the value"
-            )
-
-    def _enter_environment(self) -> None:
-        """Keeps this process's environment with the first record of it: who adds none leaves no trace."""
-        if self.environment_id is not None:
-            self._entered(self._environment)
-
     def _entered(self, environment: Mapping[str, Any]) -> str:
-        """The id of another machine's environment, kept with the first record of it."""
+        """The id of an environment, kept with the first record of it: who adds none leaves no trace."""
         name = environment_id(environment)
         if _ENVIRONMENT + name not in self._documents:
             with self._transaction():
@@ -264,10 +248,6 @@ class RunStore:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _rows(self) -> list[Row]:
-        with reported("read", self.path):
-            return self._connection.execute("SELECT * FROM records ORDER BY position").fetchall()
-
     def _read(self, row: Row) -> Record:
         """The record in a row, checked. Raises RunError that names the row where it is damaged or makes no sense."""
         position, key, body, checksum = row
@@ -279,14 +259,10 @@ class RunStore:
             if record.environment is not None and _ENVIRONMENT + record.environment not in self._documents:
                 raise RunError(f"its environment {record.environment!r} is not in the run")
         except database.UNREADABLE as error:
-            raise RunError(
-                f"record {self._name(position)} in {str(self.path)!r} is not usable: {one_line(error)}"
-            ) from error
+            known = isinstance(position, int) and 0 <= position < len(self._plan)
+            name = self._plan[position] if known else f"at position {position}"
+            raise RunError(f"record {name} in {str(self.path)!r} is not usable: {one_line(error)}") from error
         return record
-
-    def _name(self, position: Any) -> str:
-        known = isinstance(position, int) and 0 <= position < len(self._plan)
-        return self._plan[position] if known else f"at position {position}"
 
 
 @dataclass(frozen=True)
@@ -354,12 +330,21 @@ def _read_document(path: Path) -> tuple[list[Record], Environments]:
     if not isinstance(values, dict) or not isinstance(values.get("records"), list):
         raise RunError(f"{str(path)!r} holds no records: give the folder of a run, or a file of --format json")
     if values.get("schema") != SCHEMA:
-        raise RunError(
-            f"{str(path)!r} has schema {str(values.get('schema'))[:20]}, and this secost knows schema {SCHEMA}: it was "
-            "written by another version, install that one"
-        )
-    records = [_one(path, position, body) for position, body in enumerate(values["records"], 1)]
-    return records, _environments(values.get("environment"), records)
+        raise RunError(f"{str(path)!r} has schema {str(values.get('schema'))[:20]}, and this secost knows schema "
+                       f"{SCHEMA}: it was written by another version, install that one")
+    records = []
+    for position, body in enumerate(values["records"], 1):
+        try:
+            records.append(checked_record(body))
+        except (RunError, TypeError) as error:
+            raise RunError(f"record {position} of {str(path)!r} is not usable: {one_line(error)}") from None
+    # A document has the facts of its one environment, or those of several by id.
+    known = values.get("environment")
+    if not isinstance(known, dict):
+        return records, {}
+    if known and all(isinstance(facts, dict) for facts in known.values()):
+        return records, known
+    return records, {record.environment or "": known for record in records}
 
 
 def _load(path: Path) -> Any:
@@ -376,19 +361,3 @@ def _load(path: Path) -> Any:
         return strict_json(data.decode("utf-8"))
     except (RunError, ValueError, RecursionError) as error:
         raise RunError(f"{str(path)!r} is not JSON as secost writes it: {one_line(error)}") from None
-
-
-def _one(path: Path, position: int, body: Any) -> Record:
-    try:
-        return checked_record(body)
-    except (RunError, TypeError) as error:
-        raise RunError(f"record {position} of {str(path)!r} is not usable: {one_line(error)}") from None
-
-
-def _environments(value: Any, records: list[Record]) -> Environments:
-    """A document has the facts of its one environment, or those of several by id."""
-    if not isinstance(value, dict):
-        return {}
-    if value and all(isinstance(facts, dict) for facts in value.values()):
-        return dict(value)
-    return {record.environment or "": value for record in records}

@@ -302,7 +302,9 @@ def documents_of(result: StudyResult) -> dict[str, Any]:
     arrays: list[np.ndarray] = []
     name = f"{STUDY}{result.kind}"
     body = {"schema": SCHEMA, **_plain(result, arrays)}
-    return {name: body, **{f"{name} {place}": _array_document(array) for place, array in enumerate(arrays)}}
+    return {name: body, **{f"{name} {place}": {
+        "dtype": array.dtype.str, "shape": list(array.shape), "data": base64.b64encode(array.tobytes()).decode(),
+    } for place, array in enumerate(map(np.ascontiguousarray, arrays))}}
 
 
 def result_in(documents: Mapping[str, Any], records: Mapping[str, Record]) -> StudyResult | None:
@@ -357,11 +359,6 @@ def _built(hint: Any, value: Any, kept: Mapping[Any, Any]) -> Any:
     if not fits(value, hint):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
-
-
-def _array_document(array: np.ndarray) -> dict[str, Any]:
-    kept = np.ascontiguousarray(array)
-    return {"dtype": kept.dtype.str, "shape": list(kept.shape), "data": base64.b64encode(kept.tobytes()).decode()}
 
 
 def _array(document: Mapping[str, Any]) -> np.ndarray:

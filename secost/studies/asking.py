@@ -14,7 +14,7 @@ from typing import Any
 
 from secost.answers.pareto import pareto_front
 from secost.errors import BadSpecError, MissingExtraError, UnknownNameError
-from secost.plan.mix import Point, Space
+from secost.plan.variants import Point, Space
 
 DEFAULT_SAMPLER = "nsga2"
 _ALIASES = {"nsga2": "nsgaii", "nsga3": "nsgaiii"}

@@ -20,15 +20,14 @@ from secost.errors import BadSpecError
 from secost.networks.gates import CHANNEL, CONTEXT, ELEMENT, Gate, gate_paths, watch_gates
 from secost.networks.sources import image_input, load, load_weights, normalisation, read_image, wake_norms
 from secost.networks.surgery import attach, seeded, strip
-from secost.plan.plan import Listener
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE
+from secost.plan.trials import BASELINE, NATIVE, Listener
 from secost.runs.store import RunStore
 from secost.runs.study import OPEN, SHUT, CueTest, Detectors, Occlusion, Shifts, SiteGates, rounded
 from secost.statistics import mean_of
 from secost.training.datasets import CORNER_PX, CUES, Data, load_data
-from secost.work.planning import Networks, make_plan
-from secost.work.run import open_run, run_in_store
+from secost.work.comparison import Networks
+from secost.work.run import make_plan, open_run, run_in_store
 from secost.work.trainings import Course, build, prepare, train_in_store, trained_net
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_REDUCTION, DEFAULT_EPOCHS = "small:shallow", "three-cues", 4, 8

@@ -29,9 +29,8 @@ from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.attention_modules import GatedAttention
 from secost.networks.gates import gate_paths, watch_gates
 from secost.networks.surgery import sites
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE, Training, Trial
+from secost.plan.trials import BASELINE, NATIVE, Listener, Plan, Training, Trial
 from secost.runs.records import Record
 from secost.runs.store import RunStore
 from secost.runs.study import GROUPS, PERCENTILE, RANGES, Full, Quantization, Rounded, rounded

@@ -23,14 +23,13 @@ from secost.networks.families import scaled_name
 from secost.networks.sources import image_input, inputs_for, load
 from secost.networks.surgery import native_paths
 from secost.networks.tracing import trace
-from secost.plan.plan import Listener
 from secost.plan.spec import Spec
-from secost.plan.trials import NATIVE
+from secost.plan.trials import NATIVE, Listener
 from secost.runs.records import DONE
 from secost.runs.store import RunStore
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size, rounded
-from secost.work.planning import Networks, make_plan
-from secost.work.run import measure_more, open_run
+from secost.work.comparison import Networks
+from secost.work.run import make_plan, measure_more, open_run
 
 DEFAULT_MODEL, BASE_PX = "efficientnet_b0", 224
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15

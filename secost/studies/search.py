@@ -25,10 +25,9 @@ from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_c
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
 from secost.networks.surgery import check_fits, require_sites, seeded, sites
-from secost.plan.mix import Point, Space, make_space
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, Comparison, Trial
+from secost.plan.trials import BASELINE, Comparison, Listener, Plan, Trial
+from secost.plan.variants import Point, Space, make_space
 from secost.runs.records import Record, overhead
 from secost.runs.store import RunStore
 from secost.runs.study import LatencyModel
@@ -36,9 +35,9 @@ from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_o
 from secost.training.datasets import Data, Split
 from secost.training.loop import draw_seed, train
 from secost.training.oneshot import OneShot, held_out, statistics_of
-from secost.work.jobs import Executor, Job
-from secost.work.planning import Networks, make_plan
-from secost.work.run import measure, open_run, workers_for
+from secost.work.comparison import Networks
+from secost.work.executors import Executor, Job
+from secost.work.run import make_plan, measure, open_run, workers_for
 from secost.work.trainings import CHECKPOINTS, build, checked_jobs, prepare, train_in_store, train_trials, trainable
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"

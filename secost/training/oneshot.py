@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from secost.networks.hooks import Placed
 from secost.networks.sites import Site
 from secost.networks.surgery import build_placed
-from secost.plan.mix import Choice, Point, Space
 from secost.plan.trials import BASELINE
+from secost.plan.variants import Choice, Point, Space
 from secost.training.datasets import Data, Split, shuffled
 
 _HELD_SHARE, _SPLIT_SEED = 0.25, 1

@@ -12,34 +12,27 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import nn
+
 from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSiteError, one_line
 from secost.glossary import Caution
 from secost.meters.backends.exported import load_calibration
 from secost.meters.backends.offered import BACKENDS
-from secost.meters.counts import (
-    MAC_CONVENTION,
-    Cost,
-    SiteCost,
-    attention_cost,
-    by_site,
-    by_stage,
-    native_cost,
-    network_cost,
-)
+from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.latency import Rounds, cautions
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
+from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
-from secost.networks.sources import inputs_for
+from secost.networks.sources import Example, inputs_for, load
 from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
-from secost.networks.tracing import ForwardError, eval_mode
-from secost.plan.plan import Listener
+from secost.networks.tracing import ForwardError, Graph, eval_mode
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE, Comparison, Trial
+from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Trial
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval
-from secost.work.planning import Networks
 from secost.work.timing import CONTROL, Stopwatch, Timing
 
 # What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
@@ -47,6 +40,38 @@ WRONG_REQUESTS = (BadSpecError, NoSiteError, ModelLoadError, MissingExtraError)
 _THROTTLED_SHARE = 0.01
 _SPARE, _STEAL = 0.2, 0.02  # processors
 _OPENMP = ("eager", "compile")  # the others have threads of their own, told not to spin
+
+
+class Networks:
+    """Networks by name, the last one kept; who gets it leaves it as it was found.
+
+    `net` stands for every name where the user gave a module, `example` for its inputs. `classes` asks for so many
+    scores.
+    """
+
+    def __init__(self, allow_download: bool = False, classes: int | None = None, net: nn.Module | None = None,
+                 example: Example | None = None) -> None:
+        self.allow_download, self.classes, self.example = allow_download, classes, example
+        self.given = net is not None
+        self._name, self._net = "", net
+        self._graphs: dict[tuple[object, ...], Graph] = {}
+
+    def get(self, model: str) -> nn.Module:
+        """The network of that name."""
+        if not self.given and (self._net is None or self._name != model):
+            self._net = None  # gone before the next one comes: two at a time take twice the memory
+            self._graphs.clear()
+            self._net, self._name = load(model, self.allow_download, self.classes), model
+        assert self._net is not None
+        return self._net
+
+    def trace(self, inputs: tuple[torch.Tensor, ...], state: str = NATIVE) -> Graph:
+        """The graph of the network that was asked for last, in a state that the caller has put it in."""
+        assert self._net is not None
+        key = (state, *(item.shape for item in inputs))
+        if key not in self._graphs:
+            self._graphs[key] = cached_trace(self._net, inputs)
+        return self._graphs[key]
 
 
 def run_comparison(
@@ -125,7 +150,8 @@ class _Bench:
     def _counted(self, trial: Trial, base: Cost, sites: list[Site], known: dict[tuple[Any, ...], Cost]) -> Record:
         record = Record.of_trial(trial)
         record.mac_convention = MAC_CONVENTION
-        record.cautions = self._count_cautions()
+        left = any(gate.path is None for gate in find_attention(self.graph))
+        record.cautions = [Caution.ATTENTION_LEFT] if left else []
         try:
             if trial.attention == BASELINE:
                 return _with_cost(record, base, Cost(), 0)
@@ -134,7 +160,9 @@ class _Bench:
             costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known, trial.spelling)
             added = sum((item.cost for item in costs), Cost())
             record.by_stage, record.by_site = by_stage(costs), by_site(costs)
-            _add_floors(record, self._floors(costs))
+            setting = self.comparison.setting
+            fuses = BACKENDS.get(setting.backend).fuses
+            _add_floors(record, site_floors_ms(costs, setting.batch, setting.precision, self._roofline, fuses))
             return _with_cost(record, base + added, added, len(costs))
         except Exception as error:
             self.failures[trial.label] = error
@@ -149,10 +177,6 @@ class _Bench:
             self.switch.select(BASELINE)
         return _with_cost(record, whole, own, len(self.natives))
 
-    def _count_cautions(self) -> list[str]:
-        left = any(found.path is None for found in find_attention(self.graph))
-        return [Caution.ATTENTION_LEFT] if left else []
-
     def _timed(self, counted: Sequence[tuple[Trial, Record]], sites: list[Site]) -> Timing | None:
         if not self.spec.latency:
             return None
@@ -163,12 +187,6 @@ class _Bench:
         timing = watch.time([t for t, record in counted if record.status == DONE], sites, self.listener.on_share)
         self.failures |= timing.failures
         return timing
-
-    def _floors(self, costs: Sequence[SiteCost]) -> list[float | None]:
-        """The least time of attention at each site, where latency is measured and on a processor."""
-        setting = self.comparison.setting
-        fuses = BACKENDS.get(setting.backend).fuses
-        return site_floors_ms(costs, setting.batch, setting.precision, self._roofline, fuses)
 
     @functools.cached_property
     def _roofline(self) -> Roofline | None:
@@ -266,19 +284,13 @@ def _mean(rounds: Rounds, name: str) -> float:
 
 def _samples(label: str, rounds: Rounds, spec: Spec) -> dict[str, Any]:
     control = rounds.control(BASELINE, CONTROL)
-    return {
-        "clock": rounds.clock, "repeats": rounds.repeats, "allocator": spec.allocator, "process": rounds.process,
-        "baseline_s": rounds.times_s(BASELINE), "variant_s": rounds.times_s(label),
-        "control_s": rounds.times_s(CONTROL), "control_overhead": control.estimate, "control_low": control.low,
-        "control_high": control.high, "wall_s": rounds.wall_s[label], "page_faults_per_pass": _faults(rounds),
-    }
-
-
-def _faults(rounds: Rounds) -> float | None:
-    """Page faults of one forward pass, on average over all."""
-    counted = [note["minor_faults"] for note in rounds.notes]
+    faults = [note["minor_faults"] for note in rounds.notes]
     passes = rounds.count * len(rounds.wall_s) * rounds.repeats
-    return None if not counted or None in counted else sum(counted) / passes
+    return {"clock": rounds.clock, "repeats": rounds.repeats, "allocator": spec.allocator, "process": rounds.process,
+            "baseline_s": rounds.times_s(BASELINE), "variant_s": rounds.times_s(label),
+            "control_s": rounds.times_s(CONTROL), "control_overhead": control.estimate, "control_low": control.low,
+            "control_high": control.high, "wall_s": rounds.wall_s[label],
+            "page_faults_per_pass": None if not faults or None in faults else sum(faults) / passes}
 
 
 def _add_direct(record: Record, label: str, rounds: Rounds) -> None:
@@ -292,20 +304,15 @@ def _add_direct(record: Record, label: str, rounds: Rounds) -> None:
     record.latency_direct_ms = direct.estimate
     assert record.samples is not None
     _put(record.samples, "direct", direct)
-    _put(record.samples, "beyond", _difference(added, direct))
+    # added - direct, their half-widths added in quadrature: they come from different passes.
+    beyond, width = added.estimate - direct.estimate, (added.half_width**2 + direct.half_width**2) ** 0.5
+    known = added.low is not None and direct.low is not None
+    _put(record.samples, "beyond",
+         Interval(beyond, beyond - width if known else None, beyond + width if known else None))
 
 
 def _put(row: dict[str, Any], name: str, interval: Interval) -> None:
     row[f"{name}_ms"], row[f"{name}_low_ms"], row[f"{name}_high_ms"] = interval.estimate, interval.low, interval.high
-
-
-def _difference(first: Interval, second: Interval) -> Interval:
-    """first - second, their half-widths added in quadrature: they come from different passes."""
-    estimate = first.estimate - second.estimate
-    if first.low is None or second.low is None:
-        return Interval(estimate, None, None)
-    width = (first.half_width**2 + second.half_width**2) ** 0.5
-    return Interval(estimate, estimate - width, estimate + width)
 
 
 def _sum(values: Any) -> float | None:

@@ -1,7 +1,7 @@
 """Jobs on the workers of a dask cluster: a scheduler that the user started, or processes started here for the while.
 
-The driver's side: connecting, asking who is there, refusing workers with another secost. `dask_run` sends the jobs and
-`dask_worker` is what runs on a worker.
+The driver's side: connecting, asking who is there, refusing workers with another secost. `dask_jobs` sends the jobs and
+has what runs on a worker.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.client import ClosedClientError
 
+import secost
 from secost.errors import BadSpecError, RunError, one_line
-from secost.work import dask_worker
-from secost.work.dask_run import LATENCY, LOOK_S, DaskRun, DaskWorker
-from secost.work.dask_worker import Promise, refuse
-from secost.work.jobs import TRIES, Executor, Job, Outcome
+from secost.work import dask_jobs
+from secost.work.dask_jobs import LATENCY, LOOK_S, DaskRun, DaskWorker, Promise, refuse
+from secost.work.executors import TRIES, Executor, Job, Outcome
 
 _start_cluster: Any = LocalCluster  # dask's own comes without types
 
@@ -34,10 +34,8 @@ JOIN_S = 30.0  # until a first worker is there
 # Of a cluster started here. A worker has the driver's environment and neither a limit of memory nor a sampling
 # profiler: what is measured there is measured as it is here. The logs that grow with every job are kept short.
 _LOCAL_CONFIG = {
-    "distributed.scheduler.allowed-failures": TRIES - 1,
-    "distributed.nanny.pre-spawn-environ": {},
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.low-level-log-length": 1000,
+    "distributed.scheduler.allowed-failures": TRIES - 1, "distributed.nanny.pre-spawn-environ": {},
+    "distributed.worker.profile.enabled": False, "distributed.admin.low-level-log-length": 1000,
 }
 
 # What talking to a scheduler that is gone can raise; dask's errors of a broken connection are OSErrors.
@@ -65,8 +63,8 @@ class DaskExecutor(Executor):
             if address is None:
                 if workers is None:
                     raise BadSpecError(
-                        "the executor dask was given neither a scheduler's address nor a number of workers: "
-                        "give one of the two"
+                        "the executor dask was given neither a scheduler's address nor a number of workers: give one "
+                        "of the two"
                     )
                 address = undo.enter_context(_local_cluster(workers))
             self.address = address
@@ -86,11 +84,11 @@ class DaskExecutor(Executor):
         self._await_a_worker()
         there = self.there()
         self.admit(there)
-        packed, shared = dask_worker.pack(work, arguments)
+        packed, shared = dask_jobs.pack(work, arguments)
         with self.talking():
             asked = {
                 worker.address: self._client.submit(
-                    dask_worker.examined, packed, *shared, key=f"secost-check-{uuid.uuid4().hex}", pure=False,
+                    dask_jobs.examined, packed, *shared, key=f"secost-check-{uuid.uuid4().hex}", pure=False,
                     workers=[worker.address], allow_other_workers=False,
                 )
                 for worker in there
@@ -106,7 +104,7 @@ class DaskExecutor(Executor):
         with self.talking(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
             future = self._client.submit(
-                dask_worker.loads, dask_worker.dumps(value), key=f"secost-shared-{uuid.uuid4().hex}", pure=False
+                dask_jobs.loads, dask_jobs.dumps(value), key=f"secost-shared-{uuid.uuid4().hex}", pure=False
             )
         self._shared.append(future)
         return future
@@ -133,10 +131,8 @@ class DaskExecutor(Executor):
         """The workers that are there now. Raises RunError where the scheduler is lost."""
         with self.talking():
             workers = self._client.scheduler_info()["workers"]
-        return [
-            DaskWorker(address, worker["host"], worker["nthreads"], frozenset(worker.get("resources") or ()))
-            for address, worker in sorted(workers.items())
-        ]
+        return [DaskWorker(address, worker["host"], worker["nthreads"], frozenset(worker.get("resources") or ()))
+                for address, worker in sorted(workers.items())]
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -152,18 +148,15 @@ class DaskExecutor(Executor):
             raise self.lost() from error
 
     def lost(self) -> RunError:
-        return RunError(
-            f"the scheduler at {self.address} was lost; finished trials are kept: run the same command again"
-        )
+        return RunError(f"the scheduler at {self.address} was lost; finished trials are kept: run the same command "
+                        "again")
 
     def _await_a_worker(self) -> None:
         deadline = time.monotonic() + JOIN_S
         while not self.there():
             if time.monotonic() > deadline:
-                raise BadSpecError(
-                    f"the scheduler at {self.address} has no worker after {JOIN_S:.0f} s: start one by "
-                    f'dask worker {self.address} --nthreads 1 --resources "{LATENCY}=1"'
-                )
+                raise BadSpecError(f"the scheduler at {self.address} has no worker after {JOIN_S:.0f} s: start one by "
+                                   f'dask worker {self.address} --nthreads 1 --resources "{LATENCY}=1"')
             time.sleep(0.1)
 
     def admit(self, there: Iterable[DaskWorker]) -> None:
@@ -177,18 +170,20 @@ class DaskExecutor(Executor):
             return
         with self.talking():
             told_versions = cast("dict[str, Any]", self._client.get_versions())
-        here, told = dask_worker.python_versions(told_versions["client"]), told_versions["workers"]
+        here, told = dask_jobs.python_versions(told_versions["client"]), told_versions["workers"]
         asked = sorted(new & set(told))
         for address in asked:
-            refuse(address, dask_worker.version_difference(dask_worker.python_versions(told[address]), here))
+            refuse(address, dask_jobs.version_difference(dask_jobs.python_versions(told[address]), here))
         with self.talking():
-            answers = self._client.run(dask_worker.versions, workers=asked, on_error="return") if asked else {}
+            answers = self._client.run(dask_jobs.versions, workers=asked, on_error="return") if asked else {}
         for address, answer in answers.items():
             if isinstance(answer, OSError):  # it left
                 continue
-            if isinstance(answer, BaseException):
-                refuse(address, dask_worker.unfit_reason(answer) or f"can't tell its versions: {one_line(answer)}")
-            refuse(address, dask_worker.version_difference(answer, dask_worker.versions()))
+            if isinstance(answer, BaseException):  # dask may hand on the words only
+                here_it_is = f"can't import secost: install secost {secost.__version__} there, as it is here"
+                refuse(address, here_it_is if "No module named 'secost" in str(answer)
+                       else f"can't tell its versions: {one_line(answer)}")
+            refuse(address, dask_jobs.version_difference(answer, dask_jobs.versions()))
             self._admitted.add(address)
 
     def _answer(self, address: str, future: Promise) -> str | None:
@@ -229,10 +224,8 @@ def _connect(client: Any, address: str) -> None:
     try:
         client.__init__(address, timeout=CONNECT_S, set_as_default=False)
     except OSError as error:
-        raise BadSpecError(
-            f"no scheduler answered at {address} within {CONNECT_S:.0f} s: {one_line(error)}; start one by "
-            "dask scheduler, or correct the address"
-        ) from error
+        raise BadSpecError(f"no scheduler answered at {address} within {CONNECT_S:.0f} s: {one_line(error)}; start one "
+                           "by dask scheduler, or correct the address") from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise BadSpecError(f"the scheduler at {address} can't be reached: {one_line(error)}") from error
 
@@ -245,13 +238,11 @@ def _local_cluster(workers: int) -> Iterator[str]:
                 n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
                 memory_limit=None, resources={LATENCY: 1}, silence_logs=logging.CRITICAL,
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                preload=[dask_worker.__name__],
+                preload=[dask_jobs.__name__],
             )
     except RuntimeError as error:
-        raise RunError(
-            f"the {workers} workers could not be started ({one_line(error)}): a script of your own must start them "
-            "under if __name__ == '__main__'"
-        ) from error
+        raise RunError(f"the {workers} workers could not be started ({one_line(error)}): a script of your own must "
+                       "start them under if __name__ == '__main__'") from error
     try:
         yield str(cluster.scheduler_address)
     finally:

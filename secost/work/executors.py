@@ -1,39 +1,100 @@
-"""Where jobs are run: in this process, in forked children, or on a cluster; and the registry of the ways."""
+"""A job, what it came to, what an executor is, and the executor of this machine; `run` opens it or a cluster's.
+
+A job is a module-level function with plain arguments, and what it returns is a plain JSON value: forked children
+answer in JSON, and every executor gives the same (a tuple comes back as a list). What a job raises is its outcome's
+`error`: as it is where it is a SecostError, otherwise a RunError with its words. `run` itself raises only where nothing
+more can be run.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, Self
 
-from secost.errors import BadSpecError, MissingExtraError, RunError, one_line
+from secost.errors import BadSpecError, RunError, SecostError, one_line
 from secost.meters.processes import ChildError, as_they_end, can_fork, in_child
 from secost.registry import Registry
-from secost.work.jobs import TRIES, Executor, Job, Outcome, WorkerLost, as_secost_error, outcome_of, plain_value, worked
-
-__all__ = ["EXECUTORS", "LOCAL", "Executor", "Job", "LocalExecutor", "Outcome", "WorkerLost", "open_executor"]
 
 LOCAL = "local"
+TRIES = 3  # of a job whose process dies: a neighbour may have taken the memory once, hardly three times
 _PATIENCE_S = 7 * 86_400.0
-EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor")
 
 
-def open_executor(name: str = LOCAL, workers: int | None = None, address: str | None = None) -> Executor:
-    """The executor of that name; close it, or use it in `with`.
+class WorkerLost(SecostError):
+    """The process that worked on a job died, each time that it was tried."""
 
-    `workers`: processes on this machine. `address`: a scheduler that the user started. Raises UnknownNameError for the
-    name, BadSpecError for a number or an address that can't be, MissingExtraError where a package is missing.
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work. `work` is found by its module and name, so it is no lambda and no method.
+
+    `arguments` are plain data; a handle from `share`, as an argument of its own, stands for the shared value. `alone`:
+    nothing else of secost works on its host meanwhile. `gpu`: it needs a worker with a GPU.
     """
-    factory = EXECUTORS.get(name)
-    if workers is not None and workers < 1:
-        raise BadSpecError(f"{workers} workers are not possible: give 1 or more")
-    if workers is not None and address is not None:
-        raise BadSpecError(
-            f"both {workers} workers and the scheduler {address} were given: its workers are those started for it, "
-            "leave one of the two out"
-        )
-    return factory(workers=workers, address=address)
+
+    label: str
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    alone: bool = False
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to: a value or an error, where, and when (seconds since 1970 by the host's clock).
+
+    `host` and `environment` (of `meters.environment.describe`) are None where this machine worked on it. Both are None
+    too, and the times 0, where no process lived to tell them.
+    """
+
+    job: Job
+    value: Any = None
+    error: Exception | None = None
+    host: str | None = None
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    environment: Mapping[str, Any] | None = None
+
+
+class Executor(Protocol):
+    """Where jobs are run. A third party adds its own by `EXECUTORS.register`; test_executors.py is the contract.
+
+    `workers` tells how many jobs can be worked on at a time.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def workers(self) -> int: ...
+
+    def check(self, work: Callable[..., str | None], *arguments: Any) -> None:
+        """Have every worker look whether jobs can be run there: `work` returns None, or what is wrong in a line.
+
+        Comes before any job. Raises BadSpecError with that line, and the worker's name where there are several.
+        """
+
+    def share(self, value: Any) -> Any:
+        """A handle of a value for the arguments of many jobs: it goes to each worker once, not with every job."""
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """The outcome of each job, as it ends. Jobs are taken as they are needed: few more than are worked on."""
+
+    def close(self) -> None:
+        """End what was started. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+
+EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor")
 
 
 class LocalExecutor(Executor):
@@ -107,21 +168,58 @@ def _in_children(job: Job) -> Outcome:
     return Outcome(job, error=WorkerLost(f"{job.label} was tried {TRIES} times, at last {death}"))
 
 
-def _open_local(workers: int | None, address: str | None) -> Executor:
-    if address is not None:
-        raise BadSpecError(f"the local executor has no scheduler, but {address} was given: choose the executor dask")
-    return LocalExecutor(workers or 1)
+# --- what comes back from another process ---
 
 
-def _open_dask(workers: int | None, address: str | None) -> Executor:
+def plain_value(value: Any) -> Any:
+    """The value as it comes back from another process. Raises RunError where it is no JSON value."""
     try:
-        from secost.work.dask_executor import DaskExecutor
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("dask", "distributed"):
-            raise MissingExtraError("dask.distributed", "cluster", "the executor dask") from error
-        raise
-    return DaskExecutor(workers, address)
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunError(f"a job may return plain JSON values only: {one_line(error)}") from error
 
 
-EXECUTORS.register(LOCAL, _open_local)
-EXECUTORS.register("dask", _open_dask)
+def as_secost_error(error: BaseException) -> SecostError:
+    """The error, or a RunError with its words where it is none of ours."""
+    if isinstance(error, SecostError):
+        return error
+    ours = RunError(one_line(error))
+    ours.__cause__ = error
+    return ours
+
+
+def worked(work: Callable[..., Any], arguments: Iterable[Any]) -> dict[str, Any]:
+    """In the process that works: what a job came to, as a JSON value, errors as well."""
+    began_s = time.time()
+    try:
+        answer: dict[str, Any] = {"value": plain_value(work(*arguments))}
+    except (Exception, SystemExit) as error:
+        ours = as_secost_error(error)
+        # Its message, and its classes by name, the nearest first.
+        kinds = [_name_of(kind) for kind in type(ours).__mro__ if issubclass(kind, SecostError)]
+        answer = {"failed": {"message": " ".join(str(ours).split()), "kinds": kinds}}
+    return {**answer, "began_s": began_s, "ended_s": time.time()}
+
+
+def outcome_of(
+    job: Job, answer: Mapping[str, Any], host: str | None = None, environment: Mapping[str, Any] | None = None
+) -> Outcome:
+    """The outcome that `worked` told of in another process."""
+    error = None
+    if "failed" in answer:  # again of the nearest class that is loaded here, with its whole message: none may add to it
+        message, kinds = answer["failed"]["message"], answer["failed"]["kinds"]
+        known = {_name_of(kind): kind for kind in _all_kinds(SecostError)}
+        kind = next((known[name] for name in kinds if name in known), RunError)
+        error = kind.__new__(kind)
+        error.args = (message,)
+    return Outcome(job, answer.get("value"), error, host, answer["began_s"], answer["ended_s"], environment)
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _all_kinds(kind: type[SecostError]) -> Iterator[type[SecostError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _all_kinds(below)

@@ -1,4 +1,4 @@
-"""Carries a Plan's costs out, comparison by comparison, and hands every record on as soon as it is made.
+"""Makes the Plan of a spec, carries its costs out comparison by comparison, and hands on every record as it is made.
 
 `profile_spec` and `sweep_spec` are the verbs for a spec that is made already; `trainings.train_spec` is the third.
 """
@@ -6,25 +6,31 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from secost.errors import SecostError, one_line
+from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
+from secost.meters.backends.offered import get_backend, not_offered
 from secost.meters.conditions import threads_of_torch
 from secost.meters.environment import describe
-from secost.plan.plan import Listener, Plan
+from secost.networks.attention import has_reduction
+from secost.networks.hooks import attached_paths
+from secost.networks.sites import find_sites
+from secost.networks.sources import check_name, inputs_for
+from secost.plan.options import DEFAULT_REDUCTIONS
 from secost.plan.spec import Spec
-from secost.plan.trials import Comparison
+from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan
+from secost.plan.variants import check_spellings
 from secost.runs.database import DATABASE, environment_id
 from secost.runs.records import Record
 from secost.runs.store import RunStore, discard_if_empty
-from secost.work.comparison import WRONG_REQUESTS, failed, run_comparison
-from secost.work.executors import LOCAL, open_executor
-from secost.work.jobs import Executor, Job, Outcome
-from secost.work.planning import Networks, make_plan
+from secost.work.comparison import WRONG_REQUESTS, Networks, failed, run_comparison
+from secost.work.executors import EXECUTORS, LOCAL, Executor, Job, LocalExecutor, Outcome
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,18 @@ def profile_spec(
     """
     listener, networks = listener or Listener(), networks or Networks(spec.allow_download)
     plan = make_plan(spec, networks)
-    if out is None:
-        return _run_in_memory(plan, networks, listener)
-    with open_run(plan.spec, out) as store:
-        return run_in_store(plan, store, listener, networks, strict=True)
+    if out is not None:
+        with open_run(plan.spec, out) as store:
+            return run_in_store(plan, store, listener, networks, strict=True)
+    environment = describe()
+    machine = environment_id(environment)
+    announce(plan, listener)
+    records = []
+    for record, _ in run_comparisons(plan.comparisons, plan.spec, listener, networks, strict=True):
+        record.environment = machine
+        listener.on_record(record)
+        records.append(record)
+    return Finished(plan, records, {machine: environment})
 
 
 @contextlib.contextmanager
@@ -84,18 +98,6 @@ def sweep_spec(
     with (workers_for(spec, executor, workers, address) as chosen,
           RunStore.create_or_resume(out, spec, describe()) as store):
         return run_in_store(plan, store, listener, retry_failed=retry_failed, executor=chosen)
-
-
-def _run_in_memory(plan: Plan, networks: Networks, listener: Listener) -> Finished:
-    environment = describe()
-    machine = environment_id(environment)
-    announce(plan, listener)
-    records = []
-    for record, _ in run_comparisons(plan.comparisons, plan.spec, listener, networks, strict=True):
-        record.environment = machine
-        listener.on_record(record)
-        records.append(record)
-    return Finished(plan, records, {machine: environment})
 
 
 def run_in_store(
@@ -137,9 +139,7 @@ def measure(
             listener.on_record(store.add(record, where))
 
 
-def measure_more(
-    spec: Spec, store: RunStore, listener: Listener, networks: Networks | None = None,
-) -> list[Record]:
+def measure_more(spec: Spec, store: RunStore, listener: Listener, networks: Networks | None = None) -> list[Record]:
     """The records of a spec's costs in a run that was begun with another; what it lacks of them is measured.
 
     A wrong request raises; a network that fails gives failed records.
@@ -173,10 +173,8 @@ def run_comparisons(
                 yield record, None
         return
     here = networks if executor.name == LOCAL else None  # forked children inherit them; other workers have their own
-    jobs = (
-        Job(comparison.setting.label, comparison_job, (comparison, spec, strict, networks.classes, here),
-            alone=spec.latency, gpu=comparison.setting.device == "cuda") for comparison in comparisons
-    )
+    jobs = (Job(comparison.setting.label, comparison_job, (comparison, spec, strict, networks.classes, here),
+                alone=spec.latency, gpu=comparison.setting.device == "cuda") for comparison in comparisons)
     for outcome in executor.run(jobs):
         comparison = outcome.job.arguments[0]
         if strict and isinstance(outcome.error, WRONG_REQUESTS):
@@ -211,6 +209,46 @@ def placed(record: Record, outcome: Outcome) -> Record:
     return record
 
 
+# --- who works ---
+
+
+def open_executor(name: str = LOCAL, workers: int | None = None, address: str | None = None) -> Executor:
+    """The executor of that name; close it, or use it in `with`.
+
+    `workers`: processes on this machine. `address`: a scheduler that the user started. Raises UnknownNameError for the
+    name, BadSpecError for a number or an address that can't be, MissingExtraError where a package is missing.
+    """
+    factory = EXECUTORS.get(name)
+    if workers is not None and workers < 1:
+        raise BadSpecError(f"{workers} workers are not possible: give 1 or more")
+    if workers is not None and address is not None:
+        raise BadSpecError(
+            f"both {workers} workers and the scheduler {address} were given: its workers are those started for it, "
+            "leave one of the two out"
+        )
+    return factory(workers=workers, address=address)
+
+
+def _open_local(workers: int | None, address: str | None) -> Executor:
+    if address is not None:
+        raise BadSpecError(f"the local executor has no scheduler, but {address} was given: choose the executor dask")
+    return LocalExecutor(workers or 1)
+
+
+def _open_dask(workers: int | None, address: str | None) -> Executor:
+    try:
+        from secost.work.dask_executor import DaskExecutor
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("dask", "distributed"):
+            raise MissingExtraError("dask.distributed", "cluster", "the executor dask") from error
+        raise
+    return DaskExecutor(workers, address)
+
+
+EXECUTORS.register(LOCAL, _open_local)
+EXECUTORS.register("dask", _open_dask)
+
+
 @contextlib.contextmanager
 def workers_for(spec: Spec, name: str, workers: int | None, address: str | None) -> Iterator[Executor]:
     """An executor whose workers can carry the spec out. Raises BadSpecError before any trial where one can't.
@@ -234,3 +272,68 @@ def readiness(spec: Spec) -> str | None:
     except Exception as error:
         return one_line(error)
     return None
+
+
+# --- the plan of a spec ---
+
+
+def make_plan(spec: Spec, networks: Networks | None = None) -> Plan:
+    """The plan of a spec. Raises UnknownNameError for a model, attention or backend that does not exist.
+
+    With `networks` the usual reductions are those that fit the one network of the spec: what the user asked for is
+    never changed, but refused where it does not fit.
+    """
+    if networks is None or not networks.given:
+        for model in spec.models:
+            check_name(model)
+    notes: list[str] = []
+    if networks is not None and spec.reductions == DEFAULT_REDUCTIONS and len(spec.models) == 1:
+        spec = _fitting(spec, networks, notes)
+    reducible = {name: has_reduction(name) for name in spec.attention if name not in (BASELINE, NATIVE)}
+    cores = describe()["logical_cores"]
+    for threads in spec.threads:
+        if threads > cores:
+            raise BadSpecError(
+                f"threads {threads} is more than the {cores} processors of this machine: give at most {cores}"
+            )
+    asked = list(itertools.product(spec.backend, spec.precision, spec.device, spec.memory_format))
+    runnable = _runnable(asked, spec.cuda_graphs)
+    kept = [comparison for comparison in spec.comparisons(reducible, check_spellings(spec.spelling, spec.attention))
+            if attrgetter("backend", "precision", "device", "memory_format")(comparison.setting) in runnable]
+    lost = [f"{values[0]} has no {value}" for values in asked for value in not_offered(*values)]
+    return Plan(spec, tuple(kept), tuple(dict.fromkeys(lost)), tuple(notes))
+
+
+def _fitting(spec: Spec, networks: Networks, notes: list[str]) -> Spec:
+    """The spec without those usual reductions that the network's narrowest site is too narrow for."""
+    try:
+        if not any(has_reduction(name) for name in spec.attention if name not in (BASELINE, NATIVE)):
+            return spec
+        net = networks.get(spec.models[0])
+        graph = networks.trace(inputs_for(net, spec.resolution[0], networks.example))
+        grid = itertools.product(spec.placement, spec.integration, spec.stages)
+        narrowest = min(
+            (site.channels for where in grid for site in find_sites(graph, *where, attached_paths(net))), default=0
+        )
+    except Exception:  # whatever is wrong with the request is told where it is carried out
+        return spec
+    kept = [r for r in spec.reductions if r <= narrowest]
+    if not kept or len(kept) == len(spec.reductions):
+        return spec
+    lost = ", ".join(str(r) for r in spec.reductions if r not in kept)
+    notes.append(f"a site of {spec.models[0]} has {narrowest} channels: of the usual reductions, {lost} left out")
+    return spec.with_changes(reductions=kept)
+
+
+def _runnable(asked: Sequence[tuple[str, str, str, str]], cuda_graphs: bool) -> list[tuple[str, str, str, str]]:
+    """The combinations that their backends offer, each at hand here.
+
+    A grid of several backends and precisions asks for what there is of it. But a value that is in none of the
+    combinations was asked for in vain: that raises, as does what this machine lacks.
+    """
+    offered = [values for values in asked if not not_offered(*values)]
+    vain = [values for values in asked
+            if any(all(values[place] != other[place] for other in offered) for place in range(len(values)))]
+    for values in (*vain, *offered):
+        get_backend(*values, cuda_graphs)
+    return offered

@@ -94,11 +94,9 @@ class Stopwatch:
                 rounds = self._measured(on_share)
             self.switch.select(BASELINE)
         ready = {label: variant.prepared for label, variant in self.variants.items()}
-        return Timing(
-            rounds, self._labels(), self.failures,
-            {label: prepared.convert_s for label, prepared in ready.items()},
-            {label: prepared.cautions for label, prepared in ready.items()},
-        )
+        return Timing(rounds, self._labels(), self.failures,
+                      {label: prepared.convert_s for label, prepared in ready.items()},
+                      {label: prepared.cautions for label, prepared in ready.items()})
 
     def _labels(self) -> list[str]:
         return [BASELINE, CONTROL, *(label for label in self.variants if label != BASELINE)]
@@ -107,7 +105,11 @@ class Stopwatch:
         try:
             placed = self._placed(trial, sites)
             self.switch.select(trial.label)
-            variant = self._in_place(placed) if self.in_place else self._converted([item.site for item in placed])
+            if self.in_place:
+                prepared = self.backend.prepare(self.net, self.inputs, self.request)
+                variant = Variant(prepared, [item.attention for item in placed])
+            else:
+                variant = self._converted([item.site for item in placed])
             if self.in_place or not self.apart:
                 self._try(variant)  # a variant that can't run fails here, and each child finds caches filled
             self.variants[trial.label] = variant
@@ -128,10 +130,6 @@ class Stopwatch:
         self.switch.add(trial.label, placed)
         return placed
 
-    def _in_place(self, placed: Sequence[Placed]) -> Variant:
-        prepared = self.backend.prepare(self.net, self.inputs, self.request)
-        return Variant(prepared, [item.attention for item in placed])
-
     def _converted(self, sites: Sequence[Site]) -> Variant:
         with torch.inference_mode(False):
             copy = standalone(self.net)
@@ -147,11 +145,13 @@ class Stopwatch:
 
     def _measured(self, on_share: Callable[[float], object]) -> Rounds:
         spec = self.spec
-        run_turn = self._in_a_child if self.apart else _repeated(self._opened(0), self.timer)
-        return measure(
-            run_turn, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
-            apart=self.apart, seed=spec.seed, on_share=on_share,
-        )
+        run_turn: Callable[[Turn], Rounds] = self._in_a_child
+        if not self.apart:  # turns in this process, one after another: ready once, warm from the first turn on
+            subjects, warm, _ = self._opened(0)
+            run_turn = lambda turn: measure_turn(  # noqa: E731
+                subjects, turn, self.timer, warm=warm if turn.number == 0 else subjects[:1])
+        return measure(run_turn, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
+                       apart=self.apart, seed=spec.seed, on_share=on_share)
 
     def _in_a_child(self, turn: Turn) -> Rounds:
         slowest_s = max(variant.pass_s for variant in self.variants.values())
@@ -165,10 +165,8 @@ class Stopwatch:
         with measuring(self.setting.threads, self.spec.allocator, flush_denormals=True):
             subjects, warm, gaps = self._opened(turn.seed)
             marks: list[Snapshot] = []
-            rounds = measure_turn(
-                subjects, turn, self.timer, warm=warm, opened_s=perf_counter() - begin,
-                on_ready=lambda: marks.append(snapshot()),
-            )
+            rounds = measure_turn(subjects, turn, self.timer, warm=warm, opened_s=perf_counter() - begin,
+                                  on_ready=lambda: marks.append(snapshot()))
             rounds.notes = [between(marks[0], snapshot())]
         del gaps
         return rounds
@@ -184,7 +182,7 @@ class Stopwatch:
         variant = self.variants[name]
         run = variant.run or variant.prepared.open()
         direct = _direct_pass(variant.attention, run, self.timer) if variant.attention and label != CONTROL else None
-        return Subject(label, run, (lambda: self.switch.select(name)) if self.in_place else _nothing, direct)
+        return Subject(label, run, (lambda: self.switch.select(name)) if self.in_place else (lambda: None), direct)
 
     def _drop_what_fails_alone(self) -> None:
         """After a measuring process came to a bad end: try each variant in a process of its own."""
@@ -204,18 +202,6 @@ class Stopwatch:
                     raise
                 self.failures[label] = error
                 del self.variants[label]
-
-
-def _nothing() -> None:
-    pass
-
-
-def _repeated(
-    opened: tuple[list[Subject], list[Subject], list[Tensor]], timer: Timer
-) -> Callable[[Turn], Rounds]:
-    """Turns in this process, one after another: where none can be forked. Ready once, warm from the first turn on."""
-    subjects, warm, _ = opened
-    return lambda turn: measure_turn(subjects, turn, timer, warm=warm if turn.number == 0 else subjects[:1])
 
 
 def _direct_pass(modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer) -> Callable[[], list[float]]:

@@ -23,18 +23,15 @@ from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import check_name, load
 from secost.networks.surgery import attach, seeded, strip
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE, Comparison, Trial
+from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan, Trial
 from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
 from secost.training.datasets import Data, load_data
 from secost.training.loop import Trained, check_classes, draw_seed, train
-from secost.work.comparison import failed
-from secost.work.executors import LOCAL
-from secost.work.jobs import Executor, Job
-from secost.work.planning import Networks, make_plan
-from secost.work.run import Finished, begin, finished, measure, placed, workers_for
+from secost.work.comparison import Networks, failed
+from secost.work.executors import LOCAL, Executor, Job
+from secost.work.run import Finished, begin, finished, make_plan, measure, placed, workers_for
 
 CHECKPOINTS = "checkpoints"
 _MEASURED_JOBS = 2
@@ -125,8 +122,12 @@ def train_trials(
     if trials:
         listener.on_comparison(Comparison(trials[0].setting, tuple(trials)), len(trials))
     folder = store.directory / CHECKPOINTS
-    run = (_trained_by(executor, trials, spec, data) if executor is not None and executor.name != LOCAL
-           else _trained_here(trials, spec, data, folder, jobs))
+    if executor is not None and executor.name != LOCAL:
+        run = _trained_by(executor, trials, spec, data)
+    else:  # each in a process of its own, where one can be forked
+        forked = can_fork() and all(trial.setting.device == "cpu" for trial in trials)
+        works = [partial(_trained, trial, spec, data, folder, forked) for trial in trials]
+        run = as_they_end(works, jobs if forked else 1)
     for record, where, notes in run:
         for text in notes:
             listener.on_note(text)
@@ -210,17 +211,8 @@ def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
     if trial.attention == BASELINE:
         return net
     with seeded(draw_seed(seed, "attention") % 2**32):
-        return attach(
-            net, trial.attention, trial.reduction, setting.placement, setting.integration, setting.stages,
-            example=example, spelling=trial.spelling,
-        )
-
-
-def _trained_here(trials: Sequence[Trial], spec: Spec, data: Data, folder: Path, jobs: int) -> Iterator[_Ended]:
-    """Each training as it ends, in a process of its own where one can be forked."""
-    forked = can_fork() and all(trial.setting.device == "cpu" for trial in trials)
-    works = [partial(_trained, trial, spec, data, folder, forked) for trial in trials]
-    return as_they_end(works, jobs if forked else 1)
+        return attach(net, trial.attention, trial.reduction, setting.placement, setting.integration, setting.stages,
+                      example=example, spelling=trial.spelling)
 
 
 def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -> _Ended:
@@ -229,7 +221,13 @@ def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -
         trained = Trained(**(in_child(work, _PATIENCE_S) if forked else work()))
     except Exception as error:  # whatever a training comes to, the others go on
         return failed(trial, error), None, []
-    return _record(trial, trained), None, _notes(trial, trained)
+    assert trial.training is not None
+    name, notes = f"{trial.setting.model} {trial.label}, seed {trial.training.seed}", []
+    if trained.damaged:
+        notes = [f"{name}: its checkpoint was damaged or another training's, so this seed started again"]
+    elif trained.resumed_at:
+        notes = [f"{name}: went on after epoch {trained.resumed_at}"]
+    return _record(trial, trained), None, notes
 
 
 def _record(trial: Trial, found: Trained) -> Record:
@@ -237,14 +235,6 @@ def _record(trial: Trial, found: Trained) -> Record:
     record.top1 = found.top1
     record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
     return record
-
-
-def _notes(trial: Trial, found: Trained) -> list[str]:
-    assert trial.training is not None
-    name = f"{trial.setting.model} {trial.label}, seed {trial.training.seed}"
-    if found.damaged:
-        return [f"{name}: its checkpoint was damaged or another training's, so this seed started again"]
-    return [f"{name}: went on after epoch {found.resumed_at}"] if found.resumed_at else []
 
 
 def _checkpoint(folder: Path, key: str) -> Path:

@@ -42,7 +42,7 @@ from secost.answers.groups import added_ms, group_records, stage_floors, whole_f
 from secost.answers.published import plain_name, published_times, times_for, times_of
 from secost.pages.verdict import state
 from secost.pages.wording import axis_words, floor_words, published_words, runtime_words, spelling_words
-from secost.plan.spelling import spellings_of
+from secost.plan.variants import spellings_of
 from secost.runs.records import Record
 
 # Two variants in the same rounds

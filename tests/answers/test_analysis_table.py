@@ -13,9 +13,9 @@ from made_records import as_shipped, baseline, record, run_of_six, two_models, v
 import secost
 from secost.answers.frame import add_baselines, frame
 from secost.answers.groups import group_records
-from secost.numbers import interval_decimals, milliseconds, percent, percent_interval, quantity
 from secost.runs.records import FLAT_FIELDS
 from secost.runs.store import read_results
+from secost.writing import interval_decimals, milliseconds, percent, percent_interval, quantity
 
 REPORTS = Path(__file__).parents[2] / "reports"
 

@@ -14,8 +14,8 @@ from secost.answers.budget import Choice, Limit, choices, decide
 from secost.answers.groups import LATENCY, MACS, PARAMS, Group, group_records
 from secost.cli import main
 from secost.errors import BadSpecError
-from secost.numbers import parse_share
 from secost.runs.records import FILE, Gain, Record
+from secost.writing import parse_share
 
 NETWORKS = ("resnet18", "mobilenetv2_050", "small:vgg")
 RATIOS = (4, 16)

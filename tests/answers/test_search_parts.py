@@ -18,9 +18,9 @@ from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, front, hypervo
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks.surgery import attach, sites
 from secost.pages.search import sentences
-from secost.plan.mix import NOTHING, Point, Space, make_space
 from secost.plan.spec import Spec
 from secost.plan.trials import Setting, Training, Trial
+from secost.plan.variants import NOTHING, Point, Space, make_space
 from secost.runs.records import Record
 from secost.runs.study import rounded
 from secost.studies.asking import Worth, ask_and_tell

@@ -24,8 +24,8 @@ from secost.meters.environment import describe
 from secost.plan.spec import Spec
 from secost.runs.records import Record
 from secost.runs.store import RunStore
-from secost.work.executors import open_executor
-from secost.work.jobs import Executor, Job
+from secost.work.executors import Executor, Job
+from secost.work.run import open_executor
 from tests import executor_jobs as jobs
 
 BATCHES = 7

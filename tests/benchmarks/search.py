@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secost.answers.searched import EXHAUSTIVE, Searched, hypervolume, read_search
-from secost.plan.mix import Point
+from secost.plan.variants import Point
 from secost.runs.store import read_run
 from secost.studies.asking import Worth, ask_and_tell
 

@@ -17,9 +17,7 @@ import secost
 from secost.networks.importing import import_timm
 from secost.plan.spec import Spec
 from secost.runs.store import RunStore
-from secost.work.executors import open_executor
-from secost.work.planning import make_plan
-from secost.work.run import run_in_store
+from secost.work.run import make_plan, open_executor, run_in_store
 
 MODELS = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "regnetx_016", "regnety_016", "efficientnet_b0",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import secost
 from secost.errors import BadSpecError, UnknownNameError
 from secost.networks.attention_modules import Attention
-from secost.plan.mix import mix_name, parse_mix
+from secost.plan.variants import mix_name, parse_mix
 from secost.runs.records import Record
 
 CHOICES = st.one_of(

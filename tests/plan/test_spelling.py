@@ -19,7 +19,7 @@ from secost.networks.attention_modules import SqueezeExcite
 from secost.networks.sources import load
 from secost.networks.surgery import Switch, build_placed, check_outputs, seeded, sites
 from secost.plan.spec import Spec
-from secost.plan.spelling import OWN, SPELLINGS, check_spellings, get_spelling, same_function, spellings_of
+from secost.plan.variants import OWN, SPELLINGS, check_spellings, get_spelling, same_function, spellings_of
 
 NAMES = spellings_of("se")
 EQUAL = [name for name in NAMES if SPELLINGS["se"][name].same_function]

@@ -37,12 +37,12 @@ from made_records import (
     with_trouble,
 )
 
-from secost.cleaning import from_csv, plain
 from secost.errors import BadSpecError, RunError, UnknownNameError
 from secost.pages.cost import cost_page
 from secost.pages.page import Page, Section, Sheet
 from secost.render.formats import FORMATS, Format, render, write
 from secost.runs.records import FLAT_FIELDS, Record, document
+from secost.writing import from_csv, plain
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ALL_FORMATS = ("table", "json", "csv", "md", "html", "parquet", "png", "svg")

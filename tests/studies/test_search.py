@@ -19,7 +19,7 @@ import secost
 from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, front, read_search
 from secost.errors import BadSpecError, RunError
 from secost.pages.search import page, sentences
-from secost.plan.mix import is_mix
+from secost.plan.variants import is_mix
 from secost.render.formats import PAGE_FORMATS, render, write
 from secost.runs.database import DATABASE
 from secost.runs.records import Record

@@ -27,12 +27,12 @@ import pytest
 
 from secost.errors import BadSpecError, MissingExtraError, RunError, UnknownNameError
 from secost.work import executors
-from secost.work.executors import EXECUTORS, LocalExecutor, open_executor
-from secost.work.jobs import Executor, Job, Outcome, WorkerLost
+from secost.work.executors import EXECUTORS, Executor, Job, LocalExecutor, Outcome, WorkerLost
+from secost.work.run import open_executor
 from tests import executor_jobs as jobs
 
 dask_executor = pytest.importorskip("secost.work.dask_executor")
-dask_run, dask_worker = (pytest.importorskip(f"secost.work.{name}") for name in ("dask_run", "dask_worker"))
+dask_jobs = pytest.importorskip("secost.work.dask_jobs")
 DaskExecutor = dask_executor.DaskExecutor
 
 ROOT = Path(__file__).parents[2]
@@ -368,11 +368,11 @@ def test_who_is_to_be_alone_waits_for_those_before_and_not_for_those_behind(
     order: list[str] = []
 
     def work(name: str, alone: bool) -> None:
-        with dask_worker.on_host(alone):
+        with dask_jobs.on_host(alone):
             order.append(name)
 
     threads = [threading.Thread(target=work, args=words) for words in (("alone", True), ("behind", False))]
-    with dask_worker.on_host(alone=False), (tmp_path / f"secost-{os.getuid()}.gate").open() as gate:
+    with dask_jobs.on_host(alone=False), (tmp_path / f"secost-{os.getuid()}.gate").open() as gate:
         work("beside", alone=False)
         threads[0].start()
         with contextlib.suppress(BlockingIOError):
@@ -521,7 +521,7 @@ def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
     fresh: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To dask, 127.0.0.1 and 127.0.0.2 are two hosts; one job is on its way to each."""
-    monkeypatch.setattr(dask_run, "LOOK_S", 0.1)
+    monkeypatch.setattr(dask_jobs, "LOOK_S", 0.1)
     cluster = fresh(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="9")
     first, _ = (cluster.worker("--resources", "latency=1", "--host", f"127.0.0.{number}") for number in (1, 2))
     with open_executor("dask", address=cluster.address()) as executor:
@@ -539,9 +539,9 @@ def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
 def test_workers_that_all_left_end_the_run_in_time(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_run, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(dask_run, "GATHER_S", 0.5)
-    monkeypatch.setattr(dask_run, "LOOK_S", 0.1)
+    monkeypatch.setattr(dask_jobs, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(dask_jobs, "GATHER_S", 0.5)
+    monkeypatch.setattr(dask_jobs, "LOOK_S", 0.1)
     cluster = fresh()
     worker = cluster.worker("--resources", "latency=1")
     with open_executor("dask", address=cluster.address()) as executor:
@@ -633,7 +633,8 @@ def test_a_cluster_started_here_is_quiet_and_ends(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent("""
         import psutil
-        from secost.work.executors import Job, open_executor
+        from secost.work.executors import Job
+        from secost.work.run import open_executor
         from tests import executor_jobs as jobs
 
         if __name__ == "__main__":
@@ -659,7 +660,8 @@ def test_a_cluster_started_here_is_quiet_when_it_is_stopped(tmp_path: Path) -> N
     """A Ctrl-C in a terminal reaches the workers as well."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent("""
-        from secost.work.executors import Job, open_executor
+        from secost.work.executors import Job
+        from secost.work.run import open_executor
         from tests import executor_jobs as jobs
 
         if __name__ == "__main__":

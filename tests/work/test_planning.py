@@ -16,10 +16,11 @@ import torch
 import secost
 from secost.cli import main
 from secost.networks import sources, tracing
-from secost.plan.plan import Listener, Plan
 from secost.plan.spec import Spec
-from secost.work import planning
-from secost.work.planning import Networks, make_plan
+from secost.plan.trials import Listener, Plan
+from secost.work import run as running
+from secost.work.comparison import Networks
+from secost.work.run import make_plan
 
 NETS = str(Path(__file__).parents[1].joinpath("small_nets.py"))
 RESIDUAL = f"{NETS}:residual"
@@ -37,7 +38,7 @@ class Seen:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     found = Seen()
-    load, trace, plan = sources.load, tracing._trace_on, planning.make_plan
+    load, trace, plan = sources.load, tracing._trace_on, running.make_plan
 
     def loading(model: str, allow_download: bool = False, classes: int | None = None, seed: int = 0) -> Any:
         found.loads[model, classes, seed] += 1
@@ -54,10 +55,10 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
         found.plans += 1
         return plan(*given, **named)
 
-    for module in ("secost.networks.sources", "secost.work.planning", "secost.work.trainings"):
+    for module in ("secost.networks.sources", "secost.work.comparison", "secost.work.trainings"):
         monkeypatch.setattr(f"{module}.load", loading)
     monkeypatch.setattr(tracing, "_trace_on", tracing_)
-    for module in ("secost.work.planning", "secost.work.run", "secost.work.trainings"):
+    for module in ("secost.work.run", "secost.work.trainings"):
         monkeypatch.setattr(f"{module}.make_plan", planning_)
     monkeypatch.setenv("SECOST_CACHE", str(tmp_path_factory.mktemp("cache")))
     return found

@@ -15,8 +15,8 @@ import pytest
 
 import secost
 from secost.errors import BadSpecError
-from secost.plan.plan import Listener
 from secost.plan.spec import Spec
+from secost.plan.trials import Listener
 from secost.runs.records import Record
 from secost.runs.store import read_run
 from tests.work.test_executors import Cluster

@@ -15,7 +15,7 @@ import secost
 from secost.errors import BadSpecError, UnknownNameError
 from secost.plan.spec import Spec
 from secost.runs.store import read_run
-from secost.work.planning import make_plan
+from secost.work.run import make_plan
 
 NETS = str(Path(__file__).parents[1].joinpath("small_nets.py"))
 GRID = Spec(
@@ -30,7 +30,7 @@ KILLED = textwrap.dedent("""
     import json, os, signal, sys
     from secost import api
     from secost.plan.spec import Spec
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
     left = int(sys.argv[3])
     def count(record):
@@ -57,7 +57,7 @@ def test_a_sweep_killed_at_several_moments_ends_with_the_records_of_an_undisturb
 
 
 def test_a_finished_sweep_started_again_measures_nothing(tmp_path: Path) -> None:
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
     first = secost.sweep(GRID, tmp_path)
     started: list[object] = []

@@ -1,13 +1,20 @@
-"""How numbers are written and read: percents, quantities, intervals. One place, so that all that shows them agrees.
+"""How values are written and read: text made safe for where it is shown, numbers with the digits that they carry.
 
-A measured value gets no more digits than its interval carries; an exact count gets two or three.
+Names are input: a terminal obeys escape sequences, a spreadsheet runs cells that begin with `=`, a page
+runs `</script>`. Every renderer and the command line pass such text through here, and only here; what HTML needs beside
+`plain` is its template's escaping. A measured value gets no more digits than its interval carries; an exact count gets
+two or three.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
+import unicodedata
 from fractions import Fraction
+from typing import Any
 
 from secost.errors import BadSpecError
 
@@ -16,6 +23,61 @@ _MICROSECOND_MS = 1e-3
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SMALLEST_PERCENT = 1e-5
 _SHARE = re.compile(r"([+-]?(?:\d{1,12}\.?\d{0,12}|\.\d{1,12}))\s*(%|pt|pts|points?)?")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
+_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+
+
+# --- text ---
+
+
+def plain(text: object) -> str:
+    """One line without control, bidirectional or other invisible characters: safe in a terminal."""
+    return "".join(" " if character in "\n\t" else character
+                   for character in str(text)
+                   if character in "\n\t" or unicodedata.category(character) not in _INVISIBLE)
+
+
+def for_markdown(text: object) -> str:
+    """Escaped so that Markdown shows it as it is, in a table cell too."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", plain(text))
+
+
+def for_csv(value: Any) -> Any:
+    """A text cell that no spreadsheet takes for a formula (CWE-1236); numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def from_csv(value: Any) -> Any:
+    """Undoes `for_csv` when secost reads a table that it wrote."""
+    escaped = isinstance(value, str) and value.startswith("'") and value[1:].startswith(_FORMULA_STARTS)
+    return value[1:] if escaped else value
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity are refused, so what is missing must be None."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def json_for_script(value: Any) -> str:
+    """JSON that may stand inside a <script> element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def slug(text: object) -> str:
+    """A file name made from any text: letters, digits, dot and dash, with a hash where letters were lost."""
+    cleaned = re.sub(r"[^A-Za-z0-9.-]+", "-", plain(text)).strip("-.")[:60]
+    if cleaned == str(text):
+        return cleaned
+    digest = hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{cleaned}-{digest}" if cleaned else digest
+
+
+# --- numbers ---
 
 
 def percent(fraction: float | None, signed: bool = True) -> str:
@@ -29,7 +91,7 @@ def percent(fraction: float | None, signed: bool = True) -> str:
     size = abs(value)
     if size < _SMALLEST_PERCENT:
         return f"{sign}<{_SMALLEST_PERCENT:.5f} %"
-    return f"{sign}{size:,.{_exact_decimals(size)}f} %"
+    return f"{sign}{size:,.{0 if size >= 9.95 else max(1, 1 - math.floor(math.log10(size)))}f} %"
 
 
 def percent_interval(fraction: float | None, low: float | None, high: float | None) -> str:
@@ -111,12 +173,6 @@ def parse_share(option: str, text: str) -> float:
     if value < 0 or (unit is None and value >= 1) or unit not in (None, "%"):
         raise BadSpecError(f"{option} {text!r} is no share of a time or count: write a percentage such as 1%, or 0")
     return float(value)
-
-
-def _exact_decimals(size: float) -> int:
-    if size >= 9.95:
-        return 0
-    return max(1, 1 - math.floor(math.log10(size)))
 
 
 def _fixed(fraction: float, digits: int, signed: bool = False) -> str:

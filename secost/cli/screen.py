@@ -1,25 +1,99 @@
-"""Progress on stderr: a bar with time left on a terminal, plain lines elsewhere, nothing with --quiet."""
+"""What commands put on the screen and into files: pages on stdout, notes and progress on stderr.
+
+Progress is a bar with time left on a terminal, plain lines elsewhere, nothing with --quiet.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from secost.writing import plain
+
 if TYPE_CHECKING:
-    from secost.plan.plan import Listener, Plan
-    from secost.plan.trials import Comparison
+    from secost.pages.page import Page
+    from secost.plan.trials import Comparison, Listener, Plan
     from secost.runs.records import Record
 
 _PAUSE_S = 0.5
 
 
+def show(page: Page, format: str) -> None:
+    """Print a page on stdout in one format, and nothing else there: for the terminal's width, in colour where a
+    terminal reads it."""
+    from secost.render.formats import render
+
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    text = render(page, format, _width(), color)
+    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def show_or_write(page: Page, format: str, output: str | None) -> int:
+    """On stdout, or as the files of that format in the folder `output`."""
+    from secost.render.formats import write
+
+    if output is None:
+        show(page, format)
+    else:
+        say_paths(_written(write(page, output, [format]), format))
+    return 0
+
+
+def show_or_write_file(page: Page, format: str, output: str | None, quiet: bool = False) -> None:
+    """On stdout, or in the file `output`; in a folder under the usual names, where `output` is one."""
+    from secost.render.formats import render, write, write_file
+
+    if output is None:
+        return show(page, format)
+    if Path(output).is_dir() or output.endswith(("/", os.sep)):
+        paths = _written(write(page, output, [format], _width()), format)
+    else:
+        paths = [write_file(output, render(page, format, _width()).encode("utf-8"))]
+    if not quiet:
+        say_paths(paths)
+
+
+def _written(paths: list[Path], format: str) -> list[Path]:
+    """What was written. Raises BadSpecError where that is nothing: a page may have no figures."""
+    from secost.errors import BadSpecError
+
+    if not paths:
+        raise BadSpecError(f"there is nothing to write as {format}: this page has no figures")
+    return paths
+
+
+def write_report(page: Page, folder: str) -> None:
+    """A page as files in the folder of its run, and a note of where."""
+    from secost.render.formats import PAGE_FORMATS, write
+
+    write(page, folder, PAGE_FORMATS)
+    note(f"report in {folder}")
+
+
+def say_paths(paths: list[Path]) -> None:
+    for path in paths:
+        typer.echo(str(path))
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+# --- stderr ---
+
+
 @contextlib.contextmanager
 def listening(quiet: bool) -> Iterator[Listener]:
     """A listener that shows how far a plan is carried out."""
-    from secost.plan.plan import Listener
+    from secost.plan.trials import Listener
 
     if quiet:
         yield Listener()
@@ -28,19 +102,14 @@ def listening(quiet: bool) -> Iterator[Listener]:
             drawn = _Drawn(bar)
             yield Listener(drawn.plan_made, drawn.begun, drawn.shared, drawn.recorded, drawn.told)
     else:
-        yield Listener(on_comparison=_line, on_note=note)
+        yield Listener(on_comparison=lambda comparison, count: note(f"{comparison.setting.label}: {count} variants"),
+                       on_note=note)
 
 
 def note(text: str) -> None:
     """One line for the user on stderr."""
-    from secost.cleaning import plain
-
     with contextlib.suppress(BrokenPipeError):  # who closed stderr does not want to hear it
         print(f"secost: {plain(text)}", file=sys.stderr, flush=True)
-
-
-def _line(comparison: Comparison, count: int) -> None:
-    note(f"{comparison.setting.label}: {count} variants")
 
 
 def _bar() -> Any:
@@ -68,8 +137,6 @@ class _Drawn:
         self._draw(total=self.total_s)
 
     def begun(self, comparison: Comparison, count: int) -> None:
-        from secost.cleaning import plain
-
         self.comparison = comparison
         self._draw(description=plain(comparison.setting.label))
 
@@ -84,8 +151,6 @@ class _Drawn:
             self._draw(completed=max(self.before_s, self.bar.tasks[0].completed))
 
     def told(self, text: str) -> None:
-        from secost.cleaning import plain
-
         self.bar.console.print(f"secost: {plain(text)}", markup=False)
 
     def _draw(self, pause_s: float = 0.0, **changes: Any) -> None:

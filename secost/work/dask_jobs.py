@@ -1,29 +1,44 @@
-"""One run of jobs on a cluster: what is on its way, what waits for a host, and what may kill its workers.
+"""A job's way to a worker of a dask cluster and back: the driver's run of jobs, and what of secost runs on a worker.
 
 Dask carries jobs to workers and carries them on where a worker dies. What is secost's own here: a host works on one
-latency job alone, and a job that kills its workers is told from those that waited behind it.
+latency job alone (by a lock of the operating system's, so it holds for all drivers of a cluster), a job that kills its
+workers is told from those that waited behind it, and a worker with another secost is refused with every job.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import queue
+import signal
+import socket
+import sys
+import tempfile
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distributed import Future, get_worker
+from distributed.protocol import pickle as dask_pickle
 from distributed.scheduler import KilledWorker
 
-from secost.errors import BadSpecError, RunError
-from secost.work.dask_worker import Promise, carry_out, pack, refuse, versions
-from secost.work.jobs import TRIES, Job, Outcome, WorkerLost, as_secost_error, outcome_of
+import secost
+from secost.errors import BadSpecError, RunError, one_line
+from secost.meters.environment import describe
+from secost.work.executors import TRIES, Job, Outcome, WorkerLost, as_secost_error, outcome_of, worked
 
 if TYPE_CHECKING:
     from secost.work.dask_executor import DaskExecutor
+
+if sys.platform != "win32":
+    import fcntl
 
 PATIENCE_S = 300.0  # without a worker that can do what is left, before a run gives up
 LOOK_S = 2.0  # between two looks at who is there
@@ -31,6 +46,10 @@ GATHER_S = 30.0  # for the answers of jobs that ended
 WINDOW, WINDOW_PER_THREAD = 16, 4
 LATENCY, _GPU = "latency", "gpu"
 _FAILED = ("error", "cancelled")  # dask's words for a future without an answer
+# Dask's own, which come without types.
+Promise = Any
+dumps: Any = dask_pickle.dumps
+loads: Any = dask_pickle.loads
 
 
 @dataclass(frozen=True)
@@ -89,10 +108,6 @@ class DaskRun:
         self.executor.admit(self.there)
         self.offered.update(*(worker.resources for worker in self.there))
 
-    @property
-    def window(self) -> int:
-        return max(WINDOW, WINDOW_PER_THREAD * sum(worker.threads for worker in self.there))
-
     def _fill(self) -> None:
         """Sends what may be on its way now. A job that may kill its worker goes when no other is beside it."""
         if self.suspects or any(flight.by_itself for flight in self.flights.values()):
@@ -100,7 +115,7 @@ class DaskRun:
                 self._send(self.suspects.popleft(), by_itself=True)
             return
         self._send_aside()
-        while len(self.flights) + len(self.aside) < self.window:
+        while len(self.flights) + len(self.aside) < max(WINDOW, WINDOW_PER_THREAD * sum(w.threads for w in self.there)):
             job = next(self.jobs, None)
             if job is None:
                 return
@@ -136,14 +151,15 @@ class DaskRun:
     def _send(self, job: Job, by_itself: bool = False) -> None:
         host = self._free_host(job) if job.alone else None
         packed, shared = pack(job.work, job.arguments)
-        self._mend(shared)
         self.sent += 1
         key = f"{self.name}-{self.sent}"
         with self.executor.talking():
+            # Shared values that dask gave up, as workers died that held them, are made again.
+            if broken := [future for future in shared if future.status == "error"]:
+                self.client.retry(broken)
             future = self.client.submit(
-                carry_out, packed, versions(), job.alone, *shared, key=key, pure=False,
+                carry_out, packed, versions(), job.alone, *shared, key=key, pure=False, allow_other_workers=False,
                 resources=_resources(job) or None, workers=host and self._of_host(job, host),
-                allow_other_workers=False,
             )
         self.flights[key] = _Flight(job, future, host, by_itself)
         future.add_done_callback(self.ended.put)
@@ -154,11 +170,9 @@ class DaskRun:
 
     def _await_some(self) -> list[Promise]:
         """The jobs that ended, at least one; none where none does for a while."""
-        try:
-            ended = [self.ended.get(timeout=LOOK_S)]
-        except queue.Empty:
-            return []
+        ended: list[Promise] = []
         with suppress(queue.Empty):
+            ended.append(self.ended.get(timeout=LOOK_S))
             while True:
                 ended.append(self.ended.get_nowait())
         return ended
@@ -212,16 +226,10 @@ class DaskRun:
             f"{flight.job.label} was given up: every worker that it was tried on died (is there enough memory?)"
         ))
 
-    def _mend(self, shared: Sequence[Promise]) -> None:
-        """Shared values that dask gave up, as workers died that held them, are made again."""
-        broken = [future for future in shared if future.status == "error"]
-        if broken:
-            with self.executor.talking():
-                self.client.retry(broken)
-
     def _cancelled(self, flight: _Flight) -> Outcome | None:
         """Dask's own doing, or the user's by another client, or the scheduler is gone."""
-        if self.client.status != "running" or _reason(flight.future) == "scheduler-connection-lost":
+        reason = getattr(getattr(flight.future._state, "exception", None), "reason", None)
+        if self.client.status != "running" or reason == "scheduler-connection-lost":
             raise self.executor.lost()
         self.resent[flight.job.label] += 1
         if self.resent[flight.job.label] > TRIES:
@@ -244,10 +252,8 @@ class DaskRun:
 
     def _take_back(self) -> None:
         """What waits for a host that left goes to another one."""
-        left = [
-            flight.future for flight in self.flights.values()
-            if flight.host and flight.host not in {worker.host for worker in self._able(flight.job)}
-        ]
+        left = [flight.future for flight in self.flights.values()
+                if flight.host and flight.host not in {worker.host for worker in self._able(flight.job)}]
         if left and self.there:
             with self.executor.talking():
                 self.client.cancel(left, force=True)
@@ -257,5 +263,126 @@ def _resources(job: Job) -> dict[str, int]:
     return {name: 1 for name, needed in ((LATENCY, job.alone), (_GPU, job.gpu)) if needed}
 
 
-def _reason(future: Promise) -> str | None:
-    return getattr(getattr(future._state, "exception", None), "reason", None)
+# --- on a worker ---
+
+
+class _Place:
+    """Where a shared value goes among the arguments."""
+
+
+def pack(work: Callable[..., Any], arguments: Iterable[Any]) -> tuple[bytes, list[Promise]]:
+    """Work and arguments as bytes, and the handles among these. Dask must not unpack them: a worker that fails at it
+    dies, and dask would look through lists and dicts for tasks."""
+    arguments = tuple(arguments)
+    shared = [value for value in arguments if isinstance(value, Future)]
+    try:
+        return dumps((work, tuple(_Place() if isinstance(value, Future) else value for value in arguments))), shared
+    except Exception as error:
+        raise BadSpecError(f"{work!r} with its arguments can't be sent to a worker: {one_line(error)}") from error
+
+
+def _called(packed: bytes, shared: Iterable[Any]) -> Any:
+    work, arguments = loads(packed)
+    given = iter(shared)
+    return work(*(next(given) if isinstance(value, _Place) else value for value in arguments))
+
+
+def carry_out(packed: bytes, driver: Mapping[str, str], alone: bool, *shared: Any) -> dict[str, Any]:
+    """What a job came to, as `worked` tells it, and where. Raises nothing, so that dask retries for dead workers only.
+
+    Versions are compared with every job: a worker may join, or be replaced by another one, at any time.
+    """
+    if line := version_difference(versions(), driver):
+        return {"unfit": line, "worker": get_worker().address}
+    try:
+        with on_host(alone):
+            answer = worked(_called, (packed, shared))
+    except OSError as error:
+        answer = worked(_no_lock, (one_line(error),))
+    return {**answer, "host": socket.gethostname(), "environment": _environment("torch" in sys.modules)}
+
+
+def _no_lock(reason: str) -> None:
+    raise RunError(f"the host's lock can't be had in {tempfile.gettempdir()}: {reason}")
+
+
+@functools.cache
+def _environment(with_torch: bool) -> dict[str, Any]:
+    """Read once, and again when torch is there: it knows the GPU."""
+    return describe()
+
+
+def examined(packed: bytes, *shared: Any) -> str | None:
+    """What is wrong with this worker, in words that go on after its name."""
+    try:
+        line = _called(packed, shared)
+    except (Exception, SystemExit) as error:  # not every one of ours can be sent: their constructors differ
+        line = one_line(error)
+    return None if line is None else f"is not fit: {line}"
+
+
+@contextmanager
+def on_host(alone: bool) -> Iterator[None]:
+    """The host for this job: shared with other jobs of this user, or alone. Waits until it can be had.
+
+    Everybody passes the gate, and who is to be alone waits in it: those who come later wait behind, so the wait is over
+    when the jobs end that were in already. A lock goes with its process, whatever ends it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with _lock_file("room") as room:
+        with _lock_file("gate") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def _lock_file(name: str) -> Iterator[int]:
+    """Unlocked in so many words: a child that was forked meanwhile has the file open too, and would keep the lock."""
+    path = Path(tempfile.gettempdir()) / f"secost-{os.getuid()}.{name}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield descriptor
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def dask_setup(worker: object) -> None:
+    """Dask calls this in workers started here. A Ctrl-C is the driver's to hear, and it ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# --- versions ---
+
+
+def python_versions(told: Mapping[str, Any]) -> dict[str, str]:
+    python, distributed = str(told["packages"]["python"]), str(told["packages"]["distributed"])
+    return {"Python": ".".join(python.split(".")[:2]), "distributed": distributed}
+
+
+def versions() -> dict[str, str]:
+    """What a worker and the driver must have the same of; a build of torch (+cpu, +cu130) is the machine's business."""
+    return {"secost": secost.__version__, "torch": _of_torch()}
+
+
+@functools.cache
+def _of_torch() -> str:
+    try:
+        return version("torch").partition("+")[0]
+    except PackageNotFoundError:
+        return "missing"
+
+
+def version_difference(there: Mapping[str, str], here: Mapping[str, str]) -> str | None:
+    for name, ours in here.items():
+        if there[name] != ours:
+            return f"has {name} {there[name]}, and here it is {ours}: give both the same installation"
+    return None
+
+
+def refuse(address: str, line: str | None) -> None:
+    if line is not None:
+        raise BadSpecError(f"worker {address} {line}")
