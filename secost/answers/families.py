@@ -119,7 +119,7 @@ class Spellings:
         return [row for row in self.rows if row.standing in standings]
 
 
-def spelling_tables(group: Group) -> list[Spellings]:
+def compared_spellings(group: Group) -> list[Spellings]:
     """A table for each attention and r that was measured in more than one spelling."""
     return [_table(group, members) for members in group.spelled()]
 

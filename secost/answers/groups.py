@@ -5,9 +5,10 @@ And what a variant is paid in: parameters, MACs, memory traffic, kernels, time, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from secost.plan.trials import BASELINE, NATIVE, Setting
 from secost.runs.records import DONE, FAILED, Record, overhead
@@ -19,6 +20,7 @@ SETTING_FIELDS = (
     "memory_format",
 )
 STANDARD_REDUCTION = 16
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,25 @@ def setting_words(record: Record, names: Sequence[str] | None = None) -> str:
         usual = record.memory_format == Setting.memory_format
         names = [name for name in SETTING_FIELDS if not (usual and name == "memory_format")]
     return ", ".join(_word(record, name) for name in names)
+
+
+# --- which of several nobody beats ---
+
+
+def pareto_front(items: Iterable[Item], place: Callable[[Item], tuple[float, float]], ties: bool = True) -> list[Item]:
+    """The items that none beats, by their first figure. `place` gives two figures, less being better in both.
+
+    An item is beaten by another that is at least as good in both figures and better in one. Items that are equal in
+    both do not beat each other: all of them are on the front, or, without `ties`, the first. Takes n log n steps.
+    """
+    on_front: list[Item] = []
+    best = (-math.inf, math.inf)
+    for item in sorted(items, key=place):
+        here = place(item)
+        if here[1] < best[1] or (ties and here == best):
+            on_front.append(item)
+            best = here
+    return on_front
 
 
 # --- the least time that an attention needs ---

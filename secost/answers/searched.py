@@ -14,8 +14,7 @@ from statistics import mean, variance
 import pandas as pd
 
 from secost.answers.evidence import trained_gains
-from secost.answers.groups import Group, group_records
-from secost.answers.pareto import pareto_front
+from secost.answers.groups import Group, group_records, pareto_front
 from secost.answers.predicted import fit_latency, predict
 from secost.errors import BadSpecError, RunError
 from secost.plan.spec import SearchSpec, Spec

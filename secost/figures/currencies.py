@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, whole_floor
 from secost.figures import marks
@@ -59,13 +57,8 @@ class CurrencyFigure:
                 if floor is not None:
                     axis.vlines(floor, row - 0.42, row + 0.42, color="#111111", linewidth=2.2,
                                 linestyle=(0, (1.2, 0.6)))
-            axis.grid(axis="y", visible=False)
-            axis.tick_params(axis="y", length=0)
-            axis.xaxis.set_major_locator(MaxNLocator(4))
-        ends = [value for panel in self.panels for point in panel.points if point for value in point.reach]
-        low, high = min(0.0, *ends), max(0.0, *ends)
-        span = high - low or 1.0
-        axes[0].set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.62 * span)
+            marks.plain_rows(axis)
+            marks.room_beside(axis, [point for panel in self.panels for point in panel.points if point], 0.62, ticks=4)
         marks.named_rows(axes[0], self.labels)
         noted = "; dotted: the floor of the time" if any(panel.has_floor for panel in self.panels) else ""
         axes[count // 2].set_xlabel(f"overhead against the network without attention (%){noted}")
@@ -80,19 +73,14 @@ def currency_figure(group: Group) -> CurrencyFigure | None:
     panels = tuple(
         CurrencyPanel(currency, tuple(marks.point_of(group, record, currency) for record in records),
                       tuple(_floor(group, record) for record in records) if currency.measured else ())
-        for currency in _most_trusted_first(currencies)
+        # MACs first: the figure shows what the usual counter says, then what it does not.
+        for currency in (MACS, PARAMS, MEMORY, KERNELS, LATENCY) if currency in currencies
     )
     left = marks.left_out_line([record.label for record in group.compared[marks.MOST_BARS:]], "variants")
     return CurrencyFigure(
         f"One cost in every currency: {group.label}", tuple(record.label for record in records),
         tuple(record.attention for record in records), panels, left,
     )
-
-
-def _most_trusted_first(currencies: Sequence[Currency]) -> list[Currency]:
-    """MACs first: the figure shows what the usual counter says, then what it does not."""
-    order = (MACS, PARAMS, MEMORY, KERNELS, LATENCY)
-    return [currency for currency in order if currency in currencies]
 
 
 def _floor(group: Group, record: Record) -> float | None:

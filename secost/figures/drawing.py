@@ -19,16 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from secost.answers.evidence import Weighed
-from secost.answers.families import Family, axis_families, runtime_families, spelling_tables
+from secost.answers.families import Family, axis_families, compared_spellings, runtime_families
 from secost.answers.groups import Group
-from secost.figures.axes import axis_figure
-from secost.figures.backends import backend_figure
-from secost.figures.benefit import benefit_figure
+from secost.figures.comparisons import axis_figure, backend_figure, spelling_figure
 from secost.figures.currencies import currency_figure
-from secost.figures.front import front_figure
+from secost.figures.front import benefit_figure, front_figure
 from secost.figures.marks import Late, Look, Looks, grid, wrapped
 from secost.figures.reduction import reduction_figure
-from secost.figures.spelling import spelling_figure
 from secost.figures.stages import stage_figure
 
 # Okabe and Ito's palette without its yellow, which is too light on white.
@@ -176,7 +173,7 @@ def _benefits(items: Sequence[Weighed], looks: Looks) -> list[Drawing]:
 
 def _over_groups(groups: Sequence[Group], looks: Looks) -> list[Drawing]:
     """The figures over several comparisons, and those of spellings: a few of each kind."""
-    tables = [table for group in groups for table in spelling_tables(group)]
+    tables = [table for group in groups for table in compared_spellings(group)]
     kinds: tuple[list[Info], ...] = (
         [backend_figure(family) for family in runtime_families(groups)],
         [axis_figure(family) for family in _each_axis_first(groups)],

@@ -9,8 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from secost.answers.groups import CURRENCIES, LATENCY, PARAMS, Currency, Group
-from secost.answers.pareto import pareto_front
+from secost.answers.groups import CURRENCIES, LATENCY, PARAMS, Currency, Group, pareto_front
 from secost.runs.records import Record
 from secost.writing import NA, plain
 

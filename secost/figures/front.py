@@ -1,25 +1,33 @@
-"""The Pareto figure: what is paid across, what is paid up, less being better in both. Overheads are in percent."""
+"""The figures of what nobody beats: one cost against another, and gain in accuracy against cost.
+
+Of two costs less is better in both; overheads are in percent, gains in points.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group
-from secost.answers.pareto import pareto_front
+from secost.answers.evidence import BEATEN, BEATEN_ON_MEAN, UNBEATEN, Weighed, standing
+from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, pareto_front
 from secost.figures import marks
 from secost.figures.labels import Box, labeller, pixels
-from secost.figures.marks import Late, Looks, Point
-from secost.runs.records import Record
+from secost.figures.marks import BASE, Late, Look, Looks, Point
+from secost.runs.records import PUBLISHED, Record
+from secost.writing import joined
 
-_MOST_PANELS = 6
-_MOST_LABELS = 40
+_MOST_PANELS, _MOST_LABELS, _MOST_WEIGHED = 6, 40, 24
+_ALPHA = {UNBEATEN: 1.0, BEATEN_ON_MEAN: 1.0, BEATEN: 0.35}
+
+
+# --- cost against cost ---
 
 
 @dataclass(frozen=True)
@@ -68,21 +76,23 @@ class FrontFigure:
         """Filled points are on the front; labels come once the layout stands."""
         width, height = (6.6, 4.2) if len(self.panels) == 1 else (4.4, 3.6)
         axes = marks.grid(figure, len(self.panels), width, height, extra=1.7)
-        late: list[Late] = []
-        for axis, panel in zip(axes, self.panels, strict=False):
+        for axis, panel in zip(axes, self.panels, strict=True):
             marks.entitle(axis, panel.title)
             _across(axis, panel)
             axis.set_xlabel(f"added {self.x.word} (%)")
             axis.set_ylabel(f"added {self.y.word} (%)")
             marks.from_zero(axis, [point.y for point in panel.points])
-            _points(axis, panel, looks)
-            late.append(_labeller(axis, panel))
+            marks.front_line(axis, _line(axis, panel))
+            for point in panel.points:
+                look = looks[point.attention]
+                _marker(axis, point.x, point.y.percent, look, point.on_front, zorder=3)
+                marks.upright(axis, point.x, point.y, look, zorder=2)
         attentions = dict.fromkeys(point.attention for panel in self.panels for point in panel.points)
         keys = [*marks.attention_keys(attentions, looks, self.y.measured),
                 marks.key("Pareto front", color="#777777", linewidth=1, linestyle=":"),
                 marks.key("filled: on it", color="#555555", marker="o", linestyle="none")]
         figure.legend(handles=keys, loc="outside right upper")
-        return late
+        return [_front_labeller(axis, panel) for axis, panel in zip(axes, self.panels, strict=True)]
 
 
 def front_figure(groups: Sequence[Group]) -> FrontFigure | None:
@@ -148,39 +158,166 @@ def _across(axis: Axes, panel: FrontPanel) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _points(axis: Axes, panel: FrontPanel, looks: Looks) -> None:
-    line = _line(axis, panel)
-    axis.plot([x for x, _ in line], [y for _, y in line], color="#777777", linewidth=1, linestyle=":", zorder=1)
-    for point in panel.points:
-        look = looks[point.attention]
-        face = look.color if point.on_front else "white"
-        axis.plot([point.x], [point.y.percent], marker=look.marker, color=look.color, markerfacecolor=face,
-                  markersize=7, linestyle="none", zorder=3)
-        marks.upright(axis, point.x, point.y, look, zorder=2)
-
-
 def _line(axis: Axes, panel: FrontPanel) -> list[tuple[float, float]]:
     """The front from the frame's top to its right edge: what lies above it is beaten."""
     corners = [(point.x, point.y.percent) for point in panel.front]
     return [(corners[0][0], axis.get_ylim()[1]), *marks.staircase(corners, axis.get_xlim()[1])]
 
 
-def _labeller(axis: Axes, panel: FrontPanel) -> Late:
+def _front_labeller(axis: Axes, panel: FrontPanel) -> Late:
+    """The front gets its labels first; none covers a marker, an interval or the front."""
     points = [panel.points[index] for index in panel.labelled]
-    places = [(point.x, point.y.percent) for point in points]
-    return labeller(axis, places, [point.label for point in points], lambda: _obstacles(axis, panel))
+
+    def obstacles() -> list[Box]:
+        boxes = []
+        for point in panel.points:
+            middle, low, high = (pixels(axis, point.x, end) for end in point.y.reach)
+            boxes.append(Box(*middle, *middle).grown(6))
+            if point.y.interval is not None:
+                boxes.append(Box(middle[0], low[1], middle[0], high[1]).grown(2))
+        line = [pixels(axis, *corner) for corner in _line(axis, panel)]
+        return boxes + [Box(min(x, other_x), min(y, other_y), max(x, other_x), max(y, other_y)).grown(1)
+                        for (x, y), (other_x, other_y) in pairwise(line)]
+
+    return labeller(axis, [(point.x, point.y.percent) for point in points], [point.label for point in points],
+                    obstacles)
 
 
-def _obstacles(axis: Axes, panel: FrontPanel) -> list[Box]:
-    """Markers, error bars and the front, which labels must not cover."""
-    boxes = []
-    for point in panel.points:
-        x, y = pixels(axis, point.x, point.y.percent)
-        boxes.append(Box(x, y, x, y).grown(6))
-        if point.y.low is not None and point.y.high is not None:
-            low, high = pixels(axis, point.x, point.y.low)[1], pixels(axis, point.x, point.y.high)[1]
-            boxes.append(Box(x, low, x, high).grown(2))
-    line = [pixels(axis, *corner) for corner in _line(axis, panel)]
-    for (x, y), (other_x, other_y) in pairwise(line):
-        boxes.append(Box(min(x, other_x), min(y, other_y), max(x, other_x), max(y, other_y)).grown(1))
-    return boxes
+def _marker(axis: Axes, x: float, y: float, look: Look, filled: bool, **style: Any) -> None:
+    axis.plot([x], [y], marker=look.marker, color=look.color, markerfacecolor=look.color if filled else "white",
+              markersize=7, linestyle="none", **style)
+
+
+# --- gain against cost ---
+
+
+@dataclass(frozen=True)
+class BenefitPoint:
+    """One variant: what it costs (percent), what it gains (points of accuracy), and whether another beats it."""
+
+    label: str
+    attention: str
+    cost: Point
+    gain: Point
+    standing: str
+
+
+@dataclass(frozen=True)
+class BenefitPanel:
+    """One currency."""
+
+    currency: Currency
+    points: tuple[BenefitPoint, ...]
+
+    @property
+    def front(self) -> list[tuple[float, float]]:
+        """The corners (cost, gain) of what nobody beats on the mean, by cost, among what does not lose accuracy.
+
+        They begin with the bare network, (0, 0), unless something gains as much for less than nothing.
+        """
+        bare = (0.0, 0.0)
+        places = [(point.cost.percent, point.gain.percent) for point in self.points if point.gain.percent >= 0]
+        front = pareto_front([bare, *places], lambda place: (place[0], -place[1]), ties=False)
+        return front if front[0][0] < 0 else [bare, *(place for place in front if place != bare)]
+
+
+@dataclass(frozen=True)
+class BenefitFigure:
+    """Gain against cost on one network."""
+
+    title: str
+    source: str
+    panels: tuple[BenefitPanel, ...]
+    left_out: tuple[str, ...] = ()
+    name: ClassVar[str] = "cost-benefit"
+
+    @property
+    def alt(self) -> str:
+        best = [point.label for point in self.panels[0].points if point.standing == UNBEATEN]
+        return (f"Points of accuracy gained ({self.source}) against added "
+                f"{joined([panel.currency.word for panel in self.panels])}, with intervals on both axes. Not beaten in "
+                f"{self.panels[0].currency.word}: {joined(best) or 'nothing but the network without attention'}.")
+
+    def paint(self, figure: Figure, looks: Looks) -> list[Late]:
+        """Gain upwards and cost to the right, intervals on both; filled points are not beaten."""
+        axes = marks.grid(figure, len(self.panels), width=3.9, height=3.7, extra=1.7)
+        for axis, panel in zip(axes, self.panels, strict=True):
+            marks.entitle(axis, f"against {panel.currency.word}")
+            axis.axhline(0, color="#888888", linewidth=0.8, zorder=1)
+            axis.axvline(0, color="#888888", linewidth=0.8, zorder=1)
+            axis.plot([0], [0], marker=BASE.marker, color=BASE.color, markersize=6, linestyle="none", zorder=2)
+            for point in panel.points:
+                _mark_weighed(axis, point, looks[point.attention])
+            _room(axis, panel)
+            # Below this line a variant is beaten on the mean.
+            marks.front_line(axis, marks.staircase(panel.front, axis.get_xlim()[1]))
+            axis.set_xlabel(f"added {panel.currency.word} (%)")
+            axis.set_ylabel("gain in top-1 accuracy (points)")
+        figure.legend(handles=_benefit_keys(self, looks), loc="outside right upper")
+        return [_benefit_labeller(axis, panel) for axis, panel in zip(axes, self.panels, strict=True)]
+
+
+def benefit_figure(items: Sequence[Weighed]) -> BenefitFigure | None:
+    """The figure of one comparison's weighed variants; None where none of them has a cost."""
+    panels = []
+    for currency in (LATENCY, PARAMS, MACS):
+        points = tuple(
+            BenefitPoint(item.record.label, item.record.attention, cost,
+                         Point(item.gain.points, item.gain.low, item.gain.high), standing(item, items, currency))
+            for item in items[:_MOST_WEIGHED] if (cost := marks.point_of(item.group, item.record, currency)) is not None
+        )
+        if points:
+            panels.append(BenefitPanel(currency, points))
+    if not panels:
+        return None
+    left = marks.left_out_line([item.record.label for item in items[_MOST_WEIGHED:]], "variants")
+    gain = items[0].gain
+    # A trained or a user's gain has one basis; published ones differ from variant to variant, and the table cites them.
+    source = gain.source if gain.source == PUBLISHED else f"{gain.source}: {gain.basis}"
+    return BenefitFigure(f"Gain against cost: {items[0].group.label}", source, tuple(panels), left)
+
+
+def _benefit_labeller(axis: Axes, panel: BenefitPanel) -> Late:
+    """Points that nobody beats get their label first; none of them covers a marker or an interval."""
+    points = sorted(panel.points, key=lambda point: point.standing != UNBEATEN)
+    places = [(point.cost.percent, point.gain.percent) for point in points]
+
+    def obstacles() -> list[Box]:
+        boxes = []
+        for point in points:
+            middle, low, high = (pixels(axis, point.cost.percent, end) for end in point.gain.reach)
+            boxes += [Box(*low, *high).grown(2), Box(*middle, *middle).grown(6)]
+        return boxes
+
+    return labeller(axis, places, [point.label for point in points], obstacles)
+
+
+def _mark_weighed(axis: Axes, point: BenefitPoint, look: Look) -> None:
+    x, y, alpha = point.cost.percent, point.gain.percent, _ALPHA[point.standing]
+    marks.upright(axis, x, point.gain, look, alpha=alpha, zorder=3)
+    if point.cost.interval is not None:
+        axis.hlines(y, *point.cost.interval, color=look.color, linewidth=1.1, alpha=alpha, zorder=3)
+    _marker(axis, x, y, look, point.standing == UNBEATEN, alpha=alpha, zorder=4)
+
+
+def _room(axis: Axes, panel: BenefitPanel) -> None:
+    across = [value for point in panel.points for value in point.cost.reach] + [0.0]
+    up = [value for point in panel.points for value in point.gain.reach] + [0.0]
+    width, height = max(across) - min(across) or 1.0, max(up) - min(up) or 1.0
+    axis.set_xlim(min(across) - 0.07 * width, max(across) + 0.28 * width)  # labels stand at the right of their points
+    axis.set_ylim(min(up) - 0.07 * height, max(up) + 0.1 * height)
+
+
+def _benefit_keys(info: BenefitFigure, looks: Looks) -> list[Line2D]:
+    dots: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
+    names = dict.fromkeys(point.attention for panel in info.panels for point in panel.points)
+    return [
+        *(marks.look_key(name, looks[name], linestyle="none", markersize=6) for name in names),
+        marks.key("none", color=BASE.color, **dots),
+        marks.key("filled: not beaten", color="#555555", **dots),
+        marks.key("hollow: beaten\non the mean", color="#555555", markerfacecolor="white", **dots),
+        marks.key("pale: beaten\nwith confidence", color="#555555", markerfacecolor="white", alpha=_ALPHA[BEATEN],
+                  **dots),
+        marks.key("95 % intervals", color="#555555", marker="+", linestyle="none", markersize=9),
+        marks.key("front", color="#777777", linewidth=1, linestyle=":"),
+    ]

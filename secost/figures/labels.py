@@ -14,6 +14,7 @@ from matplotlib.text import Annotation
 
 from secost.figures.marks import Late, fitted
 
+Pair = tuple[float, float]  # x and y, or width and height
 _DIRECTIONS = tuple((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in (
     0, 45, -45, 90, -90, 135, -135, 180, 22, -22, 67, -67, 112, -112, 157, -157,
 ))
@@ -24,9 +25,7 @@ _LABEL_WIDTH = 24
 _HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # so that no line strikes a label out
 
 
-def labeller(
-    axis: Axes, places: Sequence[tuple[float, float]], names: Sequence[str], obstacles: Callable[[], list[Box]]
-) -> Late:
+def labeller(axis: Axes, places: Sequence[Pair], names: Sequence[str], obstacles: Callable[[], list[Box]]) -> Late:
     """What puts each name beside its point (in data units) and leaves out those that find no room.
 
     `obstacles` gives, in pixels, what labels must not cover; places are kept, so that any resolution shows the same.
@@ -44,10 +43,7 @@ def labeller(
         placements = place(at, sizes, obstacles(), Box(frame.x0, frame.y0, frame.x1, frame.y1))
         placed = {placement.index for placement in placements}
         for placement in placements:
-            text, point = texts[placement.index], at[placement.index]
-            _put(text, point, placement.box, 72 / figure.dpi)
-            if placement.leader:
-                _leader(axis, text, point, placement.box, 72 / figure.dpi)
+            _put(axis, texts[placement.index], at[placement.index], placement, 72 / figure.dpi)
         for index, text in enumerate(texts):
             if index not in placed:
                 text.remove()
@@ -55,20 +51,20 @@ def labeller(
     return late
 
 
-def _put(text: Annotation, point: tuple[float, float], box: Box, scale: float) -> None:
-    """Moves an annotation to its box; distances are kept in points, so that any resolution shows the same."""
+def _put(axis: Axes, text: Annotation, point: Pair, placement: Placement, scale: float) -> None:
+    """Moves an annotation to its box, and draws a thin line from there to its point where it is far off.
+
+    Distances are kept in points, so that any resolution shows the same.
+    """
+    box = placement.box
     text.set_position(((box.left + 1 - point[0]) * scale, (box.bottom + 1 - point[1]) * scale))
     text.set_anncoords("offset points")
-    text.set_verticalalignment("bottom")
-    text.set_horizontalalignment("left")
-
-
-def _leader(axis: Axes, text: Annotation, point: tuple[float, float], box: Box, scale: float) -> None:
-    """A thin line from the label's box to its point."""
-    x, y = leader_end(point, box)
-    arrow = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
-    axis.annotate("", text.xy, ((x - point[0]) * scale, (y - point[1]) * scale), textcoords="offset points",
-                  arrowprops=arrow)
+    text.set(verticalalignment="bottom", horizontalalignment="left")
+    if placement.leader:
+        x, y = leader_end(point, box)
+        arrow = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
+        axis.annotate("", text.xy, ((x - point[0]) * scale, (y - point[1]) * scale), textcoords="offset points",
+                      arrowprops=arrow)
 
 
 def pixels(axis: Axes, x: float, y: float) -> tuple[float, float]:
@@ -110,9 +106,7 @@ class Placement:
     leader: bool
 
 
-def place(
-    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], obstacles: Sequence[Box], frame: Box,
-) -> list[Placement]:
+def place(points: Sequence[Pair], sizes: Sequence[Pair], obstacles: Sequence[Box], frame: Box) -> list[Placement]:
     """A box for each label, in the given order, the nearest free place first; without those that fit nowhere.
 
     Boxes overlap neither each other nor an obstacle, lie inside the frame, and no leader crosses another's label.
@@ -129,12 +123,12 @@ def place(
     return placements
 
 
-def leader_end(point: tuple[float, float], box: Box) -> tuple[float, float]:
+def leader_end(point: Pair, box: Box) -> Pair:
     """Where a leader from the point meets the box: its nearest place."""
     return min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top)
 
 
-def leader_boxes(point: tuple[float, float], box: Box) -> list[Box]:
+def leader_boxes(point: Pair, box: Box) -> list[Box]:
     """Small boxes along a leader, from near the label to near the point."""
     end = leader_end(point, box)
     steps = [(step + 0.5) / _LEADER_STEPS for step in range(_LEADER_STEPS)]
@@ -143,23 +137,19 @@ def leader_boxes(point: tuple[float, float], box: Box) -> list[Box]:
 
 
 def _first_free(
-    index: int, point: tuple[float, float], size: tuple[float, float], taken: Sequence[Box],
-    placed: Sequence[Placement], frame: Box,
+    index: int, point: Pair, size: Pair, taken: Sequence[Box], placed: Sequence[Placement], frame: Box,
 ) -> Placement | None:
     for distance, box in _candidates(point, size):
         if not box.inside(frame) or any(box.overlaps(other) for other in taken):
             continue
         leader = distance >= LEADER_FROM
-        if not leader or not _crosses(leader_boxes(point, box), placed):
+        line = leader_boxes(point, box) if leader else []
+        if not any(part.overlaps(other.box) for part in line for other in placed):
             return Placement(index, box, leader)
     return None
 
 
-def _crosses(line: Sequence[Box], placed: Sequence[Placement]) -> bool:
-    return any(part.overlaps(other.box) for part in line for other in placed)
-
-
-def _candidates(point: tuple[float, float], size: tuple[float, float]) -> Iterator[tuple[float, Box]]:
+def _candidates(point: Pair, size: Pair) -> Iterator[tuple[float, Box]]:
     """Boxes around the point whose nearest side is the distance away, nearest first."""
     width, height = size
     for distance in _DISTANCES:

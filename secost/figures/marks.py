@@ -17,10 +17,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from secost.answers.groups import Currency, Group
 from secost.runs.records import Record
-from secost.writing import percent, percent_measured, plain
+from secost.writing import percent_measured, plain
 
-MOST_ATTENTIONS = 8
-MOST_BARS = 24
+MOST_ATTENTIONS, MOST_BARS = 8, 24
 _NAME_WIDTH = 34
 
 
@@ -33,10 +32,21 @@ class Point:
     high: float | None = None
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends, None where there is no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def reach(self) -> tuple[float, float, float]:
         """The values that its mark extends to: itself and the ends of its interval."""
         return (self.percent, self.percent if self.low is None else self.low,
                 self.percent if self.high is None else self.high)
+
+    @property
+    def shown(self) -> str:
+        """The number with as many digits as its interval carries: `+8.1 %`."""
+        low, high = (None, None) if self.interval is None else (end / 100 for end in self.interval)
+        return percent_measured(self.percent / 100, low, high)
 
 
 @dataclass(frozen=True)
@@ -56,12 +66,7 @@ BASE = Look("#777777", "o", "")  # the network without attention
 def point_of(group: Group, record: Record, currency: Currency) -> Point | None:
     """A record's overhead in a currency, in percent, with its interval; None where it is not known."""
     value = group.overhead(record, currency)
-    if value is None:
-        return None
-    interval = currency.interval(record)
-    if interval is None:
-        return Point(100 * value)
-    return Point(100 * value, 100 * interval[0], 100 * interval[1])
+    return None if value is None else Point(100 * value, *(100 * end for end in currency.interval(record) or ()))
 
 
 def left_out_line(names: Sequence[str], what: str) -> tuple[str, ...]:
@@ -75,9 +80,7 @@ def left_out_line(names: Sequence[str], what: str) -> tuple[str, ...]:
 # --- axes ---
 
 
-def grid(
-    figure: Figure, cells: int, width: float, height: float, extra: float = 0.0, most: int = 3,
-) -> list[Axes]:
+def grid(figure: Figure, cells: int, width: float, height: float, extra: float = 0.0, most: int = 3) -> list[Axes]:
     """`cells` axes, at most `most` a row; sizes in inches, `extra` for a legend at the right."""
     columns = min(most, cells)
     rows = -(-cells // columns)
@@ -93,29 +96,37 @@ def entitle(axis: Axes, title: str) -> None:
     axis.set_title(fitted(title, 48), loc="left")
 
 
-def from_zero(axis: Axes, points: Sequence[Point]) -> None:
+def from_zero(axis: Axes, points: Iterable[Point]) -> None:
     """The y axis shows 0, so that heights can be compared."""
-    ends = [value for point in points for value in point.reach]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    room = 0.08 * (high - low or 1.0)
+    low, high, span = _reach_with_zero(points)
+    room = 0.08 * span
     axis.set_ylim(low - (room if low < 0 else 0.02 * (high or 1.0)), high + room)
     if low < 0:
         axis.axhline(0, color="#888888", linewidth=0.8)
 
 
-def room_beside(axis: Axes, points: Sequence[Point]) -> None:
-    """The x axis from 0 with room for the numbers beside the bars."""
-    ends = [value for point in points for value in point.reach] or [0.0]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    span = high - low or 1.0
-    axis.set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.28 * span)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+def room_beside(axis: Axes, points: Iterable[Point], room: float = 0.28, ticks: int = 5) -> None:
+    """The x axis from 0 with room for the numbers beside the bars, as a part of the bars' reach."""
+    low, high, span = _reach_with_zero(points)
+    axis.set_xlim(low - (0.05 * span if low < 0 else 0), high + room * span)
+    axis.xaxis.set_major_locator(MaxNLocator(ticks))
+
+
+def _reach_with_zero(points: Iterable[Point]) -> tuple[float, float, float]:
+    ends = [0.0, *(value for point in points for value in point.reach)]
+    low, high = min(ends), max(ends)
+    return low, high, high - low or 1.0
 
 
 def named_rows(axis: Axes, names: Sequence[str]) -> None:
     """A name at each row, the first on top."""
     axis.set_yticks(range(len(names)), [fitted(name) for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)
+    plain_rows(axis)
+
+
+def plain_rows(axis: Axes) -> None:
+    """No line and no tick at a row."""
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
 
@@ -132,16 +143,16 @@ def ticks_at(axis: Axes, values: Sequence[int]) -> None:
 
 def upright(axis: Axes, x: float, point: Point, look: Look, **style: Any) -> None:
     """The interval of a point as an upright line, where it has one."""
-    if point.low is not None and point.high is not None:
-        axis.vlines(x, point.low, point.high, color=look.color, linewidth=1.1, **style)
+    if point.interval is not None:
+        axis.vlines(x, *point.interval, color=look.color, linewidth=1.1, **style)
 
 
 def error_bars(axis: Axes, across: Sequence[float], points: Sequence[Point], look: Look) -> None:
     """The intervals of points at these places, where they have one, with caps."""
     for x, point in zip(across, points, strict=True):
         upright(axis, x, point, look)
-        if point.low is not None and point.high is not None:
-            axis.plot([x, x], [point.low, point.high], color=look.color, marker="_", markersize=6, linestyle="none")
+        if point.interval is not None:
+            axis.plot([x, x], point.interval, color=look.color, marker="_", markersize=6, linestyle="none")
 
 
 def percent_bar(axis: Axes, row: int, point: Point | None, look: Look) -> None:
@@ -150,14 +161,20 @@ def percent_bar(axis: Axes, row: int, point: Point | None, look: Look) -> None:
         axis.text(0, row, " N/A", va="center", fontsize=8, color="#555555")
         return
     axis.barh(row, point.percent, height=0.62, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.5)
-    end = max(0.0, *point.reach)
-    if point.low is None or point.high is None:
-        shown = percent(point.percent / 100)
-    else:
-        axis.hlines(row, point.low, point.high, color="#222222", linewidth=1.2)
-        axis.plot([point.low, point.high], [row, row], color="#222222", marker="|", markersize=5, linestyle="none")
-        shown = percent_measured(point.percent / 100, point.low / 100, point.high / 100)
-    axis.annotate(shown, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    if point.interval is not None:
+        axis.hlines(row, *point.interval, color="#222222", linewidth=1.2)
+        axis.plot(point.interval, [row, row], color="#222222", marker="|", markersize=5, linestyle="none")
+    beside(axis, max(0.0, *point.reach), row, point.shown, fontsize=8)
+
+
+def beside(axis: Axes, x: float, y: float, text: str, gap: int = 4, **style: Any) -> None:
+    """A text at the right of a place, `gap` points off."""
+    axis.annotate(text, (x, y), (gap, 0), textcoords="offset points", va="center", **style)
+
+
+def front_line(axis: Axes, corners: Sequence[tuple[float, float]]) -> None:
+    """A front as a dotted line."""
+    axis.plot(*zip(*corners, strict=True), color="#777777", linewidth=1, linestyle=":", zorder=1)
 
 
 def staircase(corners: Sequence[tuple[float, float]], right: float) -> list[tuple[float, float]]:
@@ -174,10 +191,14 @@ def key(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **style)
 
 
+def look_key(label: str, look: Look, **style: Any) -> Line2D:
+    """The line of a legend for an attention, its label cut to fit."""
+    return key(fitted(label), color=look.color, marker=look.marker, **style)
+
+
 def attention_keys(attentions: Iterable[str], looks: Looks, measured: bool) -> list[Line2D]:
     """A line of a legend for each attention, and one for intervals where some were measured."""
-    keys = [key(fitted(name), color=looks[name].color, marker=looks[name].marker, linewidth=1.4, markersize=6)
-            for name in attentions]
+    keys = [look_key(name, looks[name], linewidth=1.4, markersize=6) for name in attentions]
     return [*keys, interval_key()] if measured else keys
 
 
@@ -205,3 +226,4 @@ def wrapped(text: str, width: int) -> str:
 def characters() -> frozenset[int]:
     """Code points of the font, which comes with matplotlib. A missing one would be a warning and an empty box."""
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+

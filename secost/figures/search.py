@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from secost.answers.searched import EXHAUSTIVE, RANDOM, WITHIN, Searched, front
-from secost.figures.curves import Curve, Panel, drawn
-from secost.figures.maps import SiteRow, site_grid
+from secost.figures.panels import Curve, Panel, SiteRow, drawn, site_grid
 from secost.plan.trials import BASELINE
 from secost.runs.records import Record
 from secost.writing import NA, percent_interval, with_ends

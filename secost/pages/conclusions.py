@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from secost.answers.families import difference, spelling_tables
+from secost.answers.families import compared_spellings, difference
 from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group
 from secost.answers.verdict import control_failed, control_interval
 from secost.pages.wording import floor_words, spelling_words
@@ -94,7 +94,7 @@ def stage_share(group: Group) -> list[str]:
 
 def spellings(group: Group) -> list[str]:
     """Which way to write an attention is fastest at equal outputs; a way with other outputs apart."""
-    return [sentence for table in spelling_tables(group) for sentence in spelling_words(table)]
+    return [sentence for table in compared_spellings(group) for sentence in spelling_words(table)]
 
 
 def control(group: Group) -> list[str]:

@@ -12,10 +12,10 @@ from secost.answers.families import (
     Family,
     Spellings,
     axis_families,
+    compared_spellings,
     images_per_s,
     runtime_families,
     runtime_rows,
-    spelling_tables,
     timed,
 )
 from secost.answers.groups import LATENCY, MACS, MEMORY, PARAMS, Floor, Group, added_ms, setting_words, whole_floor
@@ -125,7 +125,7 @@ def _axis_table(family: Family) -> Table:
 
 
 def _spellings(cost: Cost) -> Section | None:
-    tables = [(group, table) for group in cost.groups for table in spelling_tables(group)]
+    tables = [(group, table) for group in cost.groups for table in compared_spellings(group)]
     if not tables:
         return None
     several = len(cost.groups) > 1

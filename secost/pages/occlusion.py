@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from secost.figures.curves import Curve, Panel, curve_of, drawn
-from secost.figures.maps import Grid, heat_maps
+from secost.figures.panels import Curve, Grid, Panel, curve_of, drawn, heat_maps
 from secost.pages.page import Page, Section, Table
 from secost.runs.study import OPEN, SHUT, Occlusion
 from secost.statistics import Interval

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from secost.figures.curves import Curve, Panel, curve_of, drawn
+from secost.figures.panels import Curve, Panel, curve_of, drawn
 from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE
 from secost.runs.records import DONE

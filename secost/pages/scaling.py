@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from secost.answers.published import PublishedAccuracy, published_accuracies
-from secost.figures.curves import GREY, Curve, Panel, drawn
+from secost.figures.panels import GREY, Curve, Panel, drawn
 from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Record

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secost.answers.pareto import pareto_front
+from secost.answers.groups import pareto_front
 from secost.errors import BadSpecError, MissingExtraError, UnknownNameError
 from secost.plan.variants import Point, Space
 

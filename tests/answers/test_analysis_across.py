@@ -32,11 +32,11 @@ from secost.answers.families import (
     UNKNOWN,
     Spellings,
     axis_families,
+    compared_spellings,
     difference,
     images_per_s,
     runtime_families,
     runtime_rows,
-    spelling_tables,
 )
 from secost.answers.groups import added_ms, group_records, stage_floors, whole_floor
 from secost.answers.published import plain_name, published_times, times_for, times_of
@@ -110,7 +110,7 @@ def test_other_rounds_fall_back_on_the_two_overheads_and_say_so() -> None:
 
 
 def table_of(records: list[Record]) -> Spellings:
-    (found,) = spelling_tables(group_records(records)[0])
+    (found,) = compared_spellings(group_records(records)[0])
     return found
 
 
@@ -182,7 +182,7 @@ def test_an_unknown_spelling_of_a_later_version_claims_nothing() -> None:
 
 
 def test_one_spelling_is_no_choice() -> None:
-    assert spelling_tables(group_records(run_of_six())[0]) == []
+    assert compared_spellings(group_records(run_of_six())[0]) == []
 
 
 def test_a_kind_of_attention_is_stood_for_by_its_own_spelling() -> None:

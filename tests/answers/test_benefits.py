@@ -19,8 +19,8 @@ from secost.answers.evidence import (
     weighed,
 )
 from secost.answers.groups import LATENCY, PARAMS, Group, group_records
-from secost.figures.benefit import BenefitPanel, BenefitPoint, benefit_figure
 from secost.figures.drawing import draw
+from secost.figures.front import BenefitPanel, BenefitPoint, benefit_figure
 from secost.figures.marks import Point
 from secost.pages.verdict import state
 from secost.runs.records import FILE, TRAINED, Gain, Record

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_records import run_of_six
 
-from secost.answers.groups import LATENCY, PARAMS, group_records
-from secost.answers.pareto import pareto_front
+from secost.answers.groups import LATENCY, PARAMS, group_records, pareto_front
 
 VALUES = st.one_of(st.sampled_from([0.0, -0.0, 1.0, 2.0, -3.0]), st.floats(-1e6, 1e6))
 

@@ -30,17 +30,15 @@ from matplotlib.axis import Tick
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from secost.answers.families import axis_families, runtime_families, spelling_tables
+from secost.answers.families import axis_families, compared_spellings, runtime_families
 from secost.answers.groups import group_records
-from secost.figures.axes import axis_figure
-from secost.figures.backends import backend_figure
+from secost.figures.comparisons import axis_figure, backend_figure, spelling_figure
 from secost.figures.currencies import currency_figure
 from secost.figures.drawing import Drawing, draw, shown_groups
 from secost.figures.explorer import specification
 from secost.figures.front import front_figure
 from secost.figures.labels import Box, leader_boxes, place
 from secost.figures.reduction import reduction_figure
-from secost.figures.spelling import spelling_figure
 from secost.figures.stages import stage_figure
 from secost.runs.records import Record
 
@@ -189,7 +187,7 @@ def test_an_axis_has_overheads_with_intervals_and_images_a_second() -> None:
 
 
 def test_spellings_are_bars_with_the_other_function_hatched_and_last() -> None:
-    (table,) = spelling_tables(group_records(spelled())[0])
+    (table,) = compared_spellings(group_records(spelled())[0])
     info = spelling_figure(table)
     assert info is not None and info.names[-1] == "pool-conv-hardsigmoid" and info.same == (True,) * 5 + (False,)
     assert "not the same function" in info.left_out[0]
