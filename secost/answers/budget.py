@@ -11,7 +11,7 @@ the gates, then how little it costs. With gains, by the gain; a choice of which 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -22,6 +22,7 @@ from secost.runs.records import Gain, Record
 
 LIMITED = (LATENCY, PARAMS, MACS, MEMORY)
 MOST_CHOICES = 2_000_000
+Reductions = tuple[tuple[int, int | None], ...]
 BY_GAIN, BY_CAPACITY = "gain in accuracy", "attention capacity (channels gated, then weights, then cost)"
 
 
@@ -42,7 +43,7 @@ class Choice:
     """
 
     attention: str
-    reductions: tuple[tuple[int, int | None], ...]
+    reductions: Reductions
     prices: dict[str, Price]
     channels: int
     weights: int
@@ -61,7 +62,8 @@ class Choice:
         by_ratio: dict[int | None, list[int]] = {}
         for stage, ratio in self.reductions:
             by_ratio.setdefault(ratio, []).append(stage)
-        parts = [f"{'' if ratio is None else f'r={ratio} '}in {_stages(stages)}" for ratio, stages in by_ratio.items()]
+        parts = [f"{'' if ratio is None else f'r={ratio} '}in stage{'s' * (len(stages) > 1)} "
+                 f"{','.join(map(str, stages))}" for ratio, stages in by_ratio.items()]
         return f"{self.attention} {' and '.join(parts)}"
 
 
@@ -109,11 +111,11 @@ def choices(group: Group, per_stage: bool = False, gains: Sequence[Gain] = ()) -
             f"{group.label}: nothing to choose from, as no attention was counted in all stages beside a baseline: "
             "profile it without --stages first"
         )
-    count = 1 + sum(_count(records, per_stage) for records in by_kind.values())
+    count = 1 + sum(int((len(records) + 1) ** len(records[0].by_stage) - 1) if per_stage
+                    else len(records) * int(2 ** len(records[0].by_stage) - 1) for records in by_kind.values())
     if count > MOST_CHOICES:
-        raise BadSpecError(
-            f"{group.label}: {count:,} choices are too many to look at: leave --per-stage out, or try fewer reductions"
-        )
+        raise BadSpecError(f"{group.label}: {count:,} choices are too many to look at: leave --per-stage out, or try "
+                           "fewer reductions")
     candidates = [Choice("none", (), {currency.name: Price(0.0, 0.0) for currency in LIMITED}, 0, 0, True)]
     for name, records in by_kind.items():
         stages = {record.reduction: _Stages(record, base) for record in records}
@@ -132,20 +134,17 @@ def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bo
                 f"a limit on {limit.currency.word} can't be held to anything: no variant here has one with an "
                 "interval; measure it (without --no-latency), or leave the limit out"
             )
-    rank = _by_gain if with_gains else _by_capacity
     inside = [choice for choice in candidates if all(limit.over(choice) <= 0 for limit in limits)]
     real = [choice for choice in inside if choice.reductions]
-    best = max(real, key=rank) if real else None
+    best = max(real, key=lambda choice: _rank(choice, with_gains), default=None)
+    # How far outside a choice is: its largest overshoot as a share of the limit.
     nearest = None if best else min(
-        (choice for choice in candidates if choice.reductions), key=lambda choice: _miss(choice, limits), default=None
-    )
+        (choice for choice in candidates if choice.reductions), default=None,
+        key=lambda choice: max((limit.over(choice) / (limit.value or 1e-9) for limit in limits), default=0.0))
     steps = _steps(best, candidates) if best else []
-    broken = [{limit.currency.name for limit in limits if limit.over(choice) > 0} for choice in steps]
-    binding = set.intersection(*broken) if broken else set()
-    return Decision(
-        tuple(limits), best, nearest, tuple(sorted(binding)), tuple(steps), len(candidates),
-        BY_GAIN if with_gains else BY_CAPACITY,
-    )
+    binding = {limit.currency.name for limit in limits if steps and all(limit.over(choice) > 0 for choice in steps)}
+    return Decision(tuple(limits), best, nearest, tuple(sorted(binding)), tuple(steps), len(candidates),
+                    BY_GAIN if with_gains else BY_CAPACITY)
 
 
 class _Stages:
@@ -156,11 +155,9 @@ class _Stages:
         self.rows = {row["stage"]: row for row in record.by_stage}
         self.counts: dict[str, dict[int, float]] = {}
         for currency in (PARAMS, MACS, MEMORY):
-            total = currency.total(base)
-            if total:
-                self.counts[currency.name] = {
-                    stage: float(Fraction(row[currency.field]) / Fraction(total)) for stage, row in self.rows.items()
-                }
+            if total := currency.total(base):
+                self.counts[currency.name] = {stage: float(Fraction(row[currency.field]) / Fraction(total))
+                                              for stage, row in self.rows.items()}
         self.times = self._times(record, base)
 
     def channels(self, stage: int) -> int:
@@ -174,13 +171,11 @@ class _Stages:
 
         The upper end is the whole's upper end times the largest share that the stages' own intervals allow.
         """
-        whole = record.latency_overhead
-        upper = record.latency_overhead_high
+        whole, upper = record.latency_overhead, record.latency_overhead_high
         if whole is None or upper is None or record.environment != base.environment:
             return None
-        direct: dict[int, float] = {
-            stage: row["latency_ms"] for stage, row in self.rows.items() if row.get("latency_ms") is not None
-        }
+        direct: dict[int, float] = {stage: row["latency_ms"] for stage, row in self.rows.items()
+                                    if row.get("latency_ms") is not None}
         total = sum(direct.values())
         if len(direct) < len(self.rows) or not total:
             return None
@@ -196,57 +191,38 @@ class _Stages:
         return float(row["latency_ms"] if row.get("latency_low_ms") is None else row["latency_low_ms"])
 
 
-def _choice(
-    name: str, reductions: tuple[tuple[int, int | None], ...], stages: dict[int | None, _Stages],
-    gains: Sequence[Gain],
-) -> Choice:
+def _choice(name: str, reductions: Reductions, stages: dict[int | None, _Stages], gains: Sequence[Gain]) -> Choice:
     parts = [(stages[ratio], stage) for stage, ratio in reductions]
     prices = {}
     for currency in (PARAMS, MACS, MEMORY):
         if all(currency.name in part.counts for part, _ in parts):
             value = sum(part.counts[currency.name][stage] for part, stage in parts)
             prices[currency.name] = Price(value, value)
-    whole = _whole(reductions, stages)
+    whole, gain = _whole_and_gain(reductions, stages, gains)
     if whole is not None and whole.latency_overhead is not None:
         if whole.latency_overhead_high is not None:  # without an interval no limit is known to be kept
             prices[LATENCY.name] = Price(whole.latency_overhead, whole.latency_overhead_high)
     elif all(part.times is not None for part, _ in parts):
         times = [part.times[stage] for part, stage in parts if part.times is not None]
         prices[LATENCY.name] = Price(sum(t.value for t in times), sum(t.upper for t in times))
-    some = next(iter(stages.values())).record
-    return Choice(
-        name, reductions, prices, sum(part.channels(stage) for part, stage in parts),
-        sum(part.weights(stage) for part, stage in parts), whole is not None,
-        _gain(some if whole is None else whole, reductions, whole is not None, gains),
-    )
+    return Choice(name, reductions, prices, sum(part.channels(stage) for part, stage in parts),
+                  sum(part.weights(stage) for part, stage in parts), whole is not None, gain)
 
 
-def _whole(
-    reductions: tuple[tuple[int, int | None], ...], stages: dict[int | None, _Stages]
-) -> Record | None:
-    """The record that is this very choice: one r, all stages."""
+def _whole_and_gain(
+    reductions: Reductions, stages: dict[int | None, _Stages], gains: Sequence[Gain],
+) -> tuple[Record | None, Gain | None]:
+    """The record that is this very choice (one r, all stages), and the gain of its network, place, r and stages."""
     ratios = {ratio for _, ratio in reductions}
     if len(ratios) != 1:
-        return None
-    tried = stages[next(iter(ratios))]
-    return tried.record if {stage for stage, _ in reductions} == set(tried.rows) else None
+        return None, None
+    tried, carrying = stages[ratios.pop()], [stage for stage, _ in reductions]
+    is_whole = set(carrying) == set(tried.rows)
+    asked = replace(tried.record, stages=None if is_whole else carrying)
+    return tried.record if is_whole else None, next((gain for gain in gains if matches(gain, asked)), None)
 
 
-def _gain(
-    record: Record, reductions: tuple[tuple[int, int | None], ...], whole: bool, gains: Sequence[Gain]
-) -> Gain | None:
-    """The gain of this very choice: of its network, place, r and stages."""
-    ratios = {ratio for _, ratio in reductions}
-    if len(ratios) != 1:
-        return None
-    carrying = None if whole else [stage for stage, _ in reductions]
-    asked = replace(record, reduction=next(iter(ratios)), stages=carrying)
-    return next((gain for gain in gains if matches(gain, asked)), None)
-
-
-def _assignments(
-    stages: dict[int | None, _Stages], per_stage: bool
-) -> Iterator[tuple[tuple[int, int | None], ...]]:
+def _assignments(stages: dict[int | None, _Stages], per_stage: bool) -> Iterator[Reductions]:
     """Every way to give each stage no attention or one of the ratios: one ratio for all, or any in each."""
     numbers = sorted(next(iter(stages.values())).rows)
     if per_stage:
@@ -255,38 +231,21 @@ def _assignments(
             if chosen:
                 yield chosen  # type: ignore[misc]
         return
-    for ratio in stages:
-        for size in range(1, len(numbers) + 1):
-            for subset in itertools.combinations(numbers, size):
-                yield tuple((number, ratio) for number in subset)
+    for ratio, size in itertools.product(stages, range(1, len(numbers) + 1)):
+        for subset in itertools.combinations(numbers, size):
+            yield tuple((number, ratio) for number in subset)
 
 
 _NOTHING = object()
 
 
-def _count(records: Sequence[Record], per_stage: bool) -> int:
-    stages = len(records[0].by_stage)
-    return int((len(records) + 1) ** stages - 1) if per_stage else len(records) * int(2**stages - 1)
-
-
-def _by_capacity(choice: Choice) -> tuple[float, ...]:
-    return (choice.channels, choice.weights, *_cheapness(choice))
-
-
-def _by_gain(choice: Choice) -> tuple[float, ...]:
-    """Known gains first, by the gain; then as without."""
-    known = choice.gain is not None
-    return (float(known), choice.gain.points if choice.gain else 0.0, *_cheapness(choice), choice.channels)
-
-
-def _cheapness(choice: Choice) -> tuple[float, ...]:
-    return tuple(-choice.prices[currency.name].upper if currency.name in choice.prices else float("-inf")
-                 for currency in LIMITED)
-
-
-def _miss(choice: Choice, limits: Iterable[Limit]) -> float:
-    """How far outside: the largest overshoot as a share of its limit."""
-    return max((limit.over(choice) / (limit.value or 1e-9) for limit in limits), default=0.0)
+def _rank(choice: Choice, by_gain: bool) -> tuple[float, ...]:
+    """By capacity, then the cheapest; with gains those that are known first, by the gain, then the cheapest."""
+    cheapness = tuple(-choice.prices[currency.name].upper if currency.name in choice.prices else float("-inf")
+                      for currency in LIMITED)
+    if not by_gain:
+        return (choice.channels, choice.weights, *cheapness)
+    return (float(choice.gain is not None), choice.gain.points if choice.gain else 0.0, *cheapness, choice.channels)
 
 
 def _steps(best: Choice, candidates: Sequence[Choice]) -> list[Choice]:
@@ -301,16 +260,8 @@ def _steps(best: Choice, candidates: Sequence[Choice]) -> list[Choice]:
             added = next(iter(set(theirs) - set(mine)))
             if theirs[added] in mine.values():
                 more.append(choice)
-        elif theirs.keys() == mine.keys() and _all_smaller(theirs, mine):
+        elif theirs.keys() == mine.keys() and all(a is not None and b is not None and a < b for a, b in zip(
+                theirs.values(), mine.values(), strict=True)):
             tighter.append(choice)
     nearest = max(tighter, key=lambda choice: [ratio for _, ratio in choice.reductions], default=None)
     return [*more, *([nearest] if nearest else [])]
-
-
-def _all_smaller(theirs: dict[int, int | None], mine: dict[int, int | None]) -> bool:
-    pairs = [(theirs[stage], mine[stage]) for stage in mine]
-    return all(a is not None and b is not None and a < b for a, b in pairs)
-
-
-def _stages(numbers: Sequence[int]) -> str:
-    return f"stage {numbers[0]}" if len(numbers) == 1 else f"stages {','.join(map(str, numbers))}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from secost.answers.groups import SETTING_FIELDS, setting_key
+from secost.answers.groups import SETTING_FIELDS, grouped, setting_key
 from secost.glossary import Note
 from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FAILED, Record, overhead
@@ -116,13 +116,12 @@ def changes_of(
     machine, and nothing within a run tells that.
     """
     matches = [_match(mine, theirs, old, new, run_spread) for mine, theirs in pairs]
-    moved = {
-        (setting_key(match.record), change.answer)
-        for match in matches if match.record.attention == BASELINE
-        for change in match.changes if change.figure is LATENCY and change.answer in (WORSE, BETTER)
-    }
-    return [replace(match, changes=tuple(_with_note(match, change, moved) for change in match.changes))
-            for match in matches]
+    moved = {(setting_key(match.record), change.answer) for match in matches if match.record.attention == BASELINE
+             for change in match.changes if change.figure is LATENCY and change.answer in (WORSE, BETTER)}
+    return [replace(match, changes=tuple(
+        replace(change, notes=(*change.notes, Note.BASELINE_MOVED))
+        if change.figure is LATENCY and (setting_key(match.record), change.answer) in moved else change
+        for change in match.changes)) for match in matches]
 
 
 # --- which trial is which ---
@@ -136,7 +135,7 @@ def match_records(old: Sequence[Record], new: Sequence[Record]) -> list[tuple[Re
     """
     left_old, left_new = list(old), list(new)
     partner: dict[int, Record] = {}
-    for identity in (_key, _words, _loose_words):
+    for identity in (lambda record: record.key or None, _words, _loose_words):
         theirs = _unique(left_new, identity)
         for name, record in _unique(left_old, identity).items():
             if name in theirs and (identity is not _loose_words or _unresolved(record, theirs[name])):
@@ -149,24 +148,17 @@ def match_records(old: Sequence[Record], new: Sequence[Record]) -> list[tuple[Re
 
 
 def _unique(records: Iterable[Record], identity: Callable[[Record], Any]) -> dict[Any, Record]:
-    named: dict[Any, list[Record]] = {}
-    for record in records:
-        name = identity(record)
-        if name is not None:
-            named.setdefault(name, []).append(record)
-    return {name: members[0] for name, members in named.items() if len(members) == 1}
+    named = grouped(records, identity)
+    return {name: members[0] for name, members in named.items() if len(members) == 1 and name is not None}
 
 
-def _key(record: Record) -> str | None:
-    return record.key or None
-
-
-def _words(record: Record) -> tuple[Any, ...]:
-    return tuple(_hashable(getattr(record, name)) for name in TRIAL)
+def _words(record: Record, names: Sequence[str] = TRIAL) -> tuple[Any, ...]:
+    values = (getattr(record, name) for name in names)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def _loose_words(record: Record) -> tuple[Any, ...]:
-    return tuple(_hashable(getattr(record, name)) for name in TRIAL if name not in _RESOLVED)
+    return _words(record, [name for name in TRIAL if name not in _RESOLVED])
 
 
 def _unresolved(old: Record, new: Record) -> bool:
@@ -174,10 +166,6 @@ def _unresolved(old: Record, new: Record) -> bool:
     placement = old.placement == new.placement or "auto" in (old.placement, new.placement)
     failed = FAILED in (old.status, new.status)
     return placement and (old.resolution == new.resolution or (failed and None in (old.resolution, new.resolution)))
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 # --- which machine is which ---
@@ -219,10 +207,8 @@ def _same_fact(name: str, old: Any, new: Any) -> bool:
 
 
 def _match(mine: Record | None, theirs: Record | None, old: Side, new: Side, run_spread: float) -> Match:
-    if mine is None:
-        return Match(None, theirs, ONLY_NEW)
-    if theirs is None:
-        return Match(mine, None, ONLY_OLD)
+    if mine is None or theirs is None:
+        return Match(mine, theirs, ONLY_NEW if mine is None else ONLY_OLD)
     if FAILED in (mine.status, theirs.status):
         return Match(mine, theirs, FAILED_TRIAL)
     elsewhere = machine_difference(old.facts(mine), new.facts(theirs)) is not None
@@ -265,11 +251,8 @@ def _latency_change(old: Record, new: Record, elsewhere: bool, run_spread: float
 
 
 def _overhead_change(old: Record, new: Record, elsewhere: bool) -> Change:
-    mine, theirs = (
-        Overhead(record.latency_overhead or 0.0, record.latency_overhead_low, record.latency_overhead_high,
-                 process_count(record))
-        for record in (old, new)
-    )
+    mine, theirs = (Overhead(record.latency_overhead or 0.0, record.latency_overhead_low, record.latency_overhead_high,
+                             process_count(record)) for record in (old, new))
     shift = overhead_shift(mine, theirs)
     notes = _measured_notes(old, new, elsewhere) + ((Note.NO_ROUNDS,) if shift.low is None else ())
     return _shifted(OVERHEAD, mine.estimate, theirs.estimate, shift, notes)
@@ -303,8 +286,8 @@ def _times(record: Record, name: str) -> list[list[float]] | None:
     times = (record.samples or {}).get(name)
     if not isinstance(times, list) or not times or not all(_is_time(value) for value in times):
         return None
-    process = _process(record)
-    return times_by_process(times, process if process and len(process) == len(times) else None)
+    process = _process(record) or []
+    return times_by_process(times, process if len(process) == len(times) else None)
 
 
 def _process(record: Record) -> list[int] | None:
@@ -315,9 +298,3 @@ def _process(record: Record) -> list[int] | None:
 
 def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-
-
-def _with_note(match: Match, change: Change, moved: set[tuple[Any, str]]) -> Change:
-    if change.figure is not LATENCY or (setting_key(match.record), change.answer) not in moved:
-        return change
-    return replace(change, notes=(*change.notes, Note.BASELINE_MOVED))

@@ -10,17 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from secost.answers.changes import (
-    FIGURES,
-    ONLY_OLD,
-    POINTS,
-    Change,
-    Match,
-    Side,
-    changes_of,
-    machine_difference,
-    match_records,
-)
+from secost.answers import changes
+from secost.answers.changes import FIGURES, ONLY_OLD, POINTS, Change, Match, Side
 from secost.errors import BadSpecError, UnknownNameError
 from secost.runs.records import DONE, Record
 from secost.statistics import RUN_SPREAD
@@ -93,12 +84,14 @@ def compare_runs(old: Side, new: Side, rules: Rules | None = None) -> RunCompari
     `across_machines`, and where a limit is on a figure that no matched trial has in both runs.
     """
     rules = rules or Rules()
-    pairs = match_records(old.records, new.records)
+    pairs = changes.match_records(old.records, new.records)
     both = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
-    _require_common(old, new, both)
+    if not both:
+        raise BadSpecError(f"the runs have no trial in common: {old.name!r} has {_named(old)}, {new.name!r} has "
+                           f"{_named(new)}")
     if not rules.across_machines:
         _refuse_machines(old, new, both)
-    matches = changes_of(pairs, old, new, rules.run_spread)
+    matches = changes.changes_of(pairs, old, new, rules.run_spread)
     _require_figures(rules.limits, matches)
     findings = [finding for match in matches for finding in _findings(match, rules)]
     broken = tuple(finding for finding in findings if finding.kind != NOT_PROVEN or rules.strict)
@@ -111,32 +104,21 @@ def compare_runs(old: Side, new: Side, rules: Rules | None = None) -> RunCompari
     return RunComparison(old, new, tuple(matches), rules, broken, unproven, tuple(environments))
 
 
-def _require_common(old: Side, new: Side, both: Sequence[object]) -> None:
-    if both:
-        return
-    raise BadSpecError(
-        f"the runs have no trial in common: {old.name!r} has {_named(old)}, {new.name!r} has {_named(new)}"
-    )
-
-
 def _named(side: Side) -> str:
     names = [f"{record.model} {record.label}" for record in side.records]
-    if not names:
-        return "no record"
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    return ", ".join(names[:_MOST_NAMED]) + more or "no record"
 
 
 def _refuse_machines(old: Side, new: Side, both: Sequence[tuple[Record, Record]]) -> None:
     for mine, theirs in both:
         if mine.latency_ms is None or theirs.latency_ms is None:
             continue  # counts are the same on every machine
-        difference = machine_difference(old.facts(mine), new.facts(theirs))
+        difference = changes.machine_difference(old.facts(mine), new.facts(theirs))
         if difference is not None:
-            raise BadSpecError(
-                f"the runs were measured on different machines ({difference}), and times of two machines say nothing "
-                "about the network: measure both on one, or see both with --across-machines"
-            )
+            raise BadSpecError(f"the runs were measured on different machines ({difference}), and times of two "
+                               "machines say nothing about the network: measure both on one, or see both with "
+                               "--across-machines")
 
 
 # --- limits, read from words ---
@@ -161,10 +143,8 @@ def parse_limit(text: str) -> Limit:
     if number < 0:
         raise BadSpecError(f"--fail-on {text!r}: a limit is the growth that is still allowed, so it must be 0 or more")
     if unit is None and number >= 1:
-        raise BadSpecError(
-            f"--fail-on {text!r}: a bare number is a fraction and must be below 1, write {name}={value}% or "
-            f"{name}={float(number / 100):g}"
-        )
+        raise BadSpecError(f"--fail-on {text!r}: a bare number is a fraction and must be below 1, write {name}={value}"
+                           f"% or {name}={float(number / 100):g}")
     if unit not in (None, "%") and FIGURES[name].change_unit != POINTS:
         raise BadSpecError(f"--fail-on {text!r}: points are for overhead, write {name}={written}%")
     return Limit(name, float(number if unit is None else number / 100))
@@ -193,15 +173,12 @@ def parse_spread(text: str) -> float:
 
 def _require_figures(limits: Sequence[Limit], matches: Sequence[Match]) -> None:
     for limit in limits:
-        changes = [match.change_of(FIGURES[limit.figure]) for match in matches]
-        if any(change is not None and change.old is not None and change.new is not None for change in changes):
+        known = [match.change_of(FIGURES[limit.figure]) for match in matches]
+        if any(change is not None and change.old is not None and change.new is not None for change in known):
             continue
-        measured = FIGURES[limit.figure].measured
-        advice = "measure both with --latency" if measured else "count both anew"
-        raise BadSpecError(
-            f"--fail-on {limit.figure}: no finished trial has this figure in both runs, so nothing would be held to "
-            f"the limit: {advice}, or leave it out"
-        )
+        advice = "measure both with --latency" if FIGURES[limit.figure].measured else "count both anew"
+        raise BadSpecError(f"--fail-on {limit.figure}: no finished trial has this figure in both runs, so nothing "
+                           f"would be held to the limit: {advice}, or leave it out")
 
 
 def _findings(match: Match, rules: Rules) -> Iterator[Finding]:
@@ -211,32 +188,19 @@ def _findings(match: Match, rules: Rules) -> Iterator[Finding]:
         yield Finding(NEWLY_FAILED, match)
     for limit in rules.limits:
         change = match.change_of(FIGURES[limit.figure])
-        if change is None or change.old is None:
+        if change is None or change.old is None or (change.new is None and rules.allow_missing):
             continue
-        if change.new is None:
-            if not rules.allow_missing:
-                yield Finding(VANISHED, match, limit, change)
-            continue
-        state = _judged(limit, change)
-        if state in (BROKEN, NOT_PROVEN):
+        state = VANISHED if change.new is None else _judged(limit, change)
+        if state != HELD:
             yield Finding(state, match, limit, change)
 
 
 def _judged(limit: Limit, change: Change) -> str:
-    if change.figure.measured:
-        return judge_measured(limit, change.low, change.high)
-    return judge_count(limit, int(change.old or 0), int(change.new or 0))
-
-
-def judge_count(limit: Limit, old: int, new: int) -> str:
-    """Whether an exact count kept its limit; growth from 0 breaks every limit."""
-    return BROKEN if new - old > limit.exact * old else HELD
-
-
-def judge_measured(limit: Limit, low: float | None, high: float | None) -> str:
-    """Broken where the whole interval lies above the limit; not proven where a part of it does, or there is none."""
-    if low is None or high is None:
+    """An exact count breaks a limit by one too many, and growth from 0 breaks every one. What is measured breaks it
+    where the whole interval lies above; where a part of it does, or there is none, it is not proven."""
+    if not change.figure.measured:
+        old, new = int(change.old or 0), int(change.new or 0)
+        return BROKEN if new - old > limit.exact * old else HELD
+    if change.low is None or change.high is None:
         return NOT_PROVEN
-    if low > limit.value:
-        return BROKEN
-    return NOT_PROVEN if high > limit.value else HELD
+    return BROKEN if change.low > limit.value else NOT_PROVEN if change.high > limit.value else HELD

@@ -14,9 +14,9 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from secost.answers.groups import Currency, Group, group_records, setting_key
+from secost.answers.groups import Currency, Group, group_records, grouped, setting_key
 from secost.answers.published import gains_for, plain_name
 from secost.errors import BadSpecError, one_line
 from secost.plan.trials import BASELINE
@@ -31,7 +31,13 @@ COLUMNS = ("model", "attention", "reduction", "placement", "top1")
 _MOST_BYTES, _MOST_NAMED = 16 << 20, 3
 
 
-Gained = tuple[list[Gain], list[str]]
+class Gained(NamedTuple):
+    """The gains of one source, and a line on each that has no variant or no partner, with the reason."""
+
+    gains: list[Gain]
+    unmatched: list[str]
+
+
 Source = Callable[[Sequence[Record], str | None], Gained]
 # Where gains come from, by name: from records and the user's file (None without one) the gains of the variants among
 # the records, and a line on each that found none. Raises BadSpecError where it has nothing for these records.
@@ -46,7 +52,7 @@ def gains_from(source: str | None, accuracy: str | None, records: Sequence[Recor
     """
     source = source or (FILE if accuracy else None)
     if source is None:
-        return [], []
+        return Gained([], [])
     gains = GAIN_SOURCES.get(source)
     if accuracy and source != FILE:
         raise BadSpecError(f"--benefit {source} and --accuracy are two sources, which are never mixed: keep one")
@@ -152,11 +158,9 @@ def standing(item: Weighed, others: Sequence[Weighed], currency: Currency) -> st
     rivals = [((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), True)]
     rivals += [(ends, _has_intervals(other, currency)) for other in others if other is not item
                and other.group is item.group and (ends := _ends(other, currency)) is not None]
-    mine = _ends(item, currency)
+    mine, surely, answer = _ends(item, currency), _has_intervals(item, currency), UNBEATEN
     if mine is None:
-        return UNBEATEN
-    surely = _has_intervals(item, currency)
-    answer = UNBEATEN
+        return answer
     for rival, sure in rivals:
         gain, low, _, cost, _, top = rival
         if gain >= mine[0] and cost <= mine[3] and (gain > mine[0] or cost < mine[3]):
@@ -176,36 +180,34 @@ def _ends(item: Weighed, currency: Currency) -> tuple[float, float, float, float
     cost = item.group.overhead(item.record, currency)
     if cost is None:
         return None
-    low, high = currency.interval(item.record) or (cost, cost)
-    gain = item.gain
-    return (gain.points, gain.points if gain.low is None else gain.low, gain.points if gain.high is None else gain.high,
-            cost, low, high)
+    gain, points = item.gain, item.gain.points
+    return (points, points if gain.low is None else gain.low, points if gain.high is None else gain.high,
+            cost, *(currency.interval(item.record) or (cost, cost)))
 
 
 def _from_file(records: Sequence[Record], accuracy: str | None) -> Gained:
     if accuracy is None:
         raise BadSpecError(f"--benefit {FILE} needs the file: give --accuracy mine.csv")
-    told = file_gains(read_accuracies(accuracy, {record.model for record in records}), Path(accuracy).name)
+    gains, alone = file_gains(read_accuracies(accuracy, {record.model for record in records}), Path(accuracy).name)
     lost = [f"not in the run: {gain.model} {gain.attention}{'' if gain.reduction is None else f' r={gain.reduction}'}"
-            for gain in unmatched(group_records(records), told.gains)]
-    return list(told.gains), [*told.unmatched, *lost]
+            for gain in unmatched(group_records(records), gains)]
+    return Gained(gains, [*alone, *lost])
 
 
 def _from_tables(records: Sequence[Record], accuracy: str | None) -> Gained:
     """For each variant, what was published for its own network: one row a source, recipe and table."""
-    models = [(group.records[0].model, group.attentions) for group in group_records(records)]
-    gains = [replace(gain, model=model) for model, attentions in models
-             for gain in gains_for(plain_name(model), attentions)]
+    gains = [replace(gain, model=group.records[0].model) for group in group_records(records)
+             for gain in gains_for(plain_name(group.records[0].model), group.attentions)]
     if not gains:
         raise BadSpecError("nothing comparable is published for these networks: secost benefit shows what there is")
-    return gains, []
+    return Gained(gains, [])
 
 
 def _from_trainings(records: Sequence[Record], accuracy: str | None) -> Gained:
     gains = trained_gains(records)
     if not gains:
         raise BadSpecError("no accuracy was trained in this run: make one with secost train MODEL")
-    return gains, []
+    return Gained(gains, [])
 
 
 for _name, _source in ((PUBLISHED, _from_tables), (FILE, _from_file), (TRAINED, _from_trainings)):
@@ -228,14 +230,6 @@ class Accuracy:
     seed: int | None
 
 
-@dataclass(frozen=True)
-class FileGains:
-    """What a file says: the gains, and the lines without a network to hold them against, with the reason."""
-
-    gains: tuple[Gain, ...]
-    unmatched: tuple[str, ...]
-
-
 def read_accuracies(path: str | Path, known_models: Collection[str] | None = None) -> list[Accuracy]:
     """Every row. Raises BadSpecError, naming the line, for missing columns, unknown models, and accuracies that are
     no percentages."""
@@ -244,20 +238,22 @@ def read_accuracies(path: str | Path, known_models: Collection[str] | None = Non
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         given = ", ".join(reader.fieldnames or ()) or "none"
-        raise BadSpecError(
-            f"{str(path)!r} lacks the column {', '.join(missing)}: expected {','.join(COLUMNS)}[,seed], found {given}"
-        )
+        raise BadSpecError(f"{str(path)!r} lacks the column {', '.join(missing)}: expected {','.join(COLUMNS)}[,seed], "
+                           f"found {given}")
     try:
         rows = [_accuracy(path, reader.line_num, values) for values in reader]
     except csv.Error as error:
         raise BadSpecError(f"{str(path)!r} is not CSV: {one_line(error)}") from None
     if not rows:
         raise BadSpecError(f"{str(path)!r} has no row below its header: give one line a trained network")
-    _check_models(path, rows, known_models)
+    if known_models is not None and not any(row.model in known_models for row in rows):
+        strange = list(dict.fromkeys(row.model for row in rows))
+        raise BadSpecError(f"{str(path)!r} has none of the models at hand: found {', '.join(strange[:_MOST_NAMED])}, "
+                           f"expected {', '.join(sorted(known_models)[:_MOST_NAMED])}")
     return rows
 
 
-def file_gains(accuracies: Sequence[Accuracy], name: str) -> FileGains:
+def file_gains(accuracies: Sequence[Accuracy], name: str) -> Gained:
     """The gain of each attention over none, by model and placement; `name` is the file's, for the records.
 
     Seeds are paired where both networks have them; without seeds there is one pair and no interval. Of a network
@@ -265,10 +261,8 @@ def file_gains(accuracies: Sequence[Accuracy], name: str) -> FileGains:
     """
     gains: list[Gain] = []
     unmatched: list[str] = []
-    groups: dict[tuple[str, str, int | None, str | None], list[Accuracy]] = {}
-    for row in accuracies:
-        if row.attention != BASELINE:
-            groups.setdefault((row.model, row.attention, row.reduction, row.placement), []).append(row)
+    groups = grouped((row for row in accuracies if row.attention != BASELINE),
+                     lambda row: (row.model, row.attention, row.reduction, row.placement))
     used: set[int] = set()
     for (model, attention, reduction, placement), members in groups.items():
         base = [row for row in accuracies if row.model == model and row.attention == BASELINE
@@ -280,11 +274,12 @@ def file_gains(accuracies: Sequence[Accuracy], name: str) -> FileGains:
             interval = paired_difference([(first.top1, second.top1) for first, second in pairs])
             gains.append(Gain(
                 model, attention, reduction, interval.estimate, interval.low, interval.high, len(pairs), FILE, name,
-                placement, None, _mean([row.top1 for _, row in pairs]), _mean([row.top1 for row, _ in pairs]),
+                placement, None, sum(row.top1 for _, row in pairs) / len(pairs),
+                sum(row.top1 for row, _ in pairs) / len(pairs),
             ))
     unmatched += [f"line {row.line}: {row.model} none has no attention beside it" for row in accuracies
                   if row.attention == BASELINE and row.line not in used]
-    return FileGains(tuple(gains), tuple(unmatched))
+    return Gained(gains, unmatched)
 
 
 def _pairs(base: Sequence[Accuracy], members: Sequence[Accuracy]) -> list[tuple[Accuracy, Accuracy]]:
@@ -321,12 +316,10 @@ def _accuracy(path: Path, line: int, values: dict[str, str | None]) -> Accuracy:
     lacking = [name for name in ("model", "top1") if not text.get(name)]
     if lacking:
         raise BadSpecError(f"{str(path)!r}, line {line}: {' and '.join(lacking)} is empty")
-    attention = text.get("attention", "").lower()
     return Accuracy(
-        line, text["model"], attention or BASELINE,
-        _whole(path, line, "reduction", text.get("reduction", "")),
-        text.get("placement") or None, _percent(path, line, text["top1"]),
-        _whole(path, line, "seed", text.get("seed", "")),
+        line, text["model"], text.get("attention", "").lower() or BASELINE,
+        _whole(path, line, "reduction", text.get("reduction", "")), text.get("placement") or None,
+        _percent(path, line, text["top1"]), _whole(path, line, "seed", text.get("seed", "")),
     )
 
 
@@ -350,18 +343,3 @@ def _percent(path: Path, line: int, text: str) -> float:
     if not 0 <= value <= 100:
         raise BadSpecError(f"{str(path)!r}, line {line}: top1 {text!r} is no accuracy in percent, 0 to 100")
     return value
-
-
-def _check_models(path: Path, rows: Sequence[Accuracy], known: Collection[str] | None) -> None:
-    if known is None:
-        return
-    strange = list(dict.fromkeys(row.model for row in rows if row.model not in known))
-    if strange and all(row.model not in known for row in rows):
-        raise BadSpecError(
-            f"{str(path)!r} has none of the models at hand: found {', '.join(strange[:_MOST_NAMED])}, expected "
-            f"{', '.join(sorted(known)[:_MOST_NAMED])}"
-        )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

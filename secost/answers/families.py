@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from secost.answers.groups import SETTING_FIELDS, Group, setting_key, setting_words
+from secost.answers.groups import SETTING_FIELDS, Group, grouped, setting_key, setting_words
 from secost.plan.options import DEFAULT_SPELLING
 from secost.plan.trials import Setting, variant_label
 from secost.plan.variants import same_function
@@ -54,7 +53,10 @@ def difference(record: Record, other: Record, confidence: float = CONFIDENCE) ->
     ratios = _ratios(record, other)
     if ratios is None:
         return _from_overheads(record, other)
-    interval = clustered_interval(clusters(ratios, _processes(record, len(ratios))), built_at(confidence))
+    processes = (record.samples or {}).get("process") or ()
+    one_for_all = [0] * len(ratios)  # in records that do not tell
+    by_process = clusters(ratios, processes if len(processes) == len(ratios) else one_for_all)
+    interval = clustered_interval(by_process, built_at(confidence))
     return Difference(interval.estimate, interval.low, interval.high, True)
 
 
@@ -66,12 +68,6 @@ def _ratios(record: Record, other: Record) -> list[float] | None:
     if not same_rounds or record.environment != other.environment or len(times) != len(others) or not times:
         return None
     return [time / reference - 1 for time, reference in zip(times, others, strict=True)] if all(others) else None
-
-
-def _processes(record: Record, rounds: int) -> Sequence[Any]:
-    """The process of each round; one for all in records that do not tell."""
-    processes = (record.samples or {}).get("process") or ()
-    return processes if len(processes) == rounds else [0] * rounds
 
 
 def _from_overheads(record: Record, other: Record) -> Difference | None:
@@ -115,20 +111,21 @@ class Spellings:
     rows: tuple[Spelled, ...]
 
     def standing(self, *standings: str) -> list[Spelled]:
-        """The rows that stand so."""
         return [row for row in self.rows if row.standing in standings]
 
 
 def compared_spellings(group: Group) -> list[Spellings]:
-    """A table for each attention and r that was measured in more than one spelling."""
-    return [_table(group, members) for members in group.spelled()]
+    """Of each attention and r that was measured in more than one spelling."""
+    return [_spellings(group, members) for members in group.spelled()]
 
 
-def _table(group: Group, members: Sequence[Record]) -> Spellings:
+def _spellings(group: Group, members: Sequence[Record]) -> Spellings:
     own = next((record for record in members if record.spelling is None), None)
     equal = [record for record in members if same_function(record.attention, record.spelling)]
     known = [record for record in equal if record.latency_overhead is not None]
-    best = _fastest(known) if len(known) > 1 else None
+    # By the paired ratio to the first one where rounds are shared, so that one estimate orders them all.
+    best = min(known, key=lambda record: apart.estimate if (apart := difference(record, known[0]))
+               else record.latency_overhead or 0.0) if len(known) > 1 else None
     # One of several was picked as the fastest: each claim against it is made at a level that allows for all of them.
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(known) - 1)
     rows = [_spelled(record, own, best, confidence) for record in members]
@@ -137,26 +134,14 @@ def _table(group: Group, members: Sequence[Record]) -> Spellings:
     return Spellings(group, variant_label(members[0].attention, members[0].reduction), tuple(rows))
 
 
-def _fastest(timed: Sequence[Record]) -> Record:
-    """By the paired ratio to the first one where rounds are shared, so that one estimate orders them all."""
-    def against_first(record: Record) -> float:
-        apart = difference(record, timed[0])
-        return apart.estimate if apart else record.latency_overhead or 0.0
-
-    return min(timed, key=against_first)
-
-
 def _spelled(record: Record, own: Record | None, best: Record | None, confidence: float) -> Spelled:
     against_own = None if own is None or record is own else difference(record, own, confidence)
     against_best = None if best is None or record is best else difference(record, best, confidence)
     same = same_function(record.attention, record.spelling)
-    if same is not True:
-        return Spelled(record, OTHER if same is False else UNKNOWN, against_own, None)
-    if record is best:
-        return Spelled(record, FASTEST, against_own, None)
-    if against_best is None:
-        return Spelled(record, UNKNOWN, against_own, None)
-    return Spelled(record, SLOWER if against_best.told_apart else ALIKE, against_own, against_best)
+    if same is not True or record is best:
+        return Spelled(record, FASTEST if same else OTHER if same is False else UNKNOWN, against_own, None)
+    standing = UNKNOWN if against_best is None else SLOWER if against_best.told_apart else ALIKE
+    return Spelled(record, standing, against_own, against_best)
 
 
 # --- comparisons of one run ---
@@ -226,10 +211,8 @@ def timed(group: Group) -> list[Record]:
 
 def images_per_s(record: Record | None) -> float | None:
     """Images a second: the record's own, else from its batch and latency; None where it was not timed."""
-    if record is None:
-        return None
-    if record.images_per_s is not None or not record.latency_ms:
-        return record.images_per_s
+    if record is None or record.images_per_s is not None or not record.latency_ms:
+        return None if record is None else record.images_per_s
     return 1e3 * record.batch / record.latency_ms
 
 
@@ -251,11 +234,9 @@ def runtime_rows(family: Family) -> list[RuntimeRow]:
 
 def _alike_but(groups: Sequence[Group], free: Sequence[str]) -> list[list[Group]]:
     """Groups that share every field of the setting but those in `free`."""
-    alike: dict[tuple[Any, ...], list[Group]] = {}
-    for group in groups:
-        setting = zip(SETTING_FIELDS, setting_key(group.records[0]), strict=True)
-        alike.setdefault(tuple(value for name, value in setting if name not in free), []).append(group)
-    return list(alike.values())
+    shared = [place for place, name in enumerate(SETTING_FIELDS) if name not in free]
+    settings = {id(group): setting_key(group.records[0]) for group in groups}
+    return list(grouped(groups, lambda group: tuple(settings[id(group)][place] for place in shared)).values())
 
 
 def _shared_label(members: Sequence[Group], groups: Sequence[Group], free: Sequence[str]) -> str:

@@ -53,18 +53,13 @@ def add_baselines(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby(list(SETTING_FIELDS), dropna=False, sort=False).ngroup()
     first = table[(table["attention"] == BASELINE) & (table["status"] == DONE)].index
     baseline = table.loc[first].assign(_group=groups.loc[first]).drop_duplicates("_group").set_index("_group")
-    same_machine = _same(table["environment"], groups.map(baseline["environment"]))
+    mine, theirs = table["environment"], groups.map(baseline["environment"])
+    same_machine = ((mine == theirs).fillna(False) | (mine.isna() & theirs.isna())).astype(bool)
     for currency in CURRENCIES:
         reference = groups.map(baseline[currency.field])
         added = table[currency.field] - reference
-        if currency is LATENCY:
-            joined[f"{currency.field}_added"] = added.where(same_machine)
-            continue
-        joined[f"{currency.field}_added"] = added
-        fraction = (added / reference.where(reference != 0)).astype("Float64")
-        joined[currency.overhead_field] = fraction.fillna(table[currency.overhead_field])
+        joined[f"{currency.field}_added"] = added.where(same_machine) if currency is LATENCY else added
+        if currency is not LATENCY:
+            fraction = (added / reference.where(reference != 0)).astype("Float64")
+            joined[currency.overhead_field] = fraction.fillna(table[currency.overhead_field])
     return joined
-
-
-def _same(left: pd.Series[Any], right: pd.Series[Any]) -> pd.Series[bool]:
-    return ((left == right).fillna(False) | (left.isna() & right.isna())).astype(bool)

@@ -6,7 +6,7 @@ And what a variant is paid in: parameters, MACs, memory traffic, kernels, time, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,8 +41,7 @@ class Currency:
 
     def total(self, record: Record) -> float | None:
         """The value of the whole network, in the field's own unit."""
-        value: float | None = getattr(record, self.field)
-        return value
+        return getattr(record, self.field)  # type: ignore[no-any-return]
 
     def added(self, record: Record, baseline: Record | None) -> float | None:
         """The value minus the baseline's; None where either is missing, or where they are times of two machines.
@@ -107,24 +106,28 @@ class Group:
     records: tuple[Record, ...]
 
     @property
+    def _done(self) -> Iterator[Record]:
+        return (record for record in self.records if record.status == DONE)
+
+    @property
     def baseline(self) -> Record | None:
         """The first finished record without attention."""
-        return next((record for record in self.records if record.attention == BASELINE and _done(record)), None)
+        return next((record for record in self._done if record.attention == BASELINE), None)
 
     @property
     def native(self) -> Record | None:
         """The finished record of the network as shipped."""
-        return next((record for record in self.records if record.attention == NATIVE and _done(record)), None)
+        return next((record for record in self._done if record.attention == NATIVE), None)
 
     @property
     def variants(self) -> tuple[Record, ...]:
         """Finished records with an attention put in by secost."""
-        return tuple(record for record in self.records if record.attention not in (BASELINE, NATIVE) and _done(record))
+        return tuple(record for record in self._done if record.attention not in (BASELINE, NATIVE))
 
     @property
     def compared(self) -> tuple[Record, ...]:
         """Every finished record but the baseline: native, then the variants."""
-        return tuple(record for record in self.records if record.attention != BASELINE and _done(record))
+        return tuple(record for record in self._done if record.attention != BASELINE)
 
     @property
     def failed(self) -> tuple[Record, ...]:
@@ -151,9 +154,7 @@ class Group:
 
     def spelled(self) -> list[list[Record]]:
         """The variants that differ in spelling alone, a list for each attention and r with more than one."""
-        alike: dict[tuple[str, int | None], list[Record]] = {}
-        for record in self.variants:
-            alike.setdefault((record.attention, record.reduction), []).append(record)
+        alike = grouped(self.variants, lambda record: (record.attention, record.reduction))
         return [members for members in alike.values() if len(members) > 1]
 
     def representative(self, attention: str) -> Record:
@@ -180,12 +181,18 @@ class Group:
 def group_records(records: Iterable[Record]) -> list[Group]:
     """The comparisons among the records, in order of appearance; trainings and estimates, which cost nothing, are in
     none."""
-    by_setting: dict[tuple[Any, ...], list[Record]] = {}
-    for record in records:
-        if record.is_cost:
-            by_setting.setdefault(setting_key(record), []).append(record)
-    varying = _varying_fields(list(by_setting))
-    return [Group(_label(members[0], varying), tuple(members)) for members in by_setting.values()]
+    by_setting = grouped((record for record in records if record.is_cost), setting_key)
+    varying = [name for name, *values in zip(SETTING_FIELDS, *by_setting, strict=True)
+               if name != "model" and len(set(values)) > 1]
+    return [Group(setting_words(members[0], ["model", *varying]), tuple(members)) for members in by_setting.values()]
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """The items by what they have in common, in order of appearance."""
+    members: dict[Any, list[Item]] = {}
+    for item in items:
+        members.setdefault(key(item), []).append(item)
+    return members
 
 
 def setting_key(record: Record) -> tuple[Any, ...]:
@@ -268,24 +275,8 @@ def added_ms(group: Group, record: Record) -> Interval | None:
 
 
 def _sum(record: Record, field: str, stage: int | None = None) -> float | None:
-    return _total(row.get(field) for row in record.by_site if stage is None or row.get("stage") == stage)
-
-
-def _total(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if not known or any(value is None for value in known) else sum(value for value in known if value)
-
-
-def _done(record: Record) -> bool:
-    return record.status == DONE
-
-
-def _varying_fields(keys: list[tuple[Any, ...]]) -> list[str]:
-    return [name for index, name in enumerate(SETTING_FIELDS) if len({key[index] for key in keys}) > 1]
-
-
-def _label(record: Record, varying: list[str]) -> str:
-    return setting_words(record, ["model", *(name for name in varying if name != "model")])
+    values: list[Any] = [row.get(field) for row in record.by_site if stage is None or row.get("stage") == stage]
+    return None if not values or None in values else sum(values)
 
 
 def _word(record: Record, name: str) -> str:

@@ -46,14 +46,19 @@ def fit_latency(space: Space, uniform: Sequence[Record], mixes: Sequence[Record]
     Raises BadSpecError where an option of the space was not measured.
     """
     prior = _prior(space, uniform)
-    rows = [_Row.of(space, space.point(record.attention), record) for record in mixes if _timed(record)]
-    whole = [_Row.of(space, point, record) for record in uniform
-             if _timed(record) and (point := space.uniform((record.attention, record.reduction))) is not None]
+    timed, mixed = ([record for record in records if record.status == DONE and record.latency_overhead is not None]
+                    for records in (uniform, mixes))
+    rows = [_Row.of(space, space.point(record.attention), record) for record in mixed]
+    whole = [_Row.of(space, point, record) for record in timed
+             if (point := space.uniform((record.attention, record.reduction))) is not None]
     solved = prior.fitted([*whole, *rows])
     misses = [float(row.columns @ prior.fitted([*whole, *rows[:index], *rows[index + 1:]])) / row.overhead - 1
               for index, row in enumerate(rows) if row.overhead > 0]
     spread = math.sqrt(float(np.mean(np.square(misses)))) if misses else _MOST_RELATIVE
-    return rounded(LatencyModel(*_as_table(space, solved), min(spread, _MOST_RELATIVE), len(misses)))
+    values = iter(solved.tolist())
+    costs = tuple(tuple(0.0 if choice == NOTHING else next(values) for choice in options) for options in space.options)
+    first_use = dict(zip(_kinds(space), values, strict=True))
+    return rounded(LatencyModel(costs, first_use, min(spread, _MOST_RELATIVE), len(misses)))
 
 
 @dataclass(frozen=True)
@@ -114,11 +119,10 @@ def _share(known: dict[Choice, Record], choice: Choice, group: Sequence[int]) ->
 
 def _columns(space: Space, point: Point) -> np.ndarray:
     """1 for each option that a point has at a group, and for each kind that it has at all; none has no column."""
-    found = []
-    for options, index in zip(space.options, point, strict=True):
-        found += [float(place == index) for place, choice in enumerate(options) if choice != NOTHING]
     there = _kinds_at(space, point)
-    return np.array([*found, *(float(kind in there) for kind in _kinds(space))])
+    options = [float(place == index) for options, index in zip(space.options, point, strict=True)
+               for place, choice in enumerate(options) if choice != NOTHING]
+    return np.array([*options, *(float(kind in there) for kind in _kinds(space))])
 
 
 def _kinds(space: Space) -> list[str]:
@@ -131,18 +135,8 @@ def _kinds_at(space: Space, point: Point) -> set[str]:
     return chosen - {NOTHING[0]}
 
 
-def _timed(record: Record) -> bool:
-    return record.status == DONE and record.latency_overhead is not None
-
-
 def _deviation(record: Record) -> float:
     """Of a measured overhead: of its interval, and of what a sum can't tell."""
     low, high, value = record.latency_overhead_low, record.latency_overhead_high, record.latency_overhead or 0.0
     measured = 10 * _LEAST_SD if low is None or high is None else (high - low) / 2 / _NORMAL
     return math.hypot(max(measured, _LEAST_SD), _MODEL * value)
-
-
-def _as_table(space: Space, solved: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], dict[str, float]]:
-    values = iter(solved.tolist())
-    costs = tuple(tuple(0.0 if choice == NOTHING else next(values) for choice in options) for options in space.options)
-    return costs, dict(zip(_kinds(space), values, strict=True))

@@ -21,7 +21,7 @@ from importlib import resources
 from statistics import median
 from typing import Any, TypeVar
 
-from secost.answers.groups import STANDARD_REDUCTION, Group
+from secost.answers.groups import STANDARD_REDUCTION, Group, grouped
 from secost.errors import UnknownNameError
 from secost.runs.records import PUBLISHED, Gain, Record
 
@@ -122,10 +122,8 @@ def published_accuracies() -> tuple[PublishedAccuracy, ...]:
 @functools.cache
 def own_counts() -> dict[tuple[str, str, int | None], OwnCount]:
     """secost's own counts by (network, attention, reduction), made by `python -m tests.own_counts`."""
-    return {
-        (row["network"], row["attention"], _whole(row["reduction"])): OwnCount(int(row["params"]), int(row["macs"]))
-        for row in _read(_COUNTS)
-    }
+    return {(row["network"], row["attention"], _whole(row["reduction"])): OwnCount(int(row["params"]), int(row["macs"]))
+            for row in _read(_COUNTS)}
 
 
 def published_gains(attention: Sequence[str] = (), family: str | None = None) -> list[PublishedGain]:
@@ -152,15 +150,18 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
     A pair that several sources print alike counts once, and one training counts once however many resolutions it was
     tested at.
     """
-    pairs = _independent(published_gains([attention]) if gains is None else gains)
-    groups: dict[str, list[PublishedGain]] = {"all": list(pairs)}
+    pairs = _trainings(
+        pair for pair in (published_gains([attention]) if gains is None else gains) if pair.row.dataset == IMAGENET
+        and pair.row.reduction in (None, STANDARD_REDUCTION, 8) and "only" not in pair.row.placement
+    )
+    groups: dict[str, list[float]] = {"all": [pair.points for pair in pairs]}
     for pair in pairs:
-        groups.setdefault(f"family {pair.base.family}", []).append(pair)
+        groups.setdefault(f"family {pair.base.family}", []).append(pair.points)
     for pair in pairs:
-        size = _size(pair.base)
-        if size:
-            groups.setdefault(f"size {size}", []).append(pair)
-    return [_reference(attention, kind, members) for kind, members in groups.items() if members]
+        if size := _size(pair.base):
+            groups.setdefault(f"size {size}", []).append(pair.points)
+    return [Reference(attention, kind, len(points), round(median(points), 3), min(points), max(points),
+                      sum(value < 0 for value in points)) for kind, points in groups.items() if points]
 
 
 def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
@@ -170,11 +171,9 @@ def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
     """
     bare = model.split(".")[0]
     names = {bare, f"torchvision:{bare}", bare.removeprefix("torchvision:")} if bare else set()
-    variants: dict[tuple[str, int | None], list[PublishedGain]] = {}
-    for pair in published_gains():
-        row = pair.row
-        if row.attention in attention and pair.base.network in names and "only" not in row.placement:
-            variants.setdefault((row.attention, row.reduction), []).append(pair)
+    variants = grouped((pair for pair in published_gains() if pair.row.attention in attention
+                        and pair.base.network in names and "only" not in pair.row.placement),
+                       lambda pair: (pair.row.attention, pair.row.reduction))
     return [_over_recipes(_trainings(pairs)) for pairs in variants.values()]
 
 
@@ -197,20 +196,8 @@ def own_count(row: PublishedAccuracy) -> OwnCount | None:
 
 def _tables() -> list[list[PublishedAccuracy]]:
     """Comparable rows, by source, table, recipe, data set, network and resolution."""
-    tables: dict[tuple[object, ...], list[PublishedAccuracy]] = {}
-    for row in published_accuracies():
-        if row.comparable:
-            key = (row.source, row.table, row.recipe, row.dataset, row.model, row.resolution)
-            tables.setdefault(key, []).append(row)
-    return list(tables.values())
-
-
-def _independent(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
-    """One pair for each training: standard r, whole network, ImageNet."""
-    return _trainings(
-        pair for pair in gains if pair.row.dataset == IMAGENET
-        and pair.row.reduction in (None, STANDARD_REDUCTION, 8) and "only" not in pair.row.placement
-    )
+    return list(grouped((row for row in published_accuracies() if row.comparable), lambda row: (
+        row.source, row.table, row.recipe, row.dataset, row.model, row.resolution)).values())
 
 
 def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
@@ -227,18 +214,10 @@ def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
     return list(trainings.values())
 
 
-def _reference(attention: str, kind: str, pairs: Sequence[PublishedGain]) -> Reference:
-    points = [pair.points for pair in pairs]
-    return Reference(attention, kind, len(points), round(median(points), 3), min(points), max(points),
-                     sum(value < 0 for value in points))
-
-
 def _size(row: PublishedAccuracy) -> str | None:
     count = own_count(row)
     params_m = row.params_m if count is None else count.params / 1e6
-    if params_m is None:
-        return None
-    return next(name for name, low, high in SIZES_M if low <= params_m < high)
+    return None if params_m is None else next(name for name, low, high in SIZES_M if low <= params_m < high)
 
 
 def _check(kind: str, names: Sequence[str], known: set[str]) -> None:
@@ -266,7 +245,6 @@ class PublishedTime:
     backend: str | None
     torch: str | None
     batch: int | None
-    attention_model: str
     source: str
 
 

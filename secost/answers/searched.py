@@ -37,12 +37,8 @@ def excesses(record: Record, limits: Mapping[str, float], measured: bool = False
 
     Of a network whose figure is not known, nothing can be allowed: infinity.
     """
-    fields = _MEASURED_FIELDS if measured else _FIELDS
-    found = {}
-    for name, limit in limits.items():
-        value = getattr(record, fields[name])
-        found[name] = math.inf if value is None else value - limit
-    return found
+    values = {name: getattr(record, (_MEASURED_FIELDS if measured else _FIELDS)[name]) for name in limits}
+    return {name: math.inf if value is None else value - limits[name] for name, value in values.items()}
 
 
 def allowed(record: Record, limits: Mapping[str, float], measured: bool = False) -> bool:
@@ -117,19 +113,18 @@ class Searched:
 
     @cached_property
     def space(self) -> Space:
-        """Read off the first network that has attention at all sites."""
-        whole = next((record for record in self.uniform if record.by_site), None)
-        if whole is None:
-            raise RunError("no network with attention at all sites could be counted: see the records' reasons")
-        stages = [int(row["stage"]) for row in whole.by_site]
+        """The choices that were asked for at the sites that there are."""
         asked = [(record.attention, record.reduction) for record in self.records
                  if record.is_cost and not is_mix(record.attention) and record.attention not in (BASELINE, NATIVE)]
-        return make_space(stages, asked, self.asked.per)
+        return make_space(self.stages, asked, self.asked.per)
 
     @cached_property
     def stages(self) -> list[int]:
-        """The stage of each site."""
-        return [int(row["stage"]) for row in next(record for record in self.uniform if record.by_site).by_site]
+        """The stage of each site, read off the first network that has attention at all of them."""
+        whole = next((record for record in self.uniform if record.by_site), None)
+        if whole is None:
+            raise RunError("no network with attention at all sites could be counted: see the records' reasons")
+        return [int(row["stage"]) for row in whole.by_site]
 
     @cached_property
     def calibrating(self) -> list[Point]:
@@ -144,9 +139,9 @@ class Searched:
     @cached_property
     def fitted(self) -> LatencyModel | None:
         """The table of latencies as it follows from the records, None where no time was measured."""
-        found = [self.mixes[name] for point in self.calibrating if (name := self.space.name(point)) in self.mixes]
+        mixes = [self.mixes[name] for point in self.calibrating if (name := self.space.name(point)) in self.mixes]
         try:
-            return fit_latency(self.space, self.uniform, found)
+            return fit_latency(self.space, self.uniform, mixes)
         except BadSpecError:
             return None
 
@@ -194,8 +189,7 @@ class Searched:
         on_front = self.best(front(mine))
         ranked = [*on_front, *(record for record in self.best(mine) if record not in on_front)]
         drawn = [record for record in self.best(self.allowed_estimates(RANDOM)) if not self._is_plain(record)]
-        chosen = {record.attention: record for record in [*ranked[: self.asked.finalists], *drawn[:1]]}
-        return list(chosen.values())
+        return list({record.attention: record for record in [*ranked[: self.asked.finalists], *drawn[:1]]}.values())
 
     def _is_plain(self, record: Record) -> bool:
         """Whether it has the same at all sites: such networks are measured and trained in any case."""
@@ -205,13 +199,9 @@ class Searched:
     def finalists(self) -> list[Finalist]:
         """Everything that was measured whole and trained alone, none first."""
         gains = {(gain.attention, gain.reduction): gain for gain in self.result.gains}
-        found = []
-        for record in self.group.records:
-            gain = gains.get((record.attention, record.reduction))
-            if record.status == DONE and gain is not None:
-                found.append(Finalist(record, gain, self._estimate_of(record),
-                                      allowed(record, self.asked.limits, measured=True)))
-        return found
+        return [Finalist(record, gain, self._estimate_of(record), allowed(record, self.asked.limits, measured=True))
+                for record in self.group.records if record.status == DONE
+                and (gain := gains.get((record.attention, record.reduction))) is not None]
 
     def _estimate_of(self, record: Record) -> Record | None:
         if is_mix(record.attention):
@@ -222,20 +212,21 @@ class Searched:
     @property
     def _baseline_top1(self) -> float | None:
         """The mean accuracy of the network without attention, trained alone."""
-        found = [record.top1 for record in self.records
-                 if record.trained and record.attention == BASELINE and record.top1 is not None]
-        return mean(found) if found else None
+        bare = [record.top1 for record in self.records
+                if record.trained and record.attention == BASELINE and record.top1 is not None]
+        return mean(bare) if bare else None
 
     @cached_property
     def chosen(self) -> Finalist | None:
         """The finalist of the sampler or of one choice everywhere with the largest gain within the budget; None where
         no network with attention holds it."""
-        found = [item for item in self.finalists if item.allowed and item.gain is not None]
-        return max(found, key=lambda item: item.gain.points if item.gain else -math.inf, default=None)
+        return max((item for item in self.finalists if item.allowed and item.gain is not None),
+                   key=lambda item: item.gain.points if item.gain else -math.inf, default=None)
 
-    def chosen_at(self, name: str, group: int) -> str:
-        """The attention that a mix has at one group of sites."""
-        return self.space.options[group][self.space.point(name)[group]][0]
+    def _kind_at(self, name: str, group: int) -> str:
+        """What the attention of a mix at one group of sites weighs: channels, places, or both; none weighs nothing."""
+        attention = self.space.options[group][self.space.point(name)[group]][0]
+        return BASELINE if attention == BASELINE else _KINDS.get(attention, BOTH)
 
     def labels(self, record: Record) -> list[str]:
         """What a network has at each site: `se r=4`, `none`."""
@@ -286,22 +277,17 @@ class Searched:
         for number, group in enumerate(self.space.groups):
             by_kind: dict[str, list[float]] = {SPATIAL: [], CHANNEL: []}
             for record in sample:
-                kind = kind_of(self.chosen_at(record.attention, number))
+                kind = self._kind_at(record.attention, number)
                 if kind in by_kind:
                     by_kind[kind].append(record.estimated_top1 or 0.0)
             if min(map(len, by_kind.values())) < 2:
                 return []
-            names = [kind_of(self.chosen_at(record.attention, number)) for record in best]
+            names = [self._kind_at(record.attention, number) for record in best]
             rows.append(Preference(
                 self.stages[group[0]], group, _difference(by_kind[CHANNEL], by_kind[SPATIAL]),
                 {name: names.count(name) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)},
             ))
         return rows
-
-
-def kind_of(attention: str) -> str:
-    """What an attention weighs: channels, places, or both; `none` weighs nothing."""
-    return BASELINE if attention == BASELINE else _KINDS.get(attention, BOTH)
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> Interval | None:

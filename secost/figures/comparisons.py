@@ -94,7 +94,7 @@ def backend_figure(family: Family) -> BackendFigure:
 
 def _time_bar(axis: Axes, place: float, value: float | None, look: Look, height: float) -> None:
     if value is None:
-        _missing(axis, place)
+        marks.beside(axis, 0, place, "N/A", fontsize=7, color="#555555")
         return
     axis.barh(place, value, height=0.9 * height, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.5)
     marks.beside(axis, value, place, milliseconds(value), fontsize=7)
@@ -102,17 +102,13 @@ def _time_bar(axis: Axes, place: float, value: float | None, look: Look, height:
 
 def _overhead_bar(axis: Axes, place: float, point: Point | None, look: Look, height: float) -> None:
     if point is None:
-        _missing(axis, place)
+        marks.beside(axis, 0, place, "N/A", fontsize=7, color="#555555")
         return
     axis.barh(place, point.percent, height=0.8 * height, color=look.color, hatch=look.hatch, edgecolor="white",
               linewidth=0.5)
     if point.interval is not None:
         axis.plot(point.interval, [place, place], color="#222222", marker="|", markersize=5, linewidth=1.2)
     marks.beside(axis, max(0.0, *point.reach), place, point.shown, gap=5, fontsize=7)
-
-
-def _missing(axis: Axes, place: float) -> None:
-    marks.beside(axis, 0, place, "N/A", fontsize=7, color="#555555")
 
 
 # --- over batch, resolution or threads ---

@@ -85,5 +85,6 @@ def currency_figure(group: Group) -> CurrencyFigure | None:
 
 def _floor(group: Group, record: Record) -> float | None:
     floor, base = whole_floor(record).floor_ms, group.baseline
-    same_machine = base is not None and base.environment == record.environment
-    return 100 * floor / base.latency_ms if floor is not None and base and base.latency_ms and same_machine else None
+    if floor is None or base is None or not base.latency_ms or base.environment != record.environment:
+        return None
+    return 100 * floor / base.latency_ms

@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from secost.answers.evidence import Weighed
 from secost.answers.families import Family, axis_families, compared_spellings, runtime_families
-from secost.answers.groups import Group
+from secost.answers.groups import Group, grouped
 from secost.figures.comparisons import axis_figure, backend_figure, spelling_figure
 from secost.figures.currencies import currency_figure
 from secost.figures.front import benefit_figure, front_figure
@@ -120,8 +120,8 @@ def shown_groups(groups: Sequence[Group]) -> tuple[list[Group], tuple[str, ...]]
 
 
 def panels(
-    name: str, title: str, alt: str, painters: Sequence[Callable[[Axes], None]], note: str = "", most: int = 2,
-    width: float = 3.6, height: float = 2.9,
+    name: str, title: str, alt: str, painters: Sequence[Callable[[Axes], None]], most: int = 2, width: float = 3.6,
+    height: float = 2.9,
 ) -> Drawing:
     """A figure of a study: one axes for each painter, `most` a row, in the style of all, and one legend for all labels.
 
@@ -138,15 +138,8 @@ def panels(
                 handles.setdefault(label, handle)
         if handles:
             figure.legend(handles.values(), handles, loc="outside right upper")
-        _frame(figure, title, note)
-        _laid_out(figure)
+        _lay_out(figure, title, "")
         return Drawing(name, title, alt, figure)
-
-
-def _laid_out(figure: Figure) -> None:
-    """From here on the layout stands: what is placed stays where it is, whichever kind of bytes is made first."""
-    figure.canvas.draw()
-    figure.set_layout_engine("none")
 
 
 def numbered_look(index: int) -> Look:
@@ -161,9 +154,7 @@ def _looks(groups: Sequence[Group]) -> Looks:
 
 def _benefits(items: Sequence[Weighed], looks: Looks) -> list[Drawing]:
     """Gain against cost, a figure for each of the first few comparisons."""
-    by_group: dict[str, list[Weighed]] = {}
-    for item in items:
-        by_group.setdefault(item.group.label, []).append(item)
+    by_group = grouped(items, lambda item: item.group.label)
     shown = list(by_group.values())[:_MOST_OF_A_KIND]
     infos = [info for members in shown if (info := benefit_figure(members)) is not None]
     note = _not_shown(len(by_group) - len(shown))
@@ -173,11 +164,11 @@ def _benefits(items: Sequence[Weighed], looks: Looks) -> list[Drawing]:
 
 def _over_groups(groups: Sequence[Group], looks: Looks) -> list[Drawing]:
     """The figures over several comparisons, and those of spellings: a few of each kind."""
-    tables = [table for group in groups for table in compared_spellings(group)]
+    spellings = [written for group in groups for written in compared_spellings(group)]
     kinds: tuple[list[Info], ...] = (
         [backend_figure(family) for family in runtime_families(groups)],
         [axis_figure(family) for family in _each_axis_first(groups)],
-        [bars for table in tables if (bars := spelling_figure(table)) is not None],
+        [bars for written in spellings if (bars := spelling_figure(written)) is not None],
     )
     drawings: list[Drawing] = []
     for infos in kinds:
@@ -195,9 +186,7 @@ def _not_shown(count: int) -> tuple[str, ...]:
 
 def _each_axis_first(groups: Sequence[Group]) -> list[Family]:
     """Families over batch, resolution and threads, one of each before the second of any: only a few are drawn."""
-    by_axis: dict[str, list[Family]] = {}
-    for family in axis_families(groups):
-        by_axis.setdefault(family.axis, []).append(family)
+    by_axis = grouped(axis_families(groups), lambda family: family.axis)
     return [family for row in itertools.zip_longest(*by_axis.values()) for family in row if family is not None]
 
 
@@ -205,21 +194,21 @@ def _drawn(name: str, info: Info, looks: Looks, note: tuple[str, ...] = ()) -> D
     with rc_context(_STYLE):
         figure = _blank()
         labels = info.paint(figure, looks)
-        _frame(figure, info.title, " ".join([*info.left_out, *note]))
-        _laid_out(figure)
+        _lay_out(figure, info.title, " ".join([*info.left_out, *note]))
         for late in labels:
             late()
         return Drawing(name, info.title, info.alt, figure)
 
 
 def _blank() -> Figure:
-    figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-    FigureCanvasAgg(figure)
-    return figure
+    return FigureCanvasAgg(Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))).figure
 
 
-def _frame(figure: Figure, title: str, notes: str) -> None:
-    """The title above and the notes below; a figure grows by the lines that either takes beyond its first."""
+def _lay_out(figure: Figure, title: str, notes: str) -> None:
+    """The title above and the notes below; a figure grows by the lines that either takes beyond its first.
+
+    After this the layout stands: what is placed stays where it is, whichever kind of bytes is made first.
+    """
     width, height = figure.get_size_inches()
     # A bold letter of the title is about a tenth of an inch wide; a legend may stand at its right.
     above = wrapped(title, min(80, max(40, int((width - 1.6) / 0.105))))
@@ -228,3 +217,5 @@ def _frame(figure: Figure, title: str, notes: str) -> None:
     figure.suptitle(above, x=0.01, ha="left", fontweight="bold")
     if below:
         figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color="#555555")
+    figure.canvas.draw()
+    figure.set_layout_engine("none")

@@ -18,15 +18,15 @@ _MOST_POINTS = 600
 # One letter a currency keeps the page small; `front` holds the pairs of letters on whose front a point is.
 _LETTERS = {"params": "p", "macs": "m", "memory": "b", "kernels": "k", "latency": "t"}
 _FRONT = "indexof(datum.front, x_axis + y_axis) >= 0 || indexof(datum.front, y_axis + x_axis) >= 0"
-_SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right",
-           "triangle-left"]
+_SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left"]
 _COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
 def specification(groups: Sequence[Group]) -> dict[str, Any] | None:
     """The chart of all compared records, or None where fewer than two have two overheads to show."""
     currencies = [currency for currency in CURRENCIES if any(group.has(currency) for group in groups)]
-    points = [point for group in groups for point in _points(group, currencies)][:_MOST_POINTS]
+    points = [_values(group, record, currencies) | {"front": front} for group in groups
+              for record, front in zip(group.compared, _fronts(group, currencies), strict=True)][:_MOST_POINTS]
     if len(currencies) < 2 or len(points) < 2:
         return None
     attentions = list(dict.fromkeys(point["attention"] for point in points))
@@ -49,13 +49,6 @@ def specification(groups: Sequence[Group]) -> dict[str, Any] | None:
     }
 
 
-def _points(group: Group, currencies: Sequence[Currency]) -> list[dict[str, Any]]:
-    records = group.compared
-    fronts = _fronts(group, records, currencies)
-    return [_values(group, record, currencies) | {"front": front}
-            for record, front in zip(records, fronts, strict=True)]
-
-
 def _values(group: Group, record: Record, currencies: Sequence[Currency]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "comparison": plain(group.label), "variant": plain(record.label), "attention": plain(record.attention),
@@ -75,11 +68,11 @@ def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else float(f"{100 * fraction:.6g}")
 
 
-def _fronts(group: Group, records: Sequence[Record], currencies: Sequence[Currency]) -> list[str]:
+def _fronts(group: Group, currencies: Sequence[Currency]) -> list[str]:
     """For each record the pairs of currencies' letters on whose front it is: `pt mt`."""
-    fronts: list[list[str]] = [[] for _ in records]
+    fronts: list[list[str]] = [[] for _ in group.compared]
     for x, y in itertools.combinations_with_replacement(currencies, 2):
-        overheads = [(group.overhead(record, x), group.overhead(record, y)) for record in records]
+        overheads = [(group.overhead(record, x), group.overhead(record, y)) for record in group.compared]
         known = {place: (across, up) for place, (across, up) in enumerate(overheads)
                  if across is not None and up is not None}
         for place in pareto_front(known, known.__getitem__):
@@ -90,7 +83,7 @@ def _fronts(group: Group, records: Sequence[Record], currencies: Sequence[Curren
 def _parameters(groups: Sequence[Group], currencies: Sequence[Currency], x: Currency, y: Currency) -> list[Any]:
     names = [_LETTERS[currency.name] for currency in currencies]
     titles = [f"{currency.title} overhead (%)" for currency in currencies]
-    found = [
+    axes = [
         {"name": name, "value": _LETTERS[chosen.name],
          "bind": {"input": "select", "options": names, "labels": titles, "name": f"{direction} "}}
         for name, chosen, direction in (("x_axis", x, "Across:"), ("y_axis", y, "Up:"))
@@ -99,7 +92,7 @@ def _parameters(groups: Sequence[Group], currencies: Sequence[Currency], x: Curr
     chooser: dict[str, Any] = {"name": "comparison", "value": _ALL}
     if len(labels) > 1:
         chooser["bind"] = {"input": "select", "options": [_ALL, *labels], "name": "Comparison: "}
-    return [*found, chooser]
+    return [*axes, chooser]
 
 
 def _intervals() -> dict[str, Any]:
@@ -118,20 +111,14 @@ def _marks(currencies: Sequence[Currency], attentions: Sequence[str]) -> dict[st
     return {
         "params": [{"name": "picked", "select": {"type": "point", "fields": ["attention"]}, "bind": "legend"}],
         "mark": {"type": "point", "filled": True, "size": 90},
-        "encoding": {
-            "x": _axis("x"), "y": _axis("y"),
-            "color": _by_attention(attentions, _COLORS),
-            "shape": _by_attention(attentions, _SHAPES),
-            "opacity": _opacity(),
-            "tooltip": shown,
-        },
+        "encoding": {"x": _axis("x"), "y": _axis("y"), "color": _by_attention(attentions, _COLORS),
+                     "shape": _by_attention(attentions, _SHAPES), "opacity": _opacity(), "tooltip": shown},
     }
 
 
 def _by_attention(attentions: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
     """The same colour or shape for each attention as in the figures."""
-    cycled = [values[index % len(values)] for index in range(len(attentions))]
-    scale = {"domain": list(attentions), "range": cycled}
+    scale = {"domain": list(attentions), "range": [values[place % len(values)] for place in range(len(attentions))]}
     return {"field": "attention", "type": "nominal", "title": "attention", "scale": scale}
 
 
@@ -142,10 +129,5 @@ def _axis(field: str) -> dict[str, Any]:
 
 def _opacity() -> dict[str, Any]:
     """Full on the front, faded where beaten, nearly gone where the legend has filtered it out."""
-    return {
-        "condition": [
-            {"test": {"and": [{"param": "picked"}, _FRONT]}, "value": 1},
-            {"param": "picked", "value": 0.4},
-        ],
-        "value": 0.06,
-    }
+    on_front = {"test": {"and": [{"param": "picked"}, _FRONT]}, "value": 1}
+    return {"condition": [on_front, {"param": "picked", "value": 0.4}], "value": 0.06}

@@ -63,7 +63,10 @@ class ReductionFigure:
             for index, line in enumerate(panel.lines):
                 shift = 2.0 ** (0.07 * (index - (len(panel.lines) - 1) / 2)) if panel.currency.measured else 1.0
                 _curve(axis, line, self.reductions, looks[line.attention], shift, len(panel.lines) - 1 - index)
-            _ratio_axis(axis, self.reductions)
+            axis.set_xscale("log", base=2)
+            marks.ticks_at(axis, self.reductions[:: -(-len(self.reductions) // _MOST_TICKS)])
+            axis.set_xlim(self.reductions[0] * 2.0**-0.5, self.reductions[-1] * 2.0**0.5)
+            axis.set_xlabel("reduction ratio r")
             axis.set_ylabel("overhead (%)")
             marks.from_zero(axis, [point for line in panel.lines for point in line.points])
         measured = any(panel.currency.measured for panel in self.panels)
@@ -85,14 +88,10 @@ def reduction_figure(group: Group) -> ReductionFigure | None:
 
 
 def _lines(group: Group, attentions: Sequence[str], currency: Currency) -> list[Line]:
-    lines = []
-    for attention in attentions:
-        pairs = [(record.reduction, point) for record in group.of(attention)
-                 if (point := marks.point_of(group, record, currency)) is not None]
-        if pairs:
-            reductions = tuple(r for r, _ in pairs if r is not None)
-            lines.append(Line(attention, reductions, tuple(point for _, point in pairs)))
-    return lines
+    pairs = {attention: [(record.reduction, point) for record in group.of(attention)
+                         if (point := marks.point_of(group, record, currency)) is not None] for attention in attentions}
+    return [Line(attention, tuple(r for r, _ in known if r is not None), tuple(point for _, point in known))
+            for attention, known in pairs.items() if known]
 
 
 def _curve(axis: Axes, line: Line, reductions: Sequence[int], look: Look, shift: float, above: int) -> None:
@@ -111,10 +110,3 @@ def _curve(axis: Axes, line: Line, reductions: Sequence[int], look: Look, shift:
         axis.plot(edge, values * 2, color=look.color, linewidth=style["linewidth"], linestyle="--")
         axis.plot(across, values, **style, linestyle="none")
     marks.error_bars(axis, across, list(line.points), look)
-
-
-def _ratio_axis(axis: Axes, reductions: Sequence[int]) -> None:
-    axis.set_xscale("log", base=2)
-    marks.ticks_at(axis, reductions[:: -(-len(reductions) // _MOST_TICKS)])
-    axis.set_xlim(reductions[0] * 2.0**-0.5, reductions[-1] * 2.0**0.5)
-    axis.set_xlabel("reduction ratio r")

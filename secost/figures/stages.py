@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from secost.answers.groups import MACS, MEMORY, PARAMS, Currency, Group, stage_floors
+from secost.answers.groups import MACS, MEMORY, PARAMS, Currency, Floor, Group, stage_floors
 from secost.figures import marks
 from secost.figures.marks import Late, Looks
 from secost.runs.records import Record
@@ -89,10 +89,10 @@ def stage_figure(group: Group) -> StageFigure | None:
     stages = tuple(sorted({row["stage"] for record in shown for row in record.by_stage}))
     if len(stages) < 2:
         return None
-    panels = tuple(
-        StagePanel(currency, tuple(_by_stage(record, currency.field, stages) for record in shown))
-        for currency in (PARAMS, MACS, MEMORY)
-    )
+    amounts = [{row["stage"]: row for row in record.by_stage} for record in shown]
+    panels = tuple(StagePanel(currency, tuple(
+        tuple(float(rows.get(stage, {}).get(currency.field) or 0) for stage in stages) for rows in amounts
+    )) for currency in (PARAMS, MACS, MEMORY))
     left = marks.left_out_line([record.label for record in records[_MOST_VARIANTS:]], "variants")
     return StageFigure(
         f"What is added in each stage: {group.label}", tuple(record.label for record in shown),
@@ -100,20 +100,14 @@ def stage_figure(group: Group) -> StageFigure | None:
     )
 
 
-def _by_stage(record: Record, field: str, stages: Sequence[int]) -> tuple[float, ...]:
-    amounts = {row["stage"]: float(row.get(field) or 0) for row in record.by_stage}
-    return tuple(amounts.get(stage, 0.0) for stage in stages)
-
-
 def _times(records: Sequence[Record], stages: Sequence[int]) -> StageTimes | None:
     by_record = [stage_floors(record) for record in records]
     if all(floor.direct_ms is None for floors in by_record for floor in floors.values()):
         return None
-    rows = [[floors.get(stage) for stage in stages] for floors in by_record]
-    return StageTimes(
-        tuple(tuple(None if floor is None else floor.direct_ms for floor in row) for row in rows),
-        tuple(tuple(None if floor is None else floor.floor_ms for floor in row) for row in rows),
-    )
+    unknown = Floor(None, None)
+    rows = [[floors.get(stage, unknown) for stage in stages] for floors in by_record]
+    return StageTimes(tuple(tuple(floor.direct_ms for floor in row) for row in rows),
+                      tuple(tuple(floor.floor_ms for floor in row) for row in rows))
 
 
 def _bars(axis: Axes, info: StageFigure, amounts: Sequence[Sequence[float | None]], looks: Looks) -> None:
@@ -138,8 +132,8 @@ def _floor_lines(axis: Axes, times: StageTimes) -> None:
         for stage, value in enumerate(row):
             if value is not None:
                 middle, half = _middle(stage, index, count), 0.4 / count
-                axis.hlines(value, middle - half, middle + half, color="#ffffff", linewidth=3.6)
-                axis.hlines(value, middle - half, middle + half, color="#111111", linewidth=2.2)
+                for color, width in (("#ffffff", 3.6), ("#111111", 2.2)):
+                    axis.hlines(value, middle - half, middle + half, color=color, linewidth=width)
 
 
 def _middle(stage: int, index: int, count: int) -> float:

@@ -57,7 +57,7 @@ def test_gains_are_paired_by_model_placement_and_seed(tmp_path: Path) -> None:
     found = file_gains(read_accuracies(written(tmp_path, text)), "mine.csv")
     (gain,) = found.gains
     assert (gain.model, gain.attention, gain.reduction, gain.pairs) == ("resnet18", "se", 16, 3)
-    assert gain.points == pytest.approx(2.0) and gain.low is not None and found.unmatched == ()
+    assert gain.points == pytest.approx(2.0) and gain.low is not None and found.unmatched == []
     assert (gain.baseline_top1, gain.top1) == (pytest.approx(70.0), pytest.approx(72.0))
 
 
@@ -70,7 +70,7 @@ def test_without_seeds_there_is_one_pair_and_no_interval(tmp_path: Path) -> None
 def test_what_finds_no_partner_is_listed_with_its_line(tmp_path: Path) -> None:
     text = HEADER + "a,none,,,70,0\na,se,16,residual,71,1\nb,se,16,residual,50,0\nc,none,,,60,0\n"
     found = file_gains(read_accuracies(written(tmp_path, text)), "mine.csv")
-    assert found.gains == ()
+    assert found.gains == []
     assert [line.split(":")[0] for line in found.unmatched] == ["line 3", "line 4", "line 2", "line 5"]
     assert "no row without attention has seed 1" in found.unmatched[0]
 
@@ -78,7 +78,7 @@ def test_what_finds_no_partner_is_listed_with_its_line(tmp_path: Path) -> None:
 def test_two_baselines_of_one_seed_are_not_chosen_from(tmp_path: Path) -> None:
     text = HEADER + "a,none,,,70,0\na,none,,,72,0\na,se,16,residual,71,0\n"
     found = file_gains(read_accuracies(written(tmp_path, text)), "mine.csv")
-    assert found.gains == () and any("same seed" in line for line in found.unmatched)
+    assert found.gains == [] and any("same seed" in line for line in found.unmatched)
 
 
 @pytest.mark.parametrize(
