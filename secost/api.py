@@ -111,7 +111,7 @@ def report(
     `accuracy` a CSV of the user's own.
     """
     from secost.answers.evidence import gains_from
-    from secost.pages.of_run import page_of
+    from secost.pages.cost import page_of
     from secost.render.formats import write
     from secost.runs.store import read_all
 

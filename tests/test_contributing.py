@@ -17,7 +17,7 @@ from secost.answers.evidence import GAIN_SOURCES
 from secost.cli import main
 from secost.meters.backends.offered import BACKENDS
 from secost.networks.attention import ATTENTION
-from secost.pages import cost_parts
+from secost.pages import cost
 from secost.render.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def test_a_source_of_gains(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_section_of_a_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     section = carried_out("A section of a page")["_dearest"]
-    monkeypatch.setattr(cost_parts, "PARTS", (*cost_parts.PARTS, section))
+    monkeypatch.setattr(cost, "PARTS", (*cost.PARTS, section))
     for format in ("table", "md", "html"):
         assert main(["report", RUN, "--format", "table"] if format == "table" else
                     ["profile", "resnet18", "-r", "4,16", "--no-latency", "-q", "--format", format]) == 0

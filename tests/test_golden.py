@@ -67,7 +67,7 @@ def replace_doctor(patch: pytest.MonkeyPatch, found: Sequence[tuple[str, str, st
 
 def own_page(name: str) -> Any:
     """The page of a study or a search in reports/."""
-    from secost.pages.of_run import page_of
+    from secost.pages.cost import page_of
     from secost.runs.store import read_all
 
     return page_of(read_all(REPORTS / name))

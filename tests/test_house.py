@@ -91,6 +91,6 @@ def test_every_module_says_its_job() -> None:
 
 
 def test_there_is_one_writer_of_csv_one_builder_of_terminal_tables_and_one_home_of_the_question() -> None:
-    assert house.holding("csv.writer") == ["render/exports.py"]
+    assert house.holding("csv.writer") == ["render/formats.py"]
     assert house.holding("Table(") == ["render/terminal.py"]
     assert house.holding("Worth it") == ["pages/cost.py"]

@@ -21,7 +21,7 @@ def report(
     """Render a finished or half-finished run again: nothing is measured, torch is not imported."""
     formats = options.words(format)
     from secost.answers.evidence import gains_from
-    from secost.pages.of_run import page_of
+    from secost.pages.cost import page_of
     from secost.render.formats import FORMATS, write
     from secost.runs.store import read_all
 

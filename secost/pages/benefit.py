@@ -20,34 +20,32 @@ _COUNTED_PX = 224
 def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) -> Page:
     """Every gain with its source, and what the pairs of one recipe say together about a network nobody published."""
     names = list(attention) or list(dict.fromkeys(pair.row.attention for pair in gains))
-    summary = [found for name in names
-               for found in references(name, [pair for pair in gains if pair.row.attention == name])]
+    summary = [item for name in names
+               for item in references(name, [pair for pair in gains if pair.row.attention == name])]
     sources = list(dict.fromkeys(pair.row.citation for pair in gains))
-    sections = [
-        Section("gains", "Published gains", _gain_words(gains), (Table.of(
-            "Top-1 accuracy (%), each pair from one table and one recipe", _HEADS,
-            tuple(_row(pair, sources.index(pair.row.citation) + 1) for pair in gains), left=5,
-        ), Table.of("Sources", ("No.", "Source"), tuple((str(place), text) for place, text in enumerate(sources, 1)),
-                     left=2))),
-        Section("reference", "For a network that nobody published", _reference_words(summary), (Table.of(
-            "Gain over same-recipe pairs on ImageNet, in points of top-1",
-            ("Attention", "Networks", "pairs", "median", "lowest", "highest", "below 0"),
-            tuple(map(_reference_row, summary)), left=2,
-        ),)),
-    ]
+    tables = (
+        Table.of("Top-1 accuracy (%), each pair from one table and one recipe", _HEADS,
+                 [_row(pair, sources.index(pair.row.citation) + 1) for pair in gains], left=5),
+        Table.of("Sources", ("No.", "Source"), [(str(place), text) for place, text in enumerate(sources, 1)], left=2),
+    )
+    table = Table.of("Gain over same-recipe pairs on ImageNet, in points of top-1",
+                     ("Attention", "Networks", "pairs", "median", "lowest", "highest", "below 0"),
+                     map(_reference_row, summary), left=2)
+    sections = (Section("gains", "Published gains", _gain_words(gains), tables),
+                Section("reference", "For a network that nobody published", _reference_words(summary), (table,)))
     headline = (f"{len(gains)} pairs of the same network with and without attention; figures of different tables are "
                 "never subtracted from one another.")
     rows = tuple(map(_plain, gains))
-    document = {"gains": list(rows), "references": [asdict(found) for found in summary]}
-    return Page("benefit", "What attention gains, as published", headline, tuple(sections), rows, document)
+    document = {"gains": list(rows), "references": [asdict(item) for item in summary]}
+    return Page("benefit", "What attention gains, as published", headline, sections, rows, document)
 
 
 def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> Page:
     """The gains that the user's own accuracies say, and the lines without a partner."""
     table = Table.of(
         "Top-1 accuracy (%)", ("Network", "Attention", "r", "placement", "none", "with it", "gain", "pairs"),
-        tuple((gain.model, gain.attention, _whole(gain.reduction), gain.placement or NA, f"{gain.baseline_top1:.2f}",
-               f"{gain.top1:.2f}", gain_words(gain), str(gain.pairs)) for gain in gains), left=4,
+        [(gain.model, gain.attention, _whole(gain.reduction), gain.placement or NA, f"{gain.baseline_top1:.2f}",
+               f"{gain.top1:.2f}", gain_words(gain), str(gain.pairs)) for gain in gains], left=4,
     )
     words = [f"Without a partner: {line}." for line in unmatched]
     if any(gain.pairs == 1 for gain in gains):
@@ -55,8 +53,8 @@ def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> Page:
     headline = f"{len(gains)} gains from {name}; {len(unmatched)} lines found no partner."
     rows = tuple(asdict(gain) for gain in gains)
     return Page("benefit", "What attention gains, by your own accuracies", headline,
-                     (Section("gains", "Gains", tuple(words), (table,)),), rows,
-                     {"gains": list(rows), "unmatched": list(unmatched)})
+                (Section("gains", "Gains", tuple(words), (table,)),), rows,
+                {"gains": list(rows), "unmatched": list(unmatched)})
 
 
 def _gain_words(gains: Sequence[PublishedGain]) -> tuple[str, ...]:
@@ -88,9 +86,8 @@ def _reference_words(found: Sequence[Reference]) -> tuple[str, ...]:
 
 def _row(pair: PublishedGain, source: int) -> tuple[str, ...]:
     base, row = pair.base, pair.row
-    counts = [_counted_there(item) for item in (base, row)]
     printed = " to ".join(f"{item.gmacs:g}" for item in (base, row) if item.gmacs is not None) or NA
-    counted = " to ".join(quantity(count.macs) for count in counts if count is not None) or NA
+    counted = " to ".join(quantity(count.macs) for count in map(_counted_there, (base, row)) if count) or NA
     doubt = "" if row.verified and base.verified else " ?"
     return (row.model, row.attention, _whole(row.reduction), row.dataset, _whole(row.resolution), f"{base.top1:g}",
             f"{row.top1:g}", f"{pair.points:+.2f}{doubt}", printed, counted, str(source))
@@ -102,20 +99,20 @@ def _counted_there(row: PublishedAccuracy) -> OwnCount | None:
 
 
 def _reference_row(found: Reference) -> tuple[str, ...]:
-    return (found.attention, found.kind, str(found.pairs), f"{found.median:+.2f}", f"{found.low:+.2f}",
-            f"{found.high:+.2f}", str(found.negative))
+    return (found.attention, found.kind, str(found.pairs),
+            *(f"{value:+.2f}" for value in (found.median, found.low, found.high)), str(found.negative))
 
 
 def _plain(pair: PublishedGain) -> dict[str, Any]:
     base, row = pair.base, pair.row
-    counts = [_counted_there(item) for item in (base, row)]
+    before, after = (_counted_there(item) for item in (base, row))
     return {
         "model": row.model, "network": row.network or None, "family": row.family, "attention": row.attention,
         "reduction": row.reduction, "placement": row.placement or None, "dataset": row.dataset,
         "resolution": row.resolution, "baseline_top1": base.top1, "top1": row.top1, "gain_points": pair.points,
         "baseline_gmacs_printed": base.gmacs, "gmacs_printed": row.gmacs,
-        "baseline_macs": counts[0] and counts[0].macs, "macs": counts[1] and counts[1].macs,
-        "baseline_params": counts[0] and counts[0].params, "params": counts[1] and counts[1].params,
+        "baseline_macs": before and before.macs, "macs": after and after.macs,
+        "baseline_params": before and before.params, "params": after and after.params,
         "source": row.source, "table": row.table, "recipe": row.recipe or None, "licence": row.licence,
         "verified": row.verified and base.verified,
     }

@@ -16,10 +16,8 @@ from secost.writing import NA, joined, percent
 
 def of_budget(found: Sequence[tuple[Group, Decision]], gains: Sequence[Gain] = ()) -> Page:
     """One section a comparison."""
-    sections = tuple(
-        Section("choice", group.label, (*_words(decision, gains), *_careful(group)), (_table(decision),))
-        for group, decision in found
-    )
+    sections = tuple(Section("choice", group.label, (*_words(decision, gains), *_careful(group)), (_table(decision),))
+                     for group, decision in found)
     limits = found[0][1].limits if found else ()
     asked = joined([_limit(limit) for limit in limits]) or "no limit"
     headline = f"Limits: {asked}. They hold at the upper end of an interval."
@@ -64,8 +62,8 @@ def _careful(group: Group) -> tuple[str, ...]:
 
 def _table(decision: Decision) -> Table:
     shown = [choice for choice in (decision.best or decision.nearest, *decision.steps) if choice is not None]
-    rows = tuple((choice.label, *(_price(choice, currency.name) for currency in LIMITED), f"{choice.channels:,}",
-                  gain_words(choice.gain) if choice.gain else NA) for choice in shown)
+    rows = [(choice.label, *(_price(choice, currency.name) for currency in LIMITED), f"{choice.channels:,}",
+             gain_words(choice.gain) if choice.gain else NA) for choice in shown]
     return Table.of("Overheads; of a time its upper end in brackets",
                      ("Choice", *(currency.title for currency in LIMITED), "channels gated", "gain"), rows)
 
@@ -100,8 +98,8 @@ def _limit(limit: Limit) -> str:
 
 
 def _rows(group: Group, decision: Decision) -> list[dict[str, Any]]:
-    named = [("choice", decision.best), ("nearest miss", decision.nearest)]
-    named += [("step", choice) for choice in decision.steps]
+    named = [("choice", decision.best), ("nearest miss", decision.nearest),
+             *(("step", choice) for choice in decision.steps)]
     return [{"comparison": group.label, "what": what, **_flat(choice)} for what, choice in named if choice is not None]
 
 
@@ -114,13 +112,12 @@ def _flat(choice: Choice) -> dict[str, Any]:
     }
     for currency in LIMITED:
         price = choice.prices.get(currency.name)
-        found[f"{currency.name}_overhead"] = None if price is None else price.value
-        found[f"{currency.name}_overhead_upper"] = None if price is None else price.upper
+        found[f"{currency.name}_overhead"] = price and price.value
+        found[f"{currency.name}_overhead_upper"] = price and price.upper
     return found
 
 
 def _plain(choice: Choice | None) -> dict[str, Any] | None:
-    if choice is None:
-        return None
-    stages = {str(stage): ratio for stage, ratio in choice.reductions}
-    return {**_flat(choice), "stages": list(choice.stages), "reductions": stages}
+    return None if choice is None else {
+        **_flat(choice), "stages": list(choice.stages),
+        "reductions": {str(stage): ratio for stage, ratio in choice.reductions}}

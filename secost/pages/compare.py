@@ -6,35 +6,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from secost.answers.changes import (
-    BETTER,
-    FAILED_TRIAL,
-    FIGURES,
-    LATENCY,
-    MATCHED,
-    ONLY_NEW,
-    ONLY_OLD,
-    OVERHEAD,
-    SAME,
-    TRIAL,
-    UNCLEAR,
-    WORSE,
-    Change,
-    Figure,
-    Match,
-    environment_differences,
-    machine_difference,
-    unshared_facts,
-)
+from secost.answers import changes
+from secost.answers.changes import FIGURES, LATENCY, MATCHED, OVERHEAD, SAME, TRIAL, WORSE, Change, Figure, Match
 from secost.answers.comparison import BROKEN, HELD, NEWLY_FAILED, NOT_PROVEN, VANISHED, Finding, Limit, RunComparison
 from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
 from secost.glossary import CAUTIONS, NOTES, Code, Note
-from secost.pages.page import Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
-from secost.runs.records import FAILED, SCHEMA, Record
+from secost.pages.page import Column, Kind, Line, Page, Row, Section, Table, Tone
+from secost.runs.records import SCHEMA
 from secost.statistics import least_half_width
 from secost.writing import NA, interval_decimals, joined, milliseconds, percent, quantity
 
-_ANSWERS = (WORSE, FAILED_TRIAL, ONLY_OLD, BETTER, ONLY_NEW, UNCLEAR, SAME)
+_ANSWERS = (WORSE, changes.FAILED_TRIAL, changes.ONLY_OLD, changes.BETTER, changes.ONLY_NEW, changes.UNCLEAR, SAME)
 _MANY_CHANGES = 10
 _MOST_NAMED = 3
 
@@ -74,7 +56,7 @@ def headline(comparison: RunComparison) -> str:
         return f"Yes, more than allowed: {joined(parts)}."
     if comparison.unproven:
         return f"Not proven: no limit is broken, but {_counted(len(comparison.unproven), 'figure')} may be above one."
-    answers = [change.answer for match in comparison.matches for change in match.changes]
+    answers = [change.answer for _, change in _all_changes(comparison)]
     counts = ", ".join(f"{answers.count(answer)} {answer}" for answer in _ANSWERS if answer in answers)
     if comparison.rules.limits:
         return f"No, every limit is kept: {counts}."
@@ -108,7 +90,8 @@ def _rows(comparison: RunComparison, label: Labels, states: States) -> list[Row]
     for match in comparison.matches:
         if match.status != MATCHED:
             broken = any(finding.match is match for finding in comparison.broken)
-            words = (_status(match.old), _status(match.new), "", match.status, BROKEN if broken else "")
+            old, new = (NA if record is None else record.status for record in (match.old, match.new))
+            words = (old, new, "", match.status, BROKEN if broken else "")
             ranked.append((_rank(match.status, words[-1]), _row(label(match), "all", *words)))
         for change in match.changes:
             if change.answer != SAME or change.notes:
@@ -122,8 +105,8 @@ def _rows(comparison: RunComparison, label: Labels, states: States) -> list[Row]
 def _row(trial: str, figure: str, old: str, new: str, change: str, answer: str, state: str) -> Row:
     """A figure of a trial; or a trial that failed, or that one of the runs lacks."""
     alarm = state == BROKEN or (not state and answer == WORSE)
-    tone = Tone.ALARM if alarm else Tone.GOOD if answer == BETTER else Tone.NONE
-    return Row(tuple(map(Cell, (trial, figure, old, new, change, answer, state))), tone)
+    tone = Tone.ALARM if alarm else Tone.GOOD if answer == changes.BETTER else Tone.NONE
+    return Row.of((trial, figure, old, new, change, answer, state), tone)
 
 
 def _rank(answer: str, state: str) -> tuple[int, int]:
@@ -131,9 +114,8 @@ def _rank(answer: str, state: str) -> tuple[int, int]:
 
 
 def _table(rows: list[Row]) -> Table:
-    columns = [Column("Trial"), Column("Figure"), *(Column(name, number=True) for name in ("Old", "New", "Change")),
-               Column("Answer"), Column("Limit")]
-    table = Table.of_cells("What is not exactly the same", columns, rows, heading="", least_width=80)
+    heads = ("Trial", "Figure", "Old", "New", "Change", Column("Answer"), Column("Limit"))
+    table = Table.of("What is not exactly the same", heads, rows, left=2, heading="", least_width=80)
     limited = any(row.cells[-1].text for row in rows)
     return table if limited else table.without(lambda column: column.title == "Limit")
 
@@ -146,20 +128,17 @@ def _same_lines(comparison: RunComparison) -> list[str]:
         equal = sum(change.answer == SAME for match in matched for change in match.changes if change.figure is figure)
         if equal:
             counts.setdefault(equal, []).append(figure.title)
-    return [
-        f"Same in {_share(equal, len(matched))}: {joined(titles)}."
-        for equal, titles in sorted(counts.items(), reverse=True)
-    ]
+    return [f"Same in {_share(equal, len(matched))}: {joined(titles)}."
+            for equal, titles in sorted(counts.items(), reverse=True)]
 
 
 def _note_lines(comparison: RunComparison, label: Labels) -> list[str]:
     """Each reason to read the changes with care, and each caution of the runs, with its next step."""
     notes: dict[str, list[str]] = {}
-    for match in comparison.matches:
-        for change in match.changes:
-            for code in change.notes:
-                notes.setdefault(code, []).append(label(match))
     cautions: dict[str, list[str]] = {}
+    for match, change in _all_changes(comparison):
+        for code in change.notes:
+            notes.setdefault(code, []).append(label(match))
     for match in comparison.matches:
         for word, record in (("OLD", match.old), ("NEW", match.new)):
             for code in record.cautions if record is not None else ():
@@ -184,18 +163,19 @@ def _environment_lines(comparison: RunComparison) -> list[str]:
 
 
 def _environment_line(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    facts = [f"{name} {_fact(mine)} -> {_fact(theirs)}" for name, mine, theirs in environment_differences(old, new)]
-    unshared = unshared_facts(old, new)
+    facts = [f"{name} {_fact(mine)} -> {_fact(theirs)}"
+             for name, mine, theirs in changes.environment_differences(old, new)]
+    unshared = changes.unshared_facts(old, new)
     if unshared:
         facts.append(f"recorded in one run only: {', '.join(unshared)}")
-    which = "another" if machine_difference(old, new) else "the same"
+    which = "another" if changes.machine_difference(old, new) else "the same"
     return f"Environment: {which} machine; {'; '.join(facts)}."
 
 
 def _environment_tables(comparison: RunComparison) -> Iterator[Table]:
     """Each pair of machines that are not the same, in full."""
     for old, new in comparison.environments:
-        if machine_difference(old, new) is not None and (old or new):
+        if changes.machine_difference(old, new) is not None and (old or new):
             rows = [(name, _fact(old.get(name)), _fact(new.get(name))) for name in dict.fromkeys((*old, *new))]
             yield Table.of("The machines", ("Fact", "OLD", "NEW"), rows, left=3, heading="", least_width=0)
 
@@ -210,6 +190,10 @@ def labels(comparison: RunComparison) -> Labels:
         return f"{words}{match.record.label}"
 
     return label
+
+
+def _all_changes(comparison: RunComparison) -> Iterator[tuple[Match, Change]]:
+    return ((match, change) for match in comparison.matches for change in match.changes)
 
 
 def _share(count: int, of: int) -> str:
@@ -237,10 +221,13 @@ def _finding(finding: Finding, label: str) -> str:
 def _doubt(limit: Limit, findings: Sequence[Finding], label: Labels) -> str:
     """One line for all trials of which a limit is not proven to be kept, the widest first."""
     reach = sorted(findings, key=lambda finding: -_high(finding))
-    names = [f"{label(finding.match)} ({_up_to(finding)})" for finding in reach[:_MOST_NAMED]]
-    more = f" and {len(reach) - _MOST_NAMED} more" if len(reach) > _MOST_NAMED else ""
-    title = FIGURES[limit.figure].title
-    return f"not proven: {title} within {limit.words} of {', '.join(names)}{more}"
+    names = _listed([f"{label(finding.match)} ({_up_to(finding)})" for finding in reach])
+    return f"not proven: {FIGURES[limit.figure].title} within {limit.words} of {names}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _advice(limit: Limit, run_spread: float) -> str:
@@ -266,20 +253,13 @@ def _up_to(finding: Finding) -> str:
 def limit_states(comparison: RunComparison) -> States:
     """For each figure of a trial that has a limit: broken, not proven or held."""
     limited = {limit.figure for limit in comparison.rules.limits}
-    states = {
-        (id(match), change.figure.name): HELD
-        for match in comparison.matches for change in match.changes
-        if change.figure.name in limited and change.old is not None and change.new is not None
-    }
+    states = {(id(match), change.figure.name): HELD for match, change in _all_changes(comparison)
+              if change.figure.name in limited and change.old is not None and change.new is not None}
     for finding in (*comparison.unproven, *comparison.broken):
         if finding.change is not None:
             state = BROKEN if finding in comparison.broken else NOT_PROVEN
             states[id(finding.match), finding.change.figure.name] = state
     return states
-
-
-def _status(record: Record | None) -> str:
-    return NA if record is None else FAILED if record.status == FAILED else record.status
 
 
 def change_text(change: Change) -> str:
@@ -325,17 +305,14 @@ def _value(figure: Figure, value: float | None) -> str:
 
 
 def _note(code: str, where: Sequence[str], words: Mapping[str, Code]) -> str:
-    names = list(dict.fromkeys(where))
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     known = words.get(code)
     meaning, step = (known.meaning, known.next_step) if known else (
         code, "see the documentation of the version that wrote the run")
-    return f"{code} ({', '.join(names[:_MOST_NAMED])}{more}): {meaning}; {step}."
+    return f"{code} ({_listed(list(dict.fromkeys(where)))}): {meaning}; {step}."
 
 
 def _allowed(comparison: RunComparison) -> list[str]:
-    timed = any(change.figure is LATENCY and change.low is not None
-                for match in comparison.matches for change in match.changes)
+    timed = any(change.figure is LATENCY and change.low is not None for _, change in _all_changes(comparison))
     spread = comparison.rules.run_spread
     if not timed or not spread:
         return []
@@ -345,7 +322,7 @@ def _allowed(comparison: RunComparison) -> list[str]:
 
 
 def _chance(comparison: RunComparison) -> list[str]:
-    count = sum(change.low is not None for match in comparison.matches for change in match.changes)
+    count = sum(change.low is not None for _, change in _all_changes(comparison))
     if count < _MANY_CHANGES:
         return []
     return [f"Each interval is one of 95 %: of {count} measured changes about {max(1, round(count / 20))} would lie "

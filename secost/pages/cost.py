@@ -1,41 +1,55 @@
-"""The page on what attention costs: its verdict, what was compared, the tables, and how far they can be believed.
+"""The page of a run, and the page on what attention costs: its verdict, what was compared, the tables, how far they can
+be believed.
 
-A function makes each part, and `_PARTS` is their order; those that only some runs have are in `cost_parts`. Nothing
-here is cleaned: a text may hold a name as it was given.
+A function makes each part; `_PAGE` is their order, `PARTS` that of those that only some runs have. Nothing is cleaned.
+Long, as a page is one file and this one has fifteen parts, each a function and the cells of its table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from secost.answers.evidence import Weighed, trained_gains, weighed
+from secost.answers import families
+from secost.answers.evidence import Weighed, failed_trainings, trained_gains, trained_seeds, unmatched, weighed
+from secost.answers.families import Family, Spellings, images_per_s, runtime_rows, timed
 from secost.answers.groups import (
     CURRENCIES,
+    LATENCY,
     MACS,
     MEMORY,
     PARAMS,
     Currency,
     Floor,
     Group,
+    added_ms,
     group_records,
     setting_words,
     stage_floors,
+    whole_floor,
 )
+from secost.answers.published import PublishedTime, times_of
+from secost.answers.searched import read_search
+from secost.errors import BadSpecError
 from secost.glossary import CAUTIONS, FIELDS
-from secost.pages.cost_parts import cost_parts
+from secost.pages import occlusion, quantization, scaling, search, wording
 from secost.pages.page import HTML, MARKDOWN, PAGES, TERMINAL, Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.pages.verdict import Statement, state
-from secost.pages.wording import times_words
+from secost.pages.wording import few, gain_words, overhead_words, prefixed, times_words
 from secost.plan.trials import BASELINE, variant_label
-from secost.runs.records import DONE, FLAT_FIELDS, Gain, Record, document
-from secost.writing import NA, milliseconds, percent, quantity, to_json
+from secost.plan.variants import get_spelling
+from secost.runs.records import DONE, FILE, FLAT_FIELDS, Gain, Record, document
+from secost.runs.store import Run
+from secost.runs.study import Occlusion, Quantization, Scaling
+from secost.writing import NA, interval_decimals, milliseconds, percent, quantity, to_json
 
 Environment = Mapping[str, Any]
 Environments = Mapping[str, Any] | Sequence[Environment]
+StageRow = tuple[Group, Record, dict[str, Any], Floor | None]
 _STAGE_CURRENCIES = (PARAMS, MACS, MEMORY)
+_TIMED_HEADS = ("Attention", "none", "with it", "none, images/s", "with it, images/s", "time overhead")
 _STAGE_TIMES = (("time inside", "latency_direct_ms"), ("floor", "latency_floor_ms"), ("inside / floor", ""))
 _MOST_STAGE_ROWS = 32
 _MOST_COMPARED, _MOST_VARIANTS, _MOST_NAMED = 6, 12, 6
@@ -83,11 +97,25 @@ def cost_page(
     cost = Cost(tuple(records), spec, _by_id(environments), state(records, bought), created, bought)
     return Page(
         "report", title or _title(records), cost.verdict.headline,
-        tuple(section for make in _PARTS for section in make(cost)),
+        tuple(section for make in _PAGE for section in make(cost)),
         rows=lambda: _rows(cost), document=lambda: document(list(cost.records), cost.environment),
         draw=lambda: _drawings(cost), chart=lambda: _chart(cost), question="Worth it?", verdict=True,
         data_name="records",
     )
+
+
+def page_of(run: Run, gains: Sequence[Gain] | None = None) -> Page:
+    """The page of a run as the command that made it wrote it: its study's, or its search's, or that of its costs; with
+    `gains` of one source, that of its costs."""
+    if gains is None and run.spec.search is not None:
+        return search.page(read_search(run.records, run.spec, run.study))
+    if gains is None and isinstance(run.study, Scaling):
+        return scaling.page(run.study)
+    if gains is None and isinstance(run.study, Occlusion):
+        return occlusion.page(run.study)
+    if gains is None and isinstance(run.study, Quantization):
+        return quantization.page(run.study)
+    return cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains)
 
 
 def _rows(cost: Cost) -> Any:
@@ -135,10 +163,11 @@ def _verdict(cost: Cost) -> Iterator[Section]:
 def _compared(cost: Cost) -> Iterator[Section]:
     """What was compared, one line a comparison: setting, baseline, variants, sites; and on which machine."""
     lines, machine = list(map(_comparison, cost.groups)), _machine(cost)
-    few = lines if len(lines) <= _MOST_COMPARED else [
-        *lines[:_MOST_COMPARED - 1], f"{len(lines) - _MOST_COMPARED + 1} more comparisons"]
+    short = few(lines, _MOST_COMPARED)
+    if short != lines:
+        short[-1] += " comparisons"
     made = [f"Report made: {cost.created}"] if cost.created else []
-    yield Section("compared", "Compared", (*few, f"on {machine}"), formats=(TERMINAL,))
+    yield Section("compared", "Compared", (*short, f"on {machine}"), formats=(TERMINAL,))
     yield Section("compared", "What was compared, on what", (*lines, f"Machine: {machine}", *made), formats=PAGES)
 
 
@@ -147,12 +176,8 @@ def _comparison(group: Group) -> str:
     names = [record.label for record in group.records if record.attention != BASELINE]
     sites = sorted({record.sites for record in group.variants if record.sites})
     where = f", at {'/'.join(map(str, sites))} sites" if sites else ""
-    shown = ", ".join(_first(names, _MOST_VARIANTS)) or "nothing"
+    shown = ", ".join(few(names, _MOST_VARIANTS)) or "nothing"
     return f"{setting_words(group.records[0])}: {shown} {baseline}{where}"
-
-
-def _first(names: list[str], most: int) -> list[str]:
-    return names if len(names) <= most else [*names[:most - 1], f"{len(names) - most + 1} more"]
 
 
 def _machine(cost: Cost) -> str:
@@ -183,9 +208,9 @@ def _cost_table(group: Group) -> Table:
                  measured=currency.measured) for currency in CURRENCIES),
         *([Column("Notes", number=True, note=True, meaning=FIELDS["cautions"])] if noted else []),
     ]
-    rows = [_cost_row(group, record, noted) for record in group.records]
-    return Table.of_cells(f"Cost of attention, below each total what is added: {group.label}", columns, rows,
-                          sortable=True, heading=group.label, least_width=80)
+    return Table.of(f"Cost of attention, below each total what is added: {group.label}", columns,
+                    [_cost_row(group, record, noted) for record in group.records], sortable=True, heading=group.label,
+                    least_width=80)
 
 
 def _cost_row(group: Group, record: Record, noted: bool) -> Row:
@@ -214,7 +239,7 @@ def _note(record: Record) -> str:
 
 def _stages(cost: Cost) -> Iterator[Section]:
     """What each attention's representative adds in each stage."""
-    lines: list[tuple[Group, Record, dict[str, Any], Floor | None]] = []
+    lines: list[StageRow] = []
     for group in cost.groups:
         for record in group.representatives():
             floors = stage_floors(record)
@@ -228,22 +253,20 @@ def _stages(cost: Cost) -> Iterator[Section]:
         yield Section("stages", title, (), (table,), after=more, formats=(format,))
 
 
-def _stage_table(lines: Sequence[tuple[Group, Record, dict[str, Any], Floor | None]], several: bool) -> Table:
+def _stage_table(lines: Sequence[StageRow], several: bool) -> Table:
     """With the time columns that have anything to show: none, the time inside the modules, or all."""
     floors = [floor for *_, floor in lines if floor is not None]
-    floored, timed = (any(value is not None for value in values) for values in (
-        [floor.floor_ms for floor in floors], [floor.direct_ms for floor in floors]))
-    times = 3 if floored else int(timed)
+    floored = any(floor.floor_ms is not None for floor in floors)
+    times = 3 if floored else int(any(floor.direct_ms is not None for floor in floors))
     heads = [("Network", "model")] * several + [("Attention", "attention")]
-    counted = [pair for currency in _STAGE_CURRENCIES for pair in ((f"added {currency.word}", currency.field),
-                                                                   ("share", ""))]
+    counted = [head for currency in _STAGE_CURRENCIES
+               for head in ((f"added {currency.word}", currency.field), ("share", ""))]
     numbers = [("Stage", ""), ("Sites", "sites"), *counted, *_STAGE_TIMES[:times]]
     rows = [(*([group.label] if several else []), record.label, str(row["stage"]), str(row.get("sites", NA)),
              *_stage_counts(record, row), *_stage_times(floor)[:times]) for group, record, row, floor in lines]
-    columns = [Column(title, meaning=FIELDS.get(field, "")) for title, field in heads]
-    columns += [Column(title, number=True, title_left=True, meaning=FIELDS.get(field, "")) for title, field in numbers]
-    return Table.of_cells("What attention adds in each stage", columns, [Row(tuple(map(Cell, row))) for row in rows],
-                          heading="", named_by=int(several))
+    columns = [Column(title, number=place >= len(heads), title_left=True, meaning=FIELDS.get(field, ""))
+               for place, (title, field) in enumerate((*heads, *numbers))]
+    return Table.of("What attention adds in each stage", columns, rows, heading="", named_by=int(several))
 
 
 def _stage_counts(record: Record, row: Mapping[str, Any]) -> Iterator[str]:
@@ -258,6 +281,172 @@ def _stage_times(floor: Floor | None) -> tuple[str, str, str]:
     if floor is None:
         return NA, NA, NA
     return milliseconds(floor.direct_ms), milliseconds(floor.floor_ms), times_words(floor.times)
+
+
+# --- what only some runs have -----------------------------------------------------------------------------------------
+
+
+def _of_some(cost: Cost) -> Iterator[Section]:
+    """The parts that the records carry, in the order of a page. What the verdict says already is not said again."""
+    said = set(cost.verdict.sentences)
+    for part in filter(None, (make(cost) for make in PARTS)):
+        yield replace(part, paragraphs=tuple(line for line in part.paragraphs if line not in said))
+
+
+def _benefit(cost: Cost) -> Section | None:
+    """What the gains say, each beside its cost; and those that found no variant here."""
+    items = cost.weighed
+    # Of what is published most is about other variants; of a user's own file each line was meant for this run.
+    lost = unmatched(cost.groups, [gain for gain in cost.gains if gain.source == FILE])
+    if not items and not lost:
+        return None
+    words = wording.benefit_words(items, trained_seeds(cost.records))
+    words += [f"{record.label} from seed {record.seed} came to nothing: {record.error or 'no reason was recorded'}."
+              for record in failed_trainings(cost.records)]
+    words += [f"Not in this run, and so without a cost: {gain.model} {gain.attention}"
+              f"{'' if gain.reduction is None else f' r={gain.reduction}'} ({gain_words(gain)}, {gain.basis})."
+              for gain in lost]
+    several = len(cost.groups) > 1
+    rows = [(
+        *[item.group.label] * several, item.record.label, _top1(item.gain.baseline_top1), _top1(item.gain.top1),
+        gain_words(item.gain), str(item.gain.pairs), overhead_words(item.record),
+        percent(item.group.overhead(item.record, PARAMS)), item.answer, item.gain.basis,
+    ) for item in items]
+    heads = (*["Network"] * several, "Attention", "top-1 of none", "top-1 with it", "gain", "pairs",
+             "time overhead", "parameters", "answer", "from")
+    source = cost.gains[0].source if cost.gains else ""
+    tables = (Table.of(f"Gain in accuracy ({source}) beside its cost", heads, rows, left=1 + several),) if rows else ()
+    return Section("benefit", "What it buys", tuple(words), tables)
+
+
+def _top1(value: float | None) -> str:
+    return NA if value is None else f"{value:.2f} %"
+
+
+def _backends(cost: Cost) -> Section | None:
+    found = families.runtime_families(cost.groups)
+    if not found:
+        return None
+    words = [sentence for family in found for sentence in wording.runtime_words(family)]
+    return Section("backends", "By backend", tuple(words), tuple(map(_backend_table, found)))
+
+
+def _backend_table(family: Family) -> Table:
+    rows = [(row.name, *_timed_cells(row.group, row.record, row.base_ms), _added(row.group, row.record),
+             NA if row.record.convert_s is None else f"{row.record.convert_s:,.1f} s") for row in runtime_rows(family)]
+    heads = ("Runs on", *_TIMED_HEADS, "adds", "conversion, once")
+    return Table.of(f"Time by backend: {family.label}", heads, rows, left=2)
+
+
+def _timed_cells(group: Group, record: Record, base_ms: float | None) -> tuple[str, ...]:
+    return (record.label, milliseconds(base_ms), milliseconds(record.latency_ms),
+            *(_speed(images_per_s(item)) for item in (group.baseline, record)), overhead_words(record))
+
+
+def _axes(cost: Cost) -> Section | None:
+    found = families.axis_families(cost.groups)
+    if not found:
+        return None
+    words = [sentence for family in found
+             for sentence in prefixed(family.label, wording.axis_words(family), len(found) > 1)]
+    return Section("axes", "Over batch, resolution and threads", tuple(words), tuple(map(_axis_table, found)))
+
+
+def _axis_table(family: Family) -> Table:
+    rows = [(setting_words(record, [family.axis]),
+             *_timed_cells(group, record, group.baseline.latency_ms if group.baseline else None))
+            for group in family.groups for record in timed(group)]
+    heads = (family.axis.capitalize(), *_TIMED_HEADS)
+    return Table.of(f"Time against {family.axis}: {family.label}", heads, rows, left=2)
+
+
+def _spellings(cost: Cost) -> Section | None:
+    tables = [table for group in cost.groups for table in families.compared_spellings(group)]
+    if not tables:
+        return None
+    words = [sentence for table in tables
+             for sentence in prefixed(table.group.label, wording.spelling_words(table), len(cost.groups) > 1)]
+    words.append("All spellings of one attention have the same parameters and MACs. Differences are ratios of the "
+                 "whole network's times in the same rounds; intervals allow for picking the fastest of several.")
+    return Section("spelling", "How it is written", tuple(words), tuple(map(_spelling_table, tables)))
+
+
+def _spelling_table(table: Spellings) -> Table:
+    rows = [(row.name, _written(row.record), row.standing, milliseconds(row.record.latency_ms),
+             overhead_words(row.record), *map(wording.difference_words, (row.against_own, row.against_fastest)))
+            for row in table.rows]
+    heads = ("Spelling", "Squeeze, excitation, gate, scaling", "At equal outputs", "time", "overhead",
+             "against secost's own", "against the fastest")
+    return Table.of(f"Spellings of {table.label}: {table.group.label}", heads, rows, left=3)
+
+
+def _written(record: Record) -> str:
+    """`mean, linear, sigmoid, new`; N/A for a spelling that this version does not know."""
+    try:
+        way = get_spelling(record.attention, record.spelling)
+    except BadSpecError:
+        return NA
+    layout = [way.layout] if way.layout != "nchw" else []
+    return ", ".join([way.squeeze, way.excitation, way.gate, way.scaling, *layout])
+
+
+def _floors(cost: Cost) -> Section | None:
+    pairs = [(group, record, floor) for group in cost.groups for record in group.representatives()
+             if (floor := whole_floor(record)).floor_ms is not None]
+    if not pairs:
+        return None
+    several = len(cost.groups) > 1
+    words = [sentence for group in cost.groups
+             for sentence in prefixed(group.label, wording.floor_words(group), several)]
+    words.append("Three ways to state one cost: what a counter says (MACs), what moves through memory, and what a "
+                 "clock says. The floor is the least time that the attention's own traffic and MACs need at this "
+                 "machine's measured rates; the time inside its modules shares the cost out among sites, and is no "
+                 "estimate of the whole.")
+    return Section("floor", "Counter, memory, clock and floor", tuple(words), (_floor_table(pairs, several),))
+
+
+def _floor_table(pairs: Sequence[tuple[Group, Record, Floor]], several: bool) -> Table:
+    rows = [(*[group.label] * several, record.label,
+             *(currency.show_overhead(record, group.baseline) for currency in (MACS, MEMORY, LATENCY)),
+             _added(group, record), *_stage_times(floor)) for group, record, floor in pairs]
+    heads = (*["Network"] * several, "Attention", "MACs", "memory traffic", "time", "adds", "inside modules", "floor",
+             "inside / floor")
+    return Table.of("Overhead by counter, by memory traffic and by clock, and the floor", heads, rows, left=1 + several)
+
+
+def _published(cost: Cost) -> Section | None:
+    rows = times_of(cost.groups)
+    if not rows:
+        return None
+    words = wording.published_words(cost.groups)
+    if any(row.batch == 1 and row.source.startswith("timm") for row in rows):
+        words.append("Single-image CPU rows of timm are noisy: in some of its pairs attention comes out as a saving.")
+    heads = ("Network", "Attention", "Hardware", "Runs on", "Memory format", "Source", "px", "batch", "time overhead")
+    table = Table.of("Time overhead of the same attention in the same network, as published", heads,
+                     map(_published_row, rows), left=6)
+    return Section("published", "Published elsewhere", tuple(words), (table,), brief=True)
+
+
+def _published_row(row: PublishedTime) -> tuple[str, ...]:
+    ratio = "" if row.reduction is None else f" r={row.reduction}"
+    runs = " ".join(word for word in (row.backend, row.precision, f"torch {row.torch}" if row.torch else None) if word)
+    return (row.model, f"{row.attention}{ratio}", row.hardware, runs or NA, row.memory_format or NA, row.source,
+            str(row.resolution), NA if row.batch is None else str(row.batch), percent(row.latency_overhead))
+
+
+def _added(group: Group, record: Record) -> str:
+    """`+4.47 ms [4.02, 5.31]`, with as many digits as the interval carries."""
+    added = added_ms(group, record)
+    if added is None:
+        return NA
+    if added.low is None or added.high is None:
+        return f"{milliseconds(added.estimate, signed=True)} [no interval]"
+    digits = interval_decimals(added.low / 100, added.high / 100)
+    return f"{added.estimate:+,.{digits}f} ms [{added.low:,.{digits}f}, {added.high:,.{digits}f}]"
+
+
+def _speed(value: float | None) -> str:
+    return NA if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 # --- how far it can be believed ---------------------------------------------------------------------------------------
@@ -290,7 +479,7 @@ def _meaning(caution: str) -> tuple[str, str]:
 
 
 def _names(names: list[str]) -> str:
-    shown = _first(names, _MOST_NAMED)
+    shown = few(names, _MOST_NAMED)
     return ("; " if any("," in name for name in shown) else ", ").join(shown)
 
 
@@ -353,6 +542,7 @@ def _figures(cost: Cost) -> Iterator[Section]:
     yield Section("figures", "Figures", figures=True, formats=PAGES)
 
 
-_PARTS: tuple[Callable[[Cost], Iterable[Section]], ...] = (
-    _verdict, _compared, _costs, cost_parts, _figures, _stages, _cautions, _environment, _conventions, _glossary,
+_PAGE: tuple[Callable[[Cost], Iterable[Section]], ...] = (
+    _verdict, _compared, _costs, _of_some, _figures, _stages, _cautions, _environment, _conventions, _glossary,
 )
+PARTS: tuple[Callable[[Cost], Section | None], ...] = (_benefit, _backends, _axes, _spellings, _floors, _published)

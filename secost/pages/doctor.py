@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from secost.pages.page import Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
+from secost.pages.page import Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.runs.records import SCHEMA
 
 if TYPE_CHECKING:
@@ -43,18 +43,11 @@ def _sections(checks: Sequence[Check], run: AARun | None) -> Iterator[Section]:
 def _checks(checks: Sequence[Check]) -> Table:
     told = sorted((check for check in checks if check.status in _TONES),
                   key=lambda check: list(_TONES).index(check.status))
-    rows = [Row((Cell(check.name), Cell(check.status), Cell(check.value), Cell(_advice(check))),
-                _TONES[check.status]) for check in told]
-    columns = (Column("Check"), Column("Status"), Column("Found"), Column("What it means, and what to do", note=True))
-    return Table.of_cells("What was looked at", columns, rows, heading="", least_width=0)
-
-
-def _advice(check: Check) -> str:
-    return f"{check.meaning}; {check.next_step}." if check.next_step else ""
-
-
-def _told_apart(row: Mapping[str, float | None]) -> tuple[float, float | None, float | None]:
-    return row["seconds"] or 0.0, row["half_width"], row["found"]
+    rows = [Row.of((check.name, check.status, check.value,
+                    f"{check.meaning}; {check.next_step}." if check.next_step else ""), _TONES[check.status])
+            for check in told]
+    heads = ("Check", "Status", "Found", Column("What it means, and what to do", note=True))
+    return Table.of("What was looked at", heads, rows, left=3, heading="", least_width=0)
 
 
 def _against_itself(run: AARun) -> Iterator[Section]:
@@ -64,17 +57,16 @@ def _against_itself(run: AARun) -> Iterator[Section]:
         f"{run.model} at {run.resolution} px against itself, {threads}, {run.seconds:g} s:",
         f"{run.rounds} rounds in {run.processes} processes, {run.latency_ms:.3g} ms a pass, by {run.clock} time.",
     ]
-    rows = [(f"{seconds:.0f}", f"± {100 * half_width:.2f} %", f"from {100 * least:.2f} % on")
-            for seconds, half_width, least in map(_told_apart, run.at) if half_width is not None and least is not None]
+    rows = [(f"{row['seconds'] or 0.0:.0f}", f"± {100 * half_width:.2f} %", f"from {100 * least:.2f} % on")
+            for row in run.at if (half_width := row["half_width"]) is not None and (least := row["found"]) is not None]
     if len(rows) < len(run.at):
         rows = []
         lines.append("Too few rounds to tell what could be told apart: give it more --seconds.")
     yield Section("aa", "", tuple(Line(line, Kind.TEXT) for line in lines))
     if rows:
-        yield Section(
-            "told-apart", "", (Line("An overhead of one variant of it could be told from none:", Kind.TEXT),),
-            (Table.of("What could be told from none", ("--seconds", "interval", "found in 9 of 10 runs"), rows, left=0,
-                      heading="", least_width=0),),
-            after=(Line("At best: what differs between a variant and its baseline from process to process comes on "
-                        "top.", Kind.TEXT),),
-        )
+        heads = ("--seconds", "interval", "found in 9 of 10 runs")
+        table = Table.of("What could be told from none", heads, rows, left=0, heading="", least_width=0)
+        before = Line("An overhead of one variant of it could be told from none:", Kind.TEXT)
+        after = Line("At best: what differs between a variant and its baseline from process to process comes on top.",
+                     Kind.TEXT)
+        yield Section("told-apart", "", (before,), (table,), after=(after,))

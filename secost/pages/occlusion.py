@@ -10,11 +10,13 @@ import numpy as np
 
 from secost.figures.panels import Curve, Grid, Panel, curve_of, drawn, heat_maps
 from secost.pages.page import Page, Section, Table
+from secost.pages.wording import interval_words
 from secost.runs.study import OPEN, SHUT, Occlusion
 from secost.statistics import Interval
-from secost.writing import NA, with_ends
+from secost.writing import NA
 
 _STRONGEST = 7
+_OF_CUE = ("readers", "correlation", "trained", "untrained", "difference")
 SHIFTS_FILE = "gate-shifts.safetensors"
 
 
@@ -24,9 +26,9 @@ def page(study: Occlusion) -> Page:
     about = [f"{study.subject}; an occluder of {study.occluder_px} px in steps of {study.stride_px} px, at "
              f"{len(study.places)} places; gates of {study.attention}."]
     if study.top1 is not None:
-        about.append(f"Trained here: {_interval(study.top1, 1).removeprefix('+')} % of the test images are right.")
+        about.append(f"Trained here: {interval_words(study.top1, 1).removeprefix('+')} % of the test images are right.")
     sections = [
-        Section("found", "What was found", tuple([*told[1:], *about, *study.notes]), ()),
+        Section("found", "What was found", (*told[1:], *about, *study.notes)),
         Section("gates", "Gates by depth", (), (_site_table(study),)),
         Section("moved", "Units that an occluder moves most", (), (_moved_table(study),)),
     ]
@@ -51,18 +53,23 @@ def findings(study: Occlusion) -> list[str]:
 def _moved(study: Occlusion) -> list[str]:
     if not study.cues:
         name, unit, place, value = _strongest(study, 1)[0]
-        row, column = study.places[place]
-        return [f"What an occluder moves most is unit {unit} of {name}: by {value:+.3f} with rows {row} to "
-                f"{row + study.occluder_px - 1} and columns {column} to {column + study.occluder_px - 1} covered."]
+        rows, columns = _covered(study, place)
+        return [f"What an occluder moves most is unit {unit} of {name}: by {value:+.3f} with rows {rows} and columns "
+                f"{columns} covered."]
     test = study.cues[-1]
-    found = (f"Covering the corner moves the gates of the channels that read it by {_interval(test.trained, 4)} more "
-             f"than covering another place does (site {test.name}, {len(test.pairs)} seeds)")
-    difference, trained = test.difference, test.trained
-    if difference.high is not None and difference.high < 0 and trained.high is not None and trained.high < 0:
-        return [f"{found}, which is {_interval(difference, 4)} more than in the same networks untrained: the gate "
+    found = (f"Covering the corner moves the gates of the channels that read it by {interval_words(test.trained, 4)} "
+             f"more than covering another place does (site {test.name}, {len(test.pairs)} seeds)")
+    difference = test.difference
+    if all(value.high is not None and value.high < 0 for value in (difference, test.trained)):
+        return [f"{found}, which is {interval_words(difference, 4)} more than in the same networks untrained: the gate "
                 "closes when what its channels look for is hidden."]
-    return [f"{found}; against the same networks untrained that is {_interval(difference, 4)}: that gates close when "
-            "what they look for is hidden is not shown."]
+    return [f"{found}; against the same networks untrained that is {interval_words(difference, 4)}: that gates close "
+            "when what they look for is hidden is not shown."]
+
+
+def _covered(study: Occlusion, place: int) -> tuple[str, ...]:
+    """`4 to 7`: the rows that the occluder covers at a place, and the columns."""
+    return tuple(f"{start} to {start + study.occluder_px - 1}" for start in study.places[place])
 
 
 def _by_depth(study: Occlusion) -> list[str]:
@@ -103,24 +110,18 @@ def _strongest(study: Occlusion, count: int) -> list[tuple[str, int, int, float]
     found = []
     for shift in study.shifts:
         flat = shift.values.reshape(len(shift.values), -1)
-        places = np.abs(flat).argmax(1)
-        reach = np.abs(flat).max(1)
-        for unit in np.argsort(-reach, kind="stable")[: -(-count // 3)].tolist():
-            place = int(places[unit])
-            found.append((shift.name, unit, place, float(flat[unit, place])))
+        places = np.abs(flat).argmax(1).tolist()
+        for unit in np.argsort(-np.abs(flat).max(1), kind="stable")[: -(-count // 3)].tolist():
+            found.append((shift.name, unit, places[unit], float(flat[unit, places[unit]])))
     return sorted(found, key=lambda item: -abs(item[3]))[:count]
-
-
-def _interval(value: Interval, digits: int) -> str:
-    return with_ends(value.estimate, value.low, value.high, digits)
 
 
 def _share(value: Interval) -> str:
     """A share in percent; Student's interval is cut where no share can lie."""
+    shown = f"{100 * value.estimate:z.0f} %"
     if value.low is None or value.high is None:
-        return f"{100 * value.estimate:z.0f} %"
-    low, high = max(0.0, value.low), min(1.0, value.high)
-    return f"{100 * value.estimate:z.0f} % [{100 * low:z.0f}, {100 * high:z.0f}]"
+        return shown
+    return f"{shown} [{100 * max(0.0, value.low):z.0f}, {100 * min(1.0, value.high):z.0f}]"
 
 
 def _site_table(study: Occlusion) -> Table:
@@ -128,22 +129,19 @@ def _site_table(study: Occlusion) -> Table:
         item.name, item.kind, str(item.units), f"{item.mean.estimate:.3f}",
         NA if item.spread is None else f"{item.spread.estimate:.4f}",
         NA if item.entropy_bits is None else f"{item.entropy_bits.estimate:.2f}",
-        NA if item.saturation is None else _share(item.saturation),
-        NA if item.specificity is None else _share(item.specificity),
-        NA if item.untrained is None else _share(item.untrained),
+        *(NA if value is None else _share(value) for value in (item.saturation, item.specificity, item.untrained)),
     ) for item in study.sites)
     heads = ("gate", "for each", "units", "mean", "deviation over images", "entropy (bits)", "saturated",
              "explained by class", "the same untrained")
-    shown = [place for place in range(len(heads)) if any(row[place] != NA for row in rows)]
-    return Table.of("Gates in the order in which they run", tuple(heads[place] for place in shown),
-                    [[row[place] for place in shown] for row in rows], left=2)
+    known = {head for head, *column in zip(heads, *rows, strict=True) if {*column} != {NA}}
+    table = Table.of("Gates in the order in which they run", heads, rows, left=2)
+    return table.without(lambda column: column.title not in known)
 
 
 def _cue_table(study: Occlusion) -> Table:
-    rows = tuple((
-        test.name, ", ".join(map(str, test.readers)), f"{test.correlation:.2f}", _interval(test.trained, 4),
-        _interval(test.untrained, 4), _interval(test.difference, 4),
-    ) for test in study.cues)
+    rows = [(test.name, ", ".join(map(str, test.readers)), f"{test.correlation:.2f}",
+             *(interval_words(value, 4) for value in (test.trained, test.untrained, test.difference)))
+            for test in study.cues]
     heads = ("gate", "readers (first seed)", "correlation", "fall, trained", "fall, untrained", "difference")
     return Table.of("How much further the readers' gates move with the corner covered", heads, rows, left=2)
 
@@ -156,13 +154,9 @@ def _detector_table(study: Occlusion) -> Table:
 
 
 def _moved_table(study: Occlusion) -> Table:
-    rows = []
-    for name, unit, place, value in _strongest(study, _STRONGEST):
-        row, column = study.places[place]
-        rows.append((name, str(unit), f"{value:+.4f}", f"{row} to {row + study.occluder_px - 1}",
-                     f"{column} to {column + study.occluder_px - 1}"))
-    return Table.of("Largest shifts (first seed)", ("gate", "unit", "shift", "rows covered", "columns covered"),
-                    rows)
+    rows = [(name, str(unit), f"{value:+.4f}", *_covered(study, place))
+            for name, unit, place, value in _strongest(study, _STRONGEST)]
+    return Table.of("Largest shifts (first seed)", ("gate", "unit", "shift", "rows covered", "columns covered"), rows)
 
 
 def _rows(study: Occlusion) -> Iterator[dict[str, Any]]:
@@ -180,9 +174,7 @@ def _document(study: Occlusion, told: Sequence[str]) -> dict[str, Any]:
         "notes": study.notes, "occluder_px": study.occluder_px, "stride_px": study.stride_px, "rows": study.rows,
         "columns": study.columns, "top1": None if study.top1 is None else asdict(study.top1),
         "gates": [asdict(item) for item in study.sites],
-        "corner": [{"gate": test.name, "readers": list(test.readers), "correlation": test.correlation,
-                    "trained": asdict(test.trained), "untrained": asdict(test.untrained),
-                    "difference": asdict(test.difference)} for test in study.cues],
+        "corner": [{"gate": test.name, **{name: asdict(test)[name] for name in _OF_CUE}} for test in study.cues],
         "detectors": [asdict(item) for item in study.detectors],
         "strongest": [{"gate": name, "unit": unit, "shift": value, "row": study.places[place][0],
                        "column": study.places[place][1]} for name, unit, place, value in _strongest(study, _STRONGEST)],
@@ -193,8 +185,7 @@ def _maps(study: Occlusion) -> bytes:
     """Every map, (units, rows, columns) a gate, as safetensors."""
     from safetensors.numpy import save
 
-    found: bytes = save({shift.name: shift.values for shift in study.shifts})
-    return found
+    return bytes(save({shift.name: shift.values for shift in study.shifts}))
 
 
 def _drawings(study: Occlusion) -> list[Any]:
@@ -227,18 +218,15 @@ def _short(name: str) -> str:
 
 
 def _by_gate(study: Occlusion) -> list[Panel]:
-    lines: list[tuple[str, float, list[list[Interval | None]]]] = [
-        ("explained by class (%)", 100.0, [[item.specificity for item in study.sites],
-                                           [item.untrained for item in study.sites]]),
-        ("deviation over images", 1.0, [[item.spread for item in study.sites]]),
-        ("entropy (bits)", 1.0, [[item.entropy_bits for item in study.sites]]),
-        ("saturated (%)", 100.0, [[item.saturation for item in study.sites]]),
-    ]
+    lines = (("explained by class (%)", 100.0, ("specificity", "untrained")),
+             ("deviation over images", 1.0, ("spread",)), ("entropy (bits)", 1.0, ("entropy_bits",)),
+             ("saturated (%)", 100.0, ("saturation",)))
     found = []
-    for title, scale, columns in lines:
+    for title, scale, names in lines:
         curves = []
-        for look, (label, values) in enumerate(zip(("trained", "untrained"), columns, strict=False)):
-            known = [(place, _scaled(value, scale)) for place, value in enumerate(values, 1) if value is not None]
+        for look, (label, name) in enumerate(zip(("trained", "untrained"), names, strict=False)):
+            known = [(place, _scaled(value, scale)) for place, item in enumerate(study.sites, 1)
+                     if (value := getattr(item, name)) is not None]
             if known:
                 curves.append(curve_of([place for place, _ in known], [value for _, value in known], look,
                                        label=None if study.top1 is None else label))

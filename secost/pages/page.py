@@ -108,6 +108,10 @@ class Row:
     cells: tuple[Cell, ...]
     tone: Tone = Tone.NONE
 
+    @classmethod
+    def of(cls, texts: Iterable[str], tone: Tone = Tone.NONE) -> Row:
+        return cls(tuple(map(Cell, texts)), tone)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -130,16 +134,12 @@ class Table:
     terms: bool = False
 
     @classmethod
-    def of(cls, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1,
+    def of(cls, caption: str, heads: Sequence[str | Column], rows: Iterable[Row | Sequence[str]], left: int = 1,
            **options: Any) -> Table:
-        """A table of texts; the first `left` columns are names, the others numbers."""
-        columns = [Column(head, number=place >= left) for place, head in enumerate(heads)]
-        return cls.of_cells(caption, columns, [Row(tuple(map(Cell, row))) for row in rows], **options)
-
-    @classmethod
-    def of_cells(cls, caption: str, columns: Iterable[Column], rows: Iterable[Row], **options: Any) -> Table:
-        """A table of columns and rows that are made already."""
-        return cls(caption, tuple(columns), tuple(rows), **options)
+        """A table of texts; of heads that are texts the first `left` are of names, the others of numbers."""
+        columns = tuple(head if isinstance(head, Column) else Column(head, number=place >= left)
+                        for place, head in enumerate(heads))
+        return cls(caption, columns, tuple(row if isinstance(row, Row) else Row.of(row) for row in rows), **options)
 
     @property
     def above(self) -> str:
@@ -216,10 +216,10 @@ class Page:
     @classmethod
     def of_rows(cls, title: str, rows: Sequence[Mapping[str, Any]], document: Any = None) -> Page:
         """A list: a table of plain values alone, and in JSON the rows or what `document` is."""
-        columns = [Column(name, number=isinstance(value, int)) for row in rows[:1] for name, value in row.items()]
-        cells = [Row(tuple(Cell(f"{value:,}", value) if isinstance(value, int) else Cell(str(value))
-                                for value in row.values())) for row in rows]
-        table = Table.of_cells(title, columns, cells, ruled=True, least_width=0, sortable=True)
+        columns = tuple(Column(name, number=isinstance(value, int)) for row in rows[:1] for name, value in row.items())
+        cells = tuple(Row(tuple(Cell(f"{value:,}", value) if isinstance(value, int) else Cell(str(value))
+                                for value in row.values())) for row in rows)
+        table = Table.of(title, columns, cells, ruled=True, least_width=0, sortable=True)
         return cls("list", title, "", (Section("list", "", (), (table,) if rows else ()),), tuple(rows),
                    lambda: rows if document is None else document)
 

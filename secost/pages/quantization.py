@@ -8,32 +8,31 @@ from typing import Any
 
 from secost.figures.panels import Curve, Panel, curve_of, drawn
 from secost.pages.page import Page, Section, Table
+from secost.pages.wording import interval_words, overhead_words
 from secost.plan.trials import BASELINE
 from secost.runs.records import DONE
 from secost.runs.study import GATE, GROUPS, PERCENTILE, PRODUCT, RANGES, REST, Quantization, Rounded
 from secost.statistics import Interval, mean_of, paired_difference
-from secost.writing import NA, joined, percent_interval, with_ends
+from secost.writing import NA, joined
 
 _WHERE = {REST: "the rest of the network", GATE: "the gate", PRODUCT: "the product"}
 
 
 def page(study: Quantization) -> Page:
     """Findings, accuracy and noise by bits, the real int8, and a figure."""
-    told = findings(study)
-    if not told:
-        told = [f"{study.attention} of {study.model} at {joined([str(b) for b in study.bits])} bits."]
+    told = findings(study) or [f"{study.attention} of {study.model} at {joined(list(map(str, study.bits)))} bits."]
     about = (f"{study.model}, {study.attention}, on {study.dataset}: {study.epochs} epochs in full precision, "
              f"{len(study.full_top1(BASELINE))} paired seeds; then {study.qat_epochs} epochs of training at each "
              "precision (QAT, percentile ranges). Weights are rounded by channel, maps by tensor, norms are folded.")
     sections = [
-        Section("found", "What was found", tuple([*told[1:], about, *study.notes]), ()),
+        Section("found", "What was found", (*told[1:], about, *study.notes)),
         Section("accuracy", "Accuracy", (), (_accuracy_table(study),)),
         Section("noise", "Signal to quantisation noise", (), (_noise_table(study), _block_table(study))),
     ]
     if any(row.int8_top1 for row in study.full):
         sections.append(Section("int8", "Real int8", (), (_int8_table(study),)))
-    return Page("study-quantization", f"{study.attention} at low precision: {study.model}", told[0],
-                     tuple(sections), tuple(_rows(study)), _document(study, told), lambda: [_figure(study)])
+    return Page("study-quantization", f"{study.attention} at low precision: {study.model}", told[0], tuple(sections),
+                tuple(_rows(study)), _document(study, told), lambda: [_figure(study)])
 
 
 def findings(study: Quantization) -> list[str]:
@@ -46,21 +45,16 @@ def _difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     return paired_difference(list(zip(first, second, strict=True)))
 
 
-def _told_apart(found: Interval) -> bool:
-    return found.low is not None and not found.holds(0.0)
-
-
 def _at_full(study: Quantization) -> list[str]:
     if len(study.placements) < 2:
         return []
     first, second = study.placements[:2]
     found = _difference(study.full_top1(first), study.full_top1(second))
-    seeds = len(study.full_top1(first))
-    words = (f"In full precision {study.attention} at {second} and at {first} differ by {_interval(found, 2)} points "
-             f"({seeds} seeds)")
+    words = (f"In full precision {study.attention} at {second} and at {first} differ by {interval_words(found, 2)} "
+             f"points ({len(study.full_top1(first))} seeds)")
     if found.low is None:
         return [f"{words}: one seed tells nothing."]
-    return [f"{words}: the placements are not alike to begin with." if _told_apart(found) else
+    return [f"{words}: the placements are not alike to begin with." if not found.holds(0.0) else
             f"{words}: not told apart, as is to be expected."]
 
 
@@ -73,8 +67,8 @@ def _at_low(study: Quantization) -> list[str]:
         a, b = study.at(first, bits, PERCENTILE), study.at(second, bits, PERCENTILE)
         ratio = _difference([row.output_db for row in a], [row.output_db for row in b])
         points = _difference([row.top1 for row in a], [row.top1 for row in b])
-        words.append(f"{bits} bits {_interval(ratio, 1)} dB and {_interval(points, 1)} points")
-        apart += [(bits, found) for found in (ratio, points) if _told_apart(found)]
+        words.append(f"{bits} bits {interval_words(ratio, 1)} dB and {interval_words(points, 1)} points")
+        apart += [(bits, found) for found in (ratio, points) if not found.holds(0.0)]
     told = f"{second} less {first}, rounded after training with percentile ranges: {'; '.join(words)}"
     if not apart:
         return [f"{told}: neither placement stands low precision better, as far as these seeds can tell."]
@@ -88,34 +82,23 @@ def _at_low(study: Quantization) -> list[str]:
 
 def _from_where(study: Quantization) -> list[str]:
     words = []
-    bits = _middle(study)
     for placement in study.placements:
-        rows = study.at(placement, bits, PERCENTILE)
-        if not rows or not rows[0].sources_db:
-            continue
-        parts = [f"{_WHERE[group]} {_mean([row.sources_db[group] for row in rows], 1)} dB" for group in GROUPS]
-        words.append(f"{placement}: {', '.join(parts)}")
+        rows = study.at(placement, _middle(study), PERCENTILE)
+        if rows and rows[0].sources_db:
+            parts = [f"{_WHERE[group]} {_mean([row.sources_db[group] for row in rows], 1)} dB" for group in GROUPS]
+            words.append(f"{placement}: {', '.join(parts)}")
     if not words:
         return []
-    return [f"Signal to noise at {bits} bits with one part rounded alone (the lowest makes most of the noise; the "
-            f"layer that reads the product rounds it too, as part of the rest): {'; '.join(words)}."]
+    return [f"Signal to noise at {_middle(study)} bits with one part rounded alone (the lowest makes most of the "
+            f"noise; the layer that reads the product rounds it too, as part of the rest): {'; '.join(words)}."]
 
 
 def _really(study: Quantization) -> list[str]:
-    names = list(dict.fromkeys(name for row in study.full for name in row.int8_top1))
     words = []
-    for name in names:
-        parts = []
-        for placement in study.variants:
-            rows = [row for row in study.full if row.placement == placement]
-            kept = _difference([row.top1 for row in rows], [row.int8_top1[name] for row in rows])
-            parts.append(f"{placement} {_interval(kept, 2)}")
-        words.append(f"{name} {', '.join(parts)}")
+    for backend in _backends(study):
+        parts = [f"{placement} {_int8(study, backend, placement)[1]}" for placement in study.variants]
+        words.append(f"{backend} {', '.join(parts)}")
     return [f"Points of accuracy that real int8 changes: {'; '.join(words)}."] if words else []
-
-
-def _interval(value: Interval, digits: int, signed: bool = True) -> str:
-    return with_ends(value.estimate, value.low, value.high, digits, signed)
 
 
 def _middle(study: Quantization) -> int:
@@ -124,32 +107,24 @@ def _middle(study: Quantization) -> int:
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    return _interval(mean_of(values), digits, signed=False)
+    return interval_words(mean_of(values), digits, signed=False)
 
 
 def _accuracy_table(study: Quantization) -> Table:
-    rows = [("32", "none", *(_mean(study.full_top1(name), 2) for name in study.variants),
-             *_last_difference([study.full_top1(name) for name in study.placements]))]
+    lines = [("32", "none", [study.full_top1(name) for name in study.variants])]
     for bits in study.bits:
-        for ranges in RANGES:
-            cells = [[row.top1 for row in study.at(name, bits, ranges)] for name in study.variants]
-            rows.append((str(bits), ranges, *(_mean(cell, 2) for cell in cells),
-                         *_last_difference(cells[1:])))
+        lines += [(str(bits), ranges, [[row.top1 for row in study.at(name, bits, ranges)] for name in study.variants])
+                  for ranges in RANGES]
         cells = [[row.trained_top1 for row in study.at(name, bits, PERCENTILE) if row.trained_top1 is not None]
                  for name in study.variants]
         if all(cells):
-            rows.append((str(bits), "trained at it", *(_mean(cell, 2) for cell in cells),
-                         *_last_difference(cells[1:])))
-    heads = ("bits", "ranges", *study.variants, *_difference_head(study))
+            lines.append((str(bits), "trained at it", cells))
+    paired = len(study.placements) > 1
+    rows = [(bits, ranges, *(_mean(cell, 2) for cell in cells),
+             *([interval_words(_difference(cells[1], cells[2]), 2)] if paired else []))
+            for bits, ranges, cells in lines]
+    heads = ["bits", "ranges", *study.variants, *[" less ".join(study.placements[1::-1])] * paired]
     return Table.of("Top-1 accuracy (%), the mean over seeds with its interval", heads, rows, left=2)
-
-
-def _difference_head(study: Quantization) -> tuple[str, ...]:
-    return (f"{study.placements[1]} less {study.placements[0]}",) if len(study.placements) > 1 else ()
-
-
-def _last_difference(cells: Sequence[Sequence[float]]) -> tuple[str, ...]:
-    return (_interval(_difference(cells[0], cells[1]), 2),) if len(cells) > 1 else ()
 
 
 def _noise_table(study: Quantization) -> Table:
@@ -159,33 +134,38 @@ def _noise_table(study: Quantization) -> Table:
             for name in study.variants:
                 cell = study.at(name, bits, ranges)
                 gates = [row.gate_error for row in cell if row.gate_error is not None]
-                sources = [_mean([row.sources_db[group] for row in cell], 1)
-                           if cell and cell[0].sources_db else NA for group in GROUPS]
-                rows.append((str(bits), ranges, name, _mean([row.output_db for row in cell], 1),
-                             *sources, f"{mean_of(gates).estimate:.4f}" if gates else NA))
+                sources = [_mean([row.sources_db[group] for row in cell], 1) if cell and cell[0].sources_db else NA
+                           for group in GROUPS]
+                rows.append((str(bits), ranges, name, _mean([row.output_db for row in cell], 1), *sources,
+                             f"{mean_of(gates).estimate:.4f}" if gates else NA))
     heads = ("bits", "ranges", "placement", "output (dB)", "only the rest rounded", "only the gate", "only the product",
              "gate error")
-    return Table.of("At the network's output; with one part rounded alone; error of the gates' values", heads,
-                    rows, left=3)
+    return Table.of("At the network's output; with one part rounded alone; error of the gates' values", heads, rows,
+                    left=3)
 
 
 def _block_table(study: Quantization) -> Table:
     bits = _middle(study)
-    cells = {name: study.at(name, bits, PERCENTILE) for name in study.variants}
-    paths = list(next(iter(cells.values()))[0].blocks_db)
-    rows = tuple((path, *(_mean([row.blocks_db[path] for row in cells[name]], 1)
-                          for name in study.variants)) for path in paths)
+    cells = [study.at(name, bits, PERCENTILE) for name in study.variants]
+    rows = [(path, *(_mean([row.blocks_db[path] for row in cell], 1) for cell in cells))
+            for path in cells[0][0].blocks_db]
     return Table.of(f"At each block's output, {bits} bits, percentile ranges (dB)", ("block", *study.variants), rows)
 
 
+def _backends(study: Quantization) -> list[str]:
+    return list(dict.fromkeys(name for row in study.full for name in row.int8_top1))
+
+
+def _int8(study: Quantization, backend: str, placement: str) -> tuple[str, str]:
+    """The accuracy as int8, and by how many points that is another than in full precision."""
+    rows = [row for row in study.full if row.placement == placement]
+    top1 = [row.int8_top1[backend] for row in rows]
+    return _mean(top1, 2), interval_words(_difference([row.top1 for row in rows], top1), 2)
+
+
 def _int8_table(study: Quantization) -> Table:
-    rows = []
-    for backend in dict.fromkeys(name for row in study.full for name in row.int8_top1):
-        for placement in study.variants:
-            kept = [row for row in study.full if row.placement == placement]
-            change = _difference([row.top1 for row in kept], [row.int8_top1[backend] for row in kept])
-            rows.append((backend, placement, _mean([row.int8_top1[backend] for row in kept], 2),
-                         _interval(change, 2), *_measured_time(study, backend, placement)))
+    rows = [(backend, placement, *_int8(study, backend, placement), *_measured_time(study, backend, placement))
+            for backend in _backends(study) for placement in study.variants]
     heads = ("backend", "placement", "top-1 (%)", "change from full precision", "time", "time overhead")
     return Table.of("int8 as deployed, fitted to training images; time at batch 1", heads, rows, left=2)
 
@@ -194,9 +174,7 @@ def _measured_time(study: Quantization, backend: str, placement: str) -> tuple[s
     for record in study.latency:
         found = BASELINE if record.attention == BASELINE else record.placement
         if record.status == DONE and record.backend == backend and found == placement and record.latency_ms is not None:
-            overhead = percent_interval(record.latency_overhead, record.latency_overhead_low,
-                                        record.latency_overhead_high) if placement != BASELINE else ""
-            return f"{record.latency_ms:.3f} ms", overhead
+            return f"{record.latency_ms:.3f} ms", "" if placement == BASELINE else overhead_words(record)
     return NA, NA
 
 
@@ -221,10 +199,8 @@ def _document(study: Quantization, told: Sequence[str]) -> dict[str, Any]:
 
 
 def _figure(study: Quantization) -> Any:
-    panels = [
-        _by_bits(study, "top-1 (%), rounded after training", lambda row: row.top1),
-        _by_bits(study, "signal to noise at the output (dB)", lambda row: row.output_db),
-    ]
+    panels = [_by_bits(study, "top-1 (%), rounded after training", lambda row: row.top1),
+              _by_bits(study, "signal to noise at the output (dB)", lambda row: row.output_db)]
     if study.qat_epochs:
         panels.insert(1, _by_bits(study, "top-1 (%), trained at it", lambda row: row.trained_top1))
     return drawn("quantization", f"{study.attention} at low precision: {study.model}",

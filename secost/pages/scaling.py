@@ -6,22 +6,19 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from secost.answers.groups import LATENCY, MACS, MEMORY, PARAMS, Currency
 from secost.answers.published import PublishedAccuracy, published_accuracies
 from secost.figures.panels import GREY, Curve, Panel, drawn
 from secost.pages.page import Page, Section, Table
 from secost.plan.trials import BASELINE, NATIVE
 from secost.runs.records import DONE, Record
 from secost.runs.study import ALONE, COMPOUND, Scaling, Size
-from secost.writing import NA, joined, percent, percent_interval
+from secost.writing import NA, joined
 
-_SHARES: tuple[tuple[str, str], ...] = (
-    ("params_overhead", "parameters"), ("macs_overhead", "MACs"), ("memory_overhead", "memory traffic"),
-    ("latency_overhead", "time"),
-)
-LATENCY = "latency_overhead"
+_SHARES = (PARAMS, MACS, MEMORY, LATENCY)
 _OF_SIZE = ("way", "phi", "depth", "width", "resolution")
-_OF_RECORD = ("attention", "reduction", "params", "macs", "memory_bytes", "latency_ms", *(name for name, _ in _SHARES),
-              "latency_overhead_low", "latency_overhead_high")
+_OF_RECORD = ("attention", "reduction", *(currency.field for currency in _SHARES),
+              *(currency.overhead_field for currency in _SHARES), "latency_overhead_low", "latency_overhead_high")
 _ALONE_MARKS = {"depth": "x", "width": "+", "resolution": "1"}
 
 
@@ -32,7 +29,7 @@ def page(study: Scaling) -> Page:
     told = findings(study)
     return Page(
         "study-scaling", f"Compound scaling of {study.model}", told[0],
-        (Section("found", "What was found", tuple([*told[1:], *study.notes]), ()),
+        (Section("found", "What was found", (*told[1:], *study.notes)),
          Section("sizes", "Sizes", (formula, *_printed_words(study)), (_size_table(study),)),
          Section("added", "What attention adds", (), (_added_table(study),))),
         tuple(_rows(study)), {
@@ -62,8 +59,8 @@ def _over_phi(known: Sequence[tuple[Size, Record]]) -> list[str]:
     label = "its own attention" if small.attention == NATIVE else small.label
     if len(known) == 1:
         return [f"At phi {first.phi:g} {label} adds {_shares(small)}."]
-    parts = [f"from {_share(small, name)} to {_share(large, name)} in {word}" for name, word in _SHARES
-             if _known(small, name) and _known(large, name)]
+    parts = [f"from {_share(small, currency)} to {_share(large, currency)} in {currency.word}" for currency in _SHARES
+             if _known(small, currency) and _known(large, currency)]
     return [f"From phi {first.phi:g} to {last.phi:g}, what {label} adds goes {joined(parts)}."]
 
 
@@ -72,48 +69,38 @@ def _by_way(study: Scaling) -> list[str]:
     if not all(alone.values()):
         return []
     phi = max(size.phi for size, _ in alone["depth"])
-    words = []
-    for way in (COMPOUND, *ALONE):
-        record = next((_first_variant(records) for size, records in study.of(way) if size.phi == phi), None)
-        if record is not None:
-            words.append(f"{way if way == COMPOUND else f'{way} alone'} {_shares(record)}")
+    words = [f"{way if way == COMPOUND else f'{way} alone'} {_shares(record)}" for way in (COMPOUND, *ALONE)
+             if (record := next((_first_variant(records) for size, records in study.of(way) if size.phi == phi), None))]
     return [f"At the MACs of phi {phi:g}, by the way in which the network grew, it adds: {'; '.join(words)}."]
 
 
 def _advice(known: Sequence[tuple[Size, Record]]) -> list[str]:
-    timed = [(size, record) for size, record in known if record.latency_overhead_low is not None]
+    timed = [(size, record, ends) for size, record in known if (ends := LATENCY.interval(record))]
     if len(timed) < 2:
         return ["Time was not measured at two sizes, so counts alone can't say whether attention gets cheaper: run it "
                 "with --latency."]
-    (first, small), (last, large) = timed[0], timed[-1]
-    ends = (f"{_share(small, 'latency_overhead')} at phi {first.phi:g} against {_share(large, 'latency_overhead')} at "
-            f"phi {last.phi:g}")
-    low, high = large.latency_overhead_low, large.latency_overhead_high
-    before_low, before_high = small.latency_overhead_low, small.latency_overhead_high
-    assert low is not None and high is not None and before_low is not None and before_high is not None
+    (first, small, (before_low, before_high)), (last, large, (low, high)) = timed[0], timed[-1]
+    both = f"{_share(small, LATENCY)} at phi {first.phi:g} against {_share(large, LATENCY)} at phi {last.phi:g}"
     if high < before_low:
-        return [f"Attention gets relatively cheaper in time as the network grows ({ends}): where it is too dear on a "
+        return [f"Attention gets relatively cheaper in time as the network grows ({both}): where it is too dear on a "
                 "small one, it may pay on a larger one."]
     if low > before_high:
-        return [f"Attention gets relatively dearer in time as the network grows ({ends}): weigh it again at each size."]
-    return [f"Attention's share of time can't be told apart between sizes ({ends}): longer runs might (--seconds)."]
+        return [f"Attention gets relatively dearer in time as the network grows ({both}): weigh it again at each size."]
+    return [f"Attention's share of time can't be told apart between sizes ({both}): longer runs might (--seconds)."]
 
 
 def _shares(record: Record) -> str:
-    return joined([f"{_share(record, name)} {word}" for name, word in _SHARES if _known(record, name)])
+    return joined([f"{_share(record, currency)} {currency.word}" for currency in _SHARES if _known(record, currency)])
 
 
-def _known(record: Record, name: str) -> bool:
-    """Whether a figure is there; a time without an interval says nothing."""
-    return getattr(record, name) is not None and (name != LATENCY or record.latency_overhead_low is not None)
+def _known(record: Record, currency: Currency) -> bool:
+    """Whether an overhead is there; a time without an interval says nothing."""
+    value = currency.overhead(record, None)
+    return value is not None and (not currency.measured or currency.interval(record) is not None)
 
 
-def _share(record: Record, name: str) -> str:
-    if not _known(record, name):
-        return NA
-    if name != LATENCY:
-        return percent(getattr(record, name))
-    return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
+def _share(record: Record, currency: Currency) -> str:
+    return currency.show_overhead(record, None) if _known(record, currency) else NA
 
 
 def _printed(size: Size) -> PublishedAccuracy | None:
@@ -153,35 +140,33 @@ def _own(records: Sequence[Record]) -> Record | None:
 
 
 def _size_table(study: Scaling) -> Table:
-    found = []
+    rows = []
     for size, records in study.sizes:
         printed, own = _printed(size), _own(records)
-        found.append((f"{size.phi:g}", size.way, f"{size.depth:.3g}", f"{size.width:.3g}", str(size.resolution),
-                      *_totals(records[0]), *(_totals(own) if own is not None else (NA, NA)),
-                      f"{printed.params_m:g} M, {printed.gmacs:g}" if printed is not None else ""))
+        rows.append((f"{size.phi:g}", size.way, f"{size.depth:.3g}", f"{size.width:.3g}", str(size.resolution),
+                      *_totals(records[0]), *_totals(own),
+                     f"{printed.params_m:g} M, {printed.gmacs:g}" if printed is not None else ""))
     heads = ("phi", "way", "depth", "width", "px", "parameters without", "GMACs without", "parameters as shipped",
              "GMACs as shipped", "printed")
-    return Table.of("Sizes, without attention and as shipped", heads, found, left=2)
+    return Table.of("Sizes, without attention and as shipped", heads, rows, left=2)
 
 
-def _totals(record: Record) -> tuple[str, str]:
-    if record.params is None or record.macs is None:
+def _totals(record: Record | None) -> tuple[str, str]:
+    if record is None or record.params is None or record.macs is None:
         return NA, NA
     return f"{record.params:,}", f"{record.macs / 1e9:.3f}"
 
 
 def _added_table(study: Scaling) -> Table:
-    cells = ((f"{size.phi:g}", size.way, record.label, *(_share(record, name) for name, _ in _SHARES))
+    cells = ((f"{size.phi:g}", size.way, record.label, *(_share(record, currency) for currency in _SHARES))
              for size, record in _variants(study))
-    return Table.of("Overhead over the same network without attention", ("phi", "way", "attention",
-                    *(word for _, word in _SHARES)), cells, left=3)
+    heads = ("phi", "way", "attention", *(currency.word for currency in _SHARES))
+    return Table.of("Overhead over the same network without attention", heads, cells, left=3)
 
 
 def _variants(study: Scaling) -> Iterator[tuple[Size, Record]]:
-    for size, records in study.sizes:
-        for record in records:
-            if record.attention != BASELINE and record.status == DONE:
-                yield size, record
+    yield from ((size, record) for size, records in study.sizes for record in records
+                if record.attention != BASELINE and record.status == DONE)
 
 
 def _rows(study: Scaling) -> Iterator[dict[str, Any]]:
@@ -192,31 +177,31 @@ def _rows(study: Scaling) -> Iterator[dict[str, Any]]:
 
 
 def _figure(study: Scaling) -> Any:
-    shown = [(name, word) for name, word in _SHARES if any(_known(record, name) for _, record in _variants(study))]
+    shown = [currency for currency in _SHARES if any(_known(record, currency) for _, record in _variants(study))]
     return drawn(
         "scaling", f"What attention adds as {study.model} grows",
         "Overhead of attention against phi, a panel a currency. Networks of equal MACs that grew by one dimension "
         "alone: x by depth, + by width, a three-pointed star by resolution.",
-        [Panel(f"{word}, added in %", list(_curves(study, name)), x="phi", bottom=0.0) for name, word in shown],
+        [Panel(f"{currency.word}, added in %", list(_curves(study, currency)), x="phi", bottom=0.0)
+         for currency in shown],
     )
 
 
-def _curves(study: Scaling, name: str) -> Iterator[Curve]:
+def _curves(study: Scaling, currency: Currency) -> Iterator[Curve]:
     """A curve an attention over the compound sizes, and marks for the sizes that grew by one dimension."""
     labels = list(dict.fromkeys(record.label for _, record in _variants(study)))
     for look, label in enumerate(labels):
-        points = [(size, record) for size, record in _variants(study) if record.label == label and _known(record, name)]
+        points = [(size, record, 100 * (currency.overhead(record, None) or 0.0)) for size, record in _variants(study)
+                  if record.label == label and _known(record, currency)]
         if not points:
             continue
-        compound = [(size.phi, record) for size, record in points if size.way == COMPOUND]
-        ends = [(phi, 100 * record.latency_overhead_low, 100 * record.latency_overhead_high) for phi, record in compound
-                if record.latency_overhead_low is not None and record.latency_overhead_high is not None]
-        yield Curve([(phi, 100 * getattr(record, name)) for phi, record in compound], look, size=5, thick=1.5,
-                    label="as shipped" if label == NATIVE else label, intervals=ends if name == LATENCY else ())
-        for size, record in points:
-            if size.way != COMPOUND:
-                yield Curve([(size.phi, 100 * getattr(record, name))], look, marker=_ALONE_MARKS[size.way], size=5,
-                            width=0, alpha=0.8)
+        compound = [(size.phi, record, value) for size, record, value in points if size.way == COMPOUND]
+        ends = [(phi, 100 * interval[0], 100 * interval[1]) for phi, record, _ in compound
+                if (interval := currency.interval(record))]
+        yield Curve([(phi, value) for phi, _, value in compound], look, size=5, thick=1.5, intervals=ends,
+                    label="as shipped" if label == NATIVE else label)
+        yield from (Curve([(size.phi, value)], look, marker=_ALONE_MARKS[size.way], size=5, width=0, alpha=0.8)
+                    for size, _, value in points if size.way != COMPOUND)
     for way, mark in _ALONE_MARKS.items():
-        if study.of(way) and name != LATENCY:
+        if study.of(way) and not currency.measured:
             yield Curve([], GREY, f"{way} alone", marker=mark, size=5, width=0)

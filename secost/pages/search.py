@@ -21,16 +21,17 @@ from secost.answers.searched import (
 )
 from secost.figures.search import drawings
 from secost.pages.page import Page, Section, Table
+from secost.pages.wording import interval_words, overhead_words
 from secost.plan.trials import BASELINE
 from secost.plan.variants import choice_label, is_mix
 from secost.runs.records import Record
 from secost.runs.study import Preference
-from secost.statistics import Interval
 from secost.writing import NA, joined, percent, percent_interval, with_ends
 
 _LIMIT_WORDS = {"latency": "time", "params": "parameters", "macs": "MACs"}
 _NEAR_TRUTH = 0.98
 _COUNTED = ("params", "macs", "params_overhead", "macs_overhead", "estimated_top1")
+_MEASURED = ("latency_overhead", "latency_overhead_low", "latency_overhead_high")
 _ESTIMATED = ("estimated_overhead", "estimated_overhead_low", "estimated_overhead_high")
 
 
@@ -39,13 +40,13 @@ def page(found: Searched) -> Page:
     told = sentences(found)
     limits = joined([f"{percent(value)} {_LIMIT_WORDS[name]}" for name, value in found.asked.limits.items()])
     sections = [
-        Section("answer", "In three sentences", tuple(told), ()),
+        Section("answer", "In three sentences", tuple(told)),
         Section("networks", "Measured whole and trained alone", (_networks_note(found),), (_networks(found),)),
         Section("samplers", "What the search found, and what others did", tuple(_sampler_words(found)),
                 (_samplers(found),)),
         Section("places", "What sits where", tuple(_place_words(found)), tuple(_places(found))),
         Section("latency", "Predicted and measured time", tuple(_latency_words(found)), (_latency(found),)),
-        Section("oneshot", "One-shot and stand-alone accuracy", tuple(_oneshot_words(found)), ()),
+        Section("oneshot", "One-shot and stand-alone accuracy", tuple(_oneshot_words(found))),
     ]
     title = f"Which attention goes where in {found.spec.models[0]}, within {limits}"
     return Page("search", title, told[0], tuple(sections), tuple(_rows(found)), _document(found, told),
@@ -66,7 +67,7 @@ def _answer(found: Searched) -> str:
         return ("No network with attention that was measured and trained holds the budget, so the answer is the "
                 "network without attention.")
     words = (f"Within the budget {best.name} ({_drawn_words(found, best.record)}) is the most accurate that was "
-             f"trained alone: {_points(best)} over none at {_time(best.record)} time")
+             f"trained alone: {_points(best)} over none at {overhead_words(best.record)} time")
     if best.gain.low is None or best.gain.low <= 0:
         return (f"{words}; as that gain is not told from none, the network without attention is the better choice "
                 "until more seeds say otherwise.")
@@ -80,11 +81,11 @@ def _compared(found: Searched) -> str:
     kept = [item for item in plain if item.allowed]
     if everywhere:
         cheapest = min(everywhere, key=lambda item: item.record.latency_overhead or 0.0)
-        parts.append(f"SE everywhere takes {_time(cheapest.record)} time for {_points(cheapest)} ({cheapest.name})")
+        parts.append(f"SE everywhere takes {overhead_words(cheapest.record)} time for {_points(cheapest)} "
+                     f"({cheapest.name})")
     parts.append(f"the best of one choice everywhere within the budget is {_named(kept)}" if kept
                  else "no single choice everywhere holds the budget")
-    drawn = found.best(found.allowed_estimates(RANDOM))
-    mine = found.best(found.allowed_estimates(found.asked.sampler))
+    drawn, mine = (found.best(found.allowed_estimates(name)) for name in (RANDOM, found.asked.sampler))
     if drawn and mine:
         parts.append(f"by the one-shot network a random draw of as many found {drawn[0].estimated_top1:.2f} % at best "
                      f"and the search {mine[0].estimated_top1:.2f} %")
@@ -100,7 +101,7 @@ def _believed(found: Searched) -> str:
         judged = ("so the search can be believed in its order" if (rank.low or -1) > 0 else
                   "so its order of networks is not shown to be better than chance")
         first = (f"one-shot accuracy ranks {count} networks as training alone does with a correlation of "
-                 f"{with_ends(rank.estimate, rank.low, rank.high, 2)}, {judged}")
+                 f"{interval_words(rank, 2)}, {judged}")
     misses = _misses(found)
     if not misses:
         return f"How far to believe it: {first}."
@@ -110,7 +111,7 @@ def _believed(found: Searched) -> str:
 
 def _named(items: Sequence[Finalist]) -> str:
     best = max(items, key=lambda item: item.gain.points if item.gain else 0.0)
-    return f"{best.name} ({_points(best)} at {_time(best.record)} time)"
+    return f"{best.name} ({_points(best)} at {overhead_words(best.record)} time)"
 
 
 def _points(item: Finalist) -> str:
@@ -118,21 +119,13 @@ def _points(item: Finalist) -> str:
     return NA if gain is None else f"{with_ends(gain.points, gain.low, gain.high, 2)} points"
 
 
-def _time(record: Record) -> str:
-    return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
-
-
 def _drawn_words(found: Searched, record: Record) -> str:
     """`stage 1: none; stage 2: se r=4`: stage by stage, in the order of the data."""
     by_stage: dict[int, list[str]] = {}
     for stage, label in zip(found.stages, found.labels(record), strict=True):
         by_stage.setdefault(stage, []).append(label)
-    return "; ".join(f"stage {stage}: {_runs(labels)}" for stage, labels in by_stage.items())
-
-
-def _runs(labels: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(labels))
-    return distinct[0] if len(distinct) == 1 else ", ".join(labels)
+    return "; ".join(f"stage {stage}: {labels[0] if len({*labels}) == 1 else ', '.join(labels)}"
+                     for stage, labels in by_stage.items())
 
 
 def _networks_note(found: Searched) -> str:
@@ -144,18 +137,14 @@ def _networks_note(found: Searched) -> str:
 
 
 def _sampler_words(found: Searched) -> Iterator[str]:
-    size = found.space.size
+    size, whole = found.space.size, "all points" if found.estimates(EXHAUSTIVE) else "all that were judged"
     yield (f"The space has {size:,} points: {' or '.join(choice_label(c) for c in found.space.options[0])} at each of "
            f"{len(found.space.groups)} {found.asked.per}s. A share is of the hypervolume (accuracy above the least, "
-           f"time under the budget) that {_whole(found)} cover.")
+           f"time under the budget) that {whole} cover.")
     shares = found.result.shares[found.asked.sampler]
     count = next((n for n, share in enumerate(shares, 1) if share >= _NEAR_TRUTH), None)
     if count is not None and found.estimates(EXHAUSTIVE):
         yield f"{found.asked.sampler} was within 2 % of all points after {count} of {size:,} ({count / size:.0%})."
-
-
-def _whole(found: Searched) -> str:
-    return "all points" if found.estimates(EXHAUSTIVE) else "all that were judged"
 
 
 def _place_words(found: Searched) -> list[str]:
@@ -181,7 +170,7 @@ def _early_late(rows: Sequence[Preference], better: Sequence[Preference], worse:
     against = len(better) - len(early) + len(worse) - len(late)
     if not better and not worse:
         return "No: at no place is one told from the other."
-    told = (f"spatial is told to be better in {_stages(better)} and worse in {_stages(worse)}")
+    told = f"spatial is told to be better in {_stages(better)} and worse in {_stages(worse)}"
     if early and late and not against:
         return f"Yes: {told}."
     if against and not (early or late):
@@ -228,7 +217,7 @@ def _misses(found: Searched) -> list[float]:
 
 def _oneshot_words(found: Searched) -> Iterator[str]:
     pairs, rank = found.result.believed, found.result.rank
-    shown = "too few ranks to tell" if rank is None else with_ends(rank.estimate, rank.low, rank.high, 2)
+    shown = "too few ranks to tell" if rank is None else interval_words(rank, 2)
     yield (f"Over {len(pairs)} networks that were both judged by the one-shot network and trained alone: rank "
            f"correlation (Spearman) {shown}. Finalists stand close together at the top, which lowers it.")
     if pairs:
@@ -240,30 +229,26 @@ def _oneshot_words(found: Searched) -> Iterator[str]:
 
 
 def _networks(found: Searched) -> Table:
-    base = found.group.baseline
-    rows = [] if base is None else [(
-        BASELINE, "no attention", "", "", "", "0 %", "yes", _estimate_of_none(found),
-        NA if found.result.baseline_top1 is None else f"{found.result.baseline_top1:.2f} %", "",
+    bare = found.estimated.get(found.space.name((0,) * len(found.space.groups)))
+    rows = [] if found.group.baseline is None else [(
+        BASELINE, "no attention", "", "", "", "0 %", "yes", _top1(bare.estimated_top1 if bare else None),
+        _top1(found.result.baseline_top1), "",
     )]
     for item in found.finalists:
-        record = item.record
+        record, judged = item.record, item.estimate
         rows.append((
             item.name, _found_by(found, item), percent(record.params_overhead), percent(record.macs_overhead),
-            NA if item.estimate is None else percent_interval(
-                item.estimate.estimated_overhead, item.estimate.estimated_overhead_low,
-                item.estimate.estimated_overhead_high),
-            _time(record), "yes" if item.allowed else "no",
-            NA if item.estimate is None else f"{item.estimate.estimated_top1:.2f} %",
-            NA if item.top1 is None else f"{item.top1:.2f} %", _points(item),
+            NA if judged is None else percent_interval(*(getattr(judged, name) for name in _ESTIMATED)),
+            overhead_words(record), "yes" if item.allowed else "no", _top1(judged.estimated_top1 if judged else None),
+            _top1(item.top1), _points(item),
         ))
     heads = ("network", "from", "parameters", "MACs", "time, predicted", "time, measured", "in the budget",
              "accuracy, one-shot", "accuracy, alone", "gain")
     return Table.of("Added to the network without attention, with 95 % intervals", heads, rows, left=2)
 
 
-def _estimate_of_none(found: Searched) -> str:
-    bare = found.estimated.get(found.space.name((0,) * len(found.space.groups)))
-    return NA if bare is None else f"{bare.estimated_top1:.2f} %"
+def _top1(value: float | None) -> str:
+    return NA if value is None else f"{value:.2f} %"
 
 
 def _found_by(found: Searched, item: Finalist) -> str:
@@ -285,7 +270,7 @@ def _samplers(found: Searched) -> Table:
         rows.append((
             name, f"{len(records):,}", f"{len(kept):,}", str(len(front(kept))),
             f"{shares[max(0, len(shares) // 4 - 1)]:.1%}", f"{shares[-1]:.1%}",
-            best[0].attention if best else NA, f"{best[0].estimated_top1:.2f} %" if best else NA,
+            best[0].attention if best else NA, _top1(best[0].estimated_top1 if best else None),
         ))
     heads = ("by", "judged", "in the budget", "on its front", "share, first quarter", "share, all", "its best",
              "accuracy, one-shot")
@@ -293,26 +278,19 @@ def _samplers(found: Searched) -> Table:
 
 
 def _places(found: Searched) -> list[Table]:
-    rows = tuple((
-        str(row.stage), ", ".join(str(place + 1) for place in row.sites), _points_of(row.spatial_over_channel),
-        *(str(row.on_front[name]) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)),
-    ) for row in found.result.preferences)
+    rows = [(str(row.stage), ", ".join(str(place + 1) for place in row.sites),
+             f"{interval_words(row.spatial_over_channel, 3)} points",
+             *(str(row.on_front[name]) for name in (SPATIAL, CHANNEL, BOTH, BASELINE)))
+            for row in found.result.preferences]
     heads = ("stage", "sites", "spatial less channel", "spatial on the front", "channel", "both", "none")
     return [Table.of("Mean estimated accuracy with spatial attention there, less with channel attention", heads, rows,
                      left=2)] if rows else []
 
 
-def _points_of(value: Interval) -> str:
-    return f"{with_ends(value.estimate, value.low, value.high, 3)} points"
-
-
 def _latency(found: Searched) -> Table:
-    rows = tuple((
-        record.label, percent(predicted), _time(record),
-        NA if not record.latency_overhead else f"{100 * (predicted / record.latency_overhead - 1):+.0f} %",
-    ) for predicted, record in found.checks)
-    heads = ("network", "predicted", "measured", "off by")
-    return Table.of("Random networks that had no part in the fit", heads, rows)
+    rows = [(record.label, percent(predicted), overhead_words(record), NA if not record.latency_overhead else
+             f"{100 * (predicted / record.latency_overhead - 1):+.0f} %") for predicted, record in found.checks]
+    return Table.of("Random networks that had no part in the fit", ("network", "predicted", "measured", "off by"), rows)
 
 
 # --- plain values -----------------------------------------------------------------------------------------------------
@@ -331,7 +309,6 @@ def _rows(found: Searched) -> Iterator[dict[str, Any]]:
 
 def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
     result, best = found.result, found.chosen
-    rank, table = result.rank, result.table
     return {
         "model": found.spec.models[0], "limits": found.asked.limits, "answer": list(told),
         "chosen": None if best is None else best.record.attention,
@@ -340,9 +317,7 @@ def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
                   "options": [choice_label(choice) for choice in found.space.options[0]]},
         "networks": [{
             "network": item.record.attention, "reduction": item.record.reduction, "from": _found_by(found, item),
-            "in_budget": item.allowed, "latency_overhead": item.record.latency_overhead,
-            "latency_overhead_low": item.record.latency_overhead_low,
-            "latency_overhead_high": item.record.latency_overhead_high,
+            "in_budget": item.allowed, **{name: getattr(item.record, name) for name in _MEASURED},
             "estimated_overhead": item.estimate and item.estimate.estimated_overhead,
             "estimated_top1": item.estimate and item.estimate.estimated_top1, "top1": item.top1,
             "gain": item.gain and asdict(item.gain),
@@ -351,11 +326,10 @@ def _document(found: Searched, told: Sequence[str]) -> dict[str, Any]:
         "samplers": {name: {"judged": len(found.estimates(name)), "shares": result.shares[name],
                             "front": [record.attention for record in front(found.allowed_estimates(name))]}
                      for name in (found.asked.sampler, RANDOM, EXHAUSTIVE) if found.estimates(name)},
-        "places": [{"stage": row.stage, "sites": list(row.sites), "on_front": dict(row.on_front),
-                    "spatial_over_channel": asdict(row.spatial_over_channel)} for row in result.preferences],
-        "rank_correlation": rank and asdict(rank), "one_shot_and_alone": [list(pair) for pair in result.believed],
-        "latency_table": table and {"costs": [list(row) for row in table.costs], "first_use": dict(table.first_use),
-                                    "spread": table.spread, "networks": table.networks},
+        "places": [{name: asdict(row)[name] for name in ("stage", "sites", "on_front", "spatial_over_channel")}
+                   for row in result.preferences],
+        "rank_correlation": result.rank and asdict(result.rank), "one_shot_and_alone": result.believed,
+        "latency_table": result.table and asdict(result.table),
         "latency_checks": [{"network": record.attention, "predicted": predicted, "measured": record.latency_overhead,
                             "low": record.latency_overhead_low, "high": record.latency_overhead_high}
                            for predicted, record in found.checks],

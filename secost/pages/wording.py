@@ -3,27 +3,16 @@ others published. Made by rule from values; no sentence says more than they carr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from secost.answers import families
 from secost.answers.evidence import NO_GAIN, UNCLEAR, WORTH, Seeds, Weighed
-from secost.answers.families import (
-    ALIKE,
-    FASTEST,
-    OTHER,
-    SLOWER,
-    Difference,
-    Family,
-    RuntimeRow,
-    Spelled,
-    Spellings,
-    runtime_rows,
-    timed,
-)
-from secost.answers.groups import Group, added_ms, setting_words, stage_floors, whole_floor
-from secost.answers.published import PublishedTime, times_by_network
+from secost.answers.families import Difference, Family, RuntimeRow, Spelled, Spellings, runtime_rows, timed
+from secost.answers.groups import LATENCY, Group, added_ms, setting_words, stage_floors, whole_floor
+from secost.answers.published import times_by_network
 from secost.runs.records import Gain, Record
 from secost.statistics import Interval
-from secost.writing import NA, joined, milliseconds, percent, percent_interval
+from secost.writing import NA, joined, milliseconds, percent, percent_interval, with_ends
 
 # How many times its floor an attention takes where it can hardly be written better, or is mostly badly written; and how
 # far stages lie apart where that is worth a word.
@@ -44,6 +33,22 @@ _WHY = {
     (False, "slower", "alike"): "the rest of the network became slower, the attention did not, which hides its cost",
     (False, "slower", "slower"): "the rest of the network lost more than the attention, which hides its cost",
 }
+
+
+def few(names: Sequence[str], most: int, kept: int | None = None) -> list[str]:
+    """The names; where there are more than `most` the first `kept`, one less than that, and how many more there are."""
+    kept = most - 1 if kept is None else kept
+    return list(names) if len(names) <= most else [*names[:kept], f"{len(names) - kept} more"]
+
+
+def interval_words(value: Interval, digits: int, signed: bool = True) -> str:
+    """`+0.17 [-0.16, 0.50]`, or the estimate alone."""
+    return with_ends(value.estimate, value.low, value.high, digits, signed)
+
+
+def prefixed(label: str, sentences: Iterable[str], several: bool) -> list[str]:
+    """The sentences, each behind what it is about where there are several of such."""
+    return [f"{label}: {sentence}" if several else sentence for sentence in sentences]
 
 
 # --- what was gained ---
@@ -90,9 +95,10 @@ def floor_words(group: Group) -> list[str]:
         whole = whole_floor(record)
         if whole.times is None:
             continue
-        start = (f"{record.label} spends {milliseconds(whole.direct_ms)} inside its modules; what they read, write and "
-                 f"multiply needs at least {milliseconds(whole.floor_ms)} here")
-        sentences.append(f"{start}: {times_words(whole.times)} its floor, so {_meaning(whole.times)}{_where(record)}.")
+        sentences.append(
+            f"{record.label} spends {milliseconds(whole.direct_ms)} inside its modules; what they read, write and "
+            f"multiply needs at least {milliseconds(whole.floor_ms)} here: {times_words(whole.times)} its floor, so "
+            f"{_meaning(whole.times)}{_where(record)}.")
     return sentences
 
 
@@ -119,7 +125,7 @@ def _where(record: Record) -> str:
     known = {stage: floor.times for stage, floor in stage_floors(record).items() if floor.times is not None}
     if len(known) < 2:
         return ""
-    most, least = max(known, key=lambda stage: known[stage]), min(known, key=lambda stage: known[stage])
+    most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
     if known[most] < _APART * known[least]:
         return ""
     return f" (most in stage {most}, {times_words(known[most])}; least in stage {least}, {times_words(known[least])})"
@@ -130,13 +136,13 @@ def _where(record: Record) -> str:
 
 def spelling_words(table: Spellings) -> list[str]:
     """What the table says: the fastest at equal outputs, against secost's own and the others; then other functions."""
-    start = f"How {table.label} is written ({table.group.records[0].backend})"
-    rivals = table.standing(FASTEST, ALIKE, SLOWER)
-    best = next((row for row in rivals if row.standing == FASTEST), None)
+    rivals = table.standing(families.FASTEST, families.ALIKE, families.SLOWER)
+    best = next((row for row in rivals if row.standing == families.FASTEST), None)
     words = ("no two spellings with equal outputs were timed, so none is called the fastest" if best is None else
              _fastest_spelling_words(best, rivals))
-    sentences = [f"{start}: {words}."]
-    others = [_other_words(row) for row in table.standing(OTHER)]
+    sentences = [f"How {table.label} is written ({table.group.records[0].backend}): {words}."]
+    others = [f"{row.name} ({words} against secost's own)" if (words := difference_words(row.against_own)) else row.name
+              for row in table.standing(families.OTHER)]
     if others:
         end = ("is not the same function: its outputs differ, so it is listed apart" if len(others) == 1 else
                "are not the same function: their outputs differ, so they are listed apart")
@@ -145,37 +151,24 @@ def spelling_words(table: Spellings) -> list[str]:
 
 
 def _fastest_spelling_words(best: Spelled, rivals: Sequence[Spelled]) -> str:
-    alike = [row.name for row in rivals if row.standing == ALIKE]
-    slower = [row for row in rivals if row.standing == SLOWER]
+    alike = [row.name for row in rivals if row.standing == families.ALIKE]
+    words = difference_words(best.against_own)
+    own = f"{best.name}, {words} of the network's time against secost's own" if words else best.name
+    slower = [row for row in rivals if row.standing == families.SLOWER]
     if not slower:
         return (f"at equal outputs none of {len(rivals)} spellings can be told from the others' fastest "
-                f"({best.name}{_against_own(best)})")
-    first = f"fastest at equal outputs is {best.name}{_against_own(best)}"
+                f"({own})")
+    first = f"fastest at equal outputs is {own}"
     near = f", not distinguishable from {joined(alike)}" if alike else f", ahead of all {len(slower)} others"
     last = max(slower, key=lambda row: row.against_fastest.estimate if row.against_fastest else 0.0)
-    return f"{first}{near}; slowest is {last.name}{_against_fastest(last)}"
-
-
-def _against_own(row: Spelled) -> str:
-    words = difference_words(row.against_own)
-    return f", {words} of the network's time against secost's own" if words else ""
-
-
-def _against_fastest(row: Spelled) -> str:
-    words = difference_words(row.against_fastest)
-    return f", {words} against the fastest" if words else ""
-
-
-def _other_words(row: Spelled) -> str:
-    words = difference_words(row.against_own)
-    return f"{row.name} ({words} against secost's own)" if words else row.name
+    words = difference_words(last.against_fastest)
+    against = f", {words} against the fastest" if words else ""
+    return f"{first}{near}; slowest is {last.name}{against}"
 
 
 def difference_words(difference: Difference | None) -> str:
     """`+0.8 % [0.2, 1.4]`, nothing where there is none."""
-    if difference is None:
-        return ""
-    return percent_interval(difference.estimate, difference.low, difference.high)
+    return percent_interval(difference.estimate, difference.low, difference.high) if difference else ""
 
 
 # --- what runs the network, batch, resolution, threads ---
@@ -224,16 +217,15 @@ def _by_variant(family: Family) -> list[tuple[str, list[RuntimeRow]]]:
 
 def overhead_words(record: Record) -> str:
     """`+8.1 % [7.2, 9.0]`."""
-    return percent_interval(record.latency_overhead, record.latency_overhead_low, record.latency_overhead_high)
+    return LATENCY.show_overhead(record, None)
 
 
 def _apart_words(first: Record, last: Record) -> str:
-    ends = (first.latency_overhead_low, first.latency_overhead_high, last.latency_overhead_low,
-            last.latency_overhead_high)
-    low, high, other_low, other_high = ends
-    if low is None or high is None or other_low is None or other_high is None:
+    mine, theirs = LATENCY.interval(first), LATENCY.interval(last)
+    if mine is None or theirs is None:
         return ", without intervals to tell them apart"
-    return ", which can't be told apart: their intervals overlap" if low <= other_high and other_low <= high else ""
+    overlap = mine[0] <= theirs[1] and theirs[0] <= mine[1]
+    return ", which can't be told apart: their intervals overlap" if overlap else ""
 
 
 def _range_words(label: str, rows: Sequence[RuntimeRow]) -> str:
@@ -271,18 +263,17 @@ def _meaning_words(label: str, rows: Sequence[RuntimeRow]) -> list[str]:
 def _against(row: RuntimeRow, reference: RuntimeRow) -> str:
     """One backend against the reference: what became of the network, of what attention adds, and so of the ratio."""
     start = f"{row.record.label} on {row.name} against {reference.name}"
+    overheads = overhead_words(row.record), overhead_words(reference.record)
     mine, theirs = added_ms(row.group, row.record), added_ms(reference.group, reference.record)
     if mine is None or theirs is None or not row.base_ms or not reference.base_ms:
-        return f"{start}: {overhead_words(row.record)} against {overhead_words(reference.record)}."
+        return f"{start}: {overheads[0]} against {overheads[1]}."
     network = (f"the network alone takes {milliseconds(row.base_ms)} against {milliseconds(reference.base_ms)} "
                f"({_factor(reference.base_ms / row.base_ms)})")
     attention = f"what {row.record.label} adds is {_added(mine)} against {_added(theirs)}"
-    same = _apart_words(row.record, reference.record)
-    if same:
-        return f"{start}: {network}, {attention}; the overheads, {overhead_words(row.record)} and " \
-               f"{overhead_words(reference.record)}, can't be told apart."
-    return f"{start}: {network}, {attention}; so the overhead is {overhead_words(row.record)}, not " \
-           f"{overhead_words(reference.record)}: {_why(row, reference, mine, theirs)}."
+    if _apart_words(row.record, reference.record):
+        return f"{start}: {network}, {attention}; the overheads, {' and '.join(overheads)}, can't be told apart."
+    return (f"{start}: {network}, {attention}; so the overhead is {overheads[0]}, not {overheads[1]}: "
+            f"{_why(row, reference, mine, theirs)}.")
 
 
 def _why(row: RuntimeRow, reference: RuntimeRow, mine: Interval, theirs: Interval) -> str:
@@ -323,11 +314,8 @@ def _factor(ratio: float) -> str:
 def _added(value: Interval) -> str:
     if value.low is None or value.high is None:
         return f"{milliseconds(value.estimate)} [no interval]"
-    return f"{milliseconds(value.estimate)} [{_bare(value.low)}, {_bare(value.high)}]"
-
-
-def _bare(value: float) -> str:
-    return milliseconds(value).removesuffix(" ms")
+    low, high = (milliseconds(end).removesuffix(" ms") for end in (value.low, value.high))
+    return f"{milliseconds(value.estimate)} [{low}, {high}]"
 
 
 # --- what others published ---
@@ -335,13 +323,11 @@ def _bare(value: float) -> str:
 
 def published_words(groups: Sequence[Group]) -> list[str]:
     """One sentence a network and attention: the range of what was published for it."""
-    return [_published_words(*names, rows) for names, rows in times_by_network(groups).items()]
-
-
-def _published_words(model: str, attention: str, rows: Sequence[PublishedTime]) -> str:
-    values = sorted(row.latency_overhead for row in rows)
-    low, high = percent(values[0]), percent(values[-1])
-    shown = low if len(rows) == 1 else f"from {low} to {high}"
-    kinds = f"{len(rows)} published figures say" if len(rows) > 1 else "one published figure says"
-    return (f"{model} with {attention}: {kinds} {shown} time. They are of other machines, batches and "
-            "libraries, and they have no intervals: they show a range, and test nothing.")
+    sentences = []
+    for (model, attention), rows in times_by_network(groups).items():
+        low, high = (percent(end([row.latency_overhead for row in rows])) for end in (min, max))
+        said = (f"{len(rows)} published figures say from {low} to {high}" if len(rows) > 1 else
+                f"one published figure says {low}")
+        sentences.append(f"{model} with {attention}: {said} time. They are of other machines, batches and libraries, "
+                         "and they have no intervals: they show a range, and test nothing.")
+    return sentences

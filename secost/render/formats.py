@@ -1,4 +1,4 @@
-"""Formats by name, a page rendered in one of them, and the one place where files are written.
+"""Formats by name (those without a layout are made here), a page rendered in one of them, and the writing of files.
 
 A format is one function from a Page to a text, or to files by name; a third party adds its own by `FORMATS.register`,
 and every kind of page has it, on stdout and in files. What is slow to import is imported where it is used.
@@ -6,20 +6,25 @@ and every kind of page has it, on stdout and in files. What is slow to import is
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from secost.errors import BadSpecError, RunError
+from secost.errors import BadSpecError, MissingExtraError, RunError
 from secost.pages.page import HTML, MARKDOWN, TERMINAL, Page, Sheet
 from secost.registry import Registry
-from secost.render import exports
 from secost.render.markdown import markdown
-from secost.writing import slug
+from secost.runs.records import SCHEMA
+from secost.writing import for_csv, plain, slug, to_json
 
+_NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
 PAGE_FORMATS = ("json", "csv", HTML, MARKDOWN, "png")
 
 
@@ -70,9 +75,8 @@ def write(page: Page, folder: str | Path, formats: Sequence[str], width: int = 1
 
     All are rendered before the first is written. Raises RunError where the folder can't be written.
     """
-    chosen = [(name, FORMATS.get(name)) for name in formats]
     files: dict[str, bytes] = {}
-    for name, format in chosen:
+    for name, format in [(name, FORMATS.get(name)) for name in formats]:
         made = format.render(page, Sheet(width, files=True))
         if isinstance(made, str):
             stem = page.data_name if format.data and page.data_name else page.kind
@@ -126,6 +130,75 @@ def _umask() -> int:
     return mask
 
 
+# --- formats without a layout: data for programs, figures ---
+
+
+def json_text(page: Page, sheet: Sheet) -> str:
+    """The document. Invisible characters stand as escapes: JSON on stdout may be read in a terminal."""
+    given = page.document
+    whole = {"schema": SCHEMA, "kind": page.kind, **given} if isinstance(given, Mapping) else given()
+    return _NOT_ASCII.sub(_escape_invisible, to_json(whole, indent=2)) + "\n"
+
+
+def _escape_invisible(match: re.Match[str]) -> str:
+    character = match.group()
+    if plain(character) == character:
+        return character
+    # Outside of strings JSON is ASCII, so an escape is always right here; json.dumps pairs surrogates where needed.
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
+
+
+def csv_text(page: Page, sheet: Sheet) -> str:
+    """The rows, a header first; what is missing is empty."""
+    heads, rows = _cells(page)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([for_csv(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _cells(page: Page) -> tuple[Sequence[str], Iterable[Iterable[Any]]]:
+    if not callable(page.rows):
+        return list(page.rows[0]) if page.rows else [], (row.values() for row in page.rows)
+    frame = page.rows()
+    columns = [[None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna(),
+                                                                     strict=True)] for name in frame.columns]
+    return list(frame.columns), zip(*columns, strict=True)
+
+
+def parquet(page: Page, sheet: Sheet) -> Mapping[str, bytes]:
+    """The rows as one Parquet file. Raises MissingExtraError without pyarrow."""
+    try:
+        import pyarrow  # noqa: F401  # pandas would say so in many lines
+    except ImportError:
+        raise MissingExtraError("pyarrow", "parquet", "--format parquet") from None
+    import pandas as pd
+
+    rows = page.rows() if callable(page.rows) else pd.DataFrame(page.rows, dtype="object")
+    out = io.BytesIO()
+    rows.map(_encodable).infer_objects().to_parquet(out, engine="pyarrow", index=False)
+    return {f"{page.data_name or page.kind}.parquet": out.getvalue()}
+
+
+def _encodable(value: Any) -> Any:
+    """A text without lone surrogates, which have no UTF-8."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+
+
+def png(page: Page, sheet: Sheet) -> Mapping[str, bytes]:
+    """Each figure as a PNG of 160 dots an inch."""
+    return {f"{figure.name}.png": figure.png for figure in page.figures}
+
+
+def svg(page: Page, sheet: Sheet) -> Mapping[str, bytes]:
+    """Each figure as an SVG without a date, so that equal pages give equal bytes."""
+    return {f"{figure.name}.svg": figure.svg for figure in page.figures}
+
+
+# --- the registry ---
+
+
 def _terminal(page: Page, sheet: Sheet) -> str:
     from secost.render.terminal import terminal
 
@@ -139,10 +212,10 @@ def _html(page: Page, sheet: Sheet) -> str:
 
 
 FORMATS.register(TERMINAL, Format(_terminal, "txt"))
-FORMATS.register("json", Format(exports.json_text, data=True))
-FORMATS.register("csv", Format(exports.csv_text, data=True))
+FORMATS.register("json", Format(json_text, data=True))
+FORMATS.register("csv", Format(csv_text, data=True))
 FORMATS.register(MARKDOWN, Format(markdown))
 FORMATS.register(HTML, Format(_html))
-FORMATS.register("parquet", Format(exports.parquet, files_only=True))
-FORMATS.register("png", Format(exports.png, files_only=True))
-FORMATS.register("svg", Format(exports.svg, files_only=True))
+FORMATS.register("parquet", Format(parquet, files_only=True))
+FORMATS.register("png", Format(png, files_only=True))
+FORMATS.register("svg", Format(svg, files_only=True))

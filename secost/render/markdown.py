@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from secost.pages.page import MARKDOWN, Kind, Line, Page, Section, Sheet, Table
@@ -45,17 +46,11 @@ def _section(section: Section, page_title: str) -> Iterator[str]:
 
 def _lines(lines: Iterable[Line]) -> Iterator[str]:
     """Paragraphs, and lists of the items that follow one another."""
-    items: list[str] = []
-    for line in lines:
-        if line.kind is Kind.ITEM:
-            items.append(f"- {_line(line)}")
-            continue
-        if items:
-            yield "\n".join(items)
-            items = []
-        yield _line(line)
-    if items:
-        yield "\n".join(items)
+    for kind, block in itertools.groupby(lines, lambda line: line.kind):
+        if kind is Kind.ITEM:
+            yield "\n".join(f"- {_line(line)}" for line in block)
+        else:
+            yield from map(_line, block)
 
 
 def _line(line: Line) -> str:
@@ -66,9 +61,7 @@ def _line(line: Line) -> str:
         return f"**{text}**"
     if line.kind is Kind.STEP:
         text = text.replace("\\`", "`")
-    if not line.lead:
-        return text
-    return f"**{clean(line.lead)}** {text}"
+    return f"**{clean(line.lead)}** {text}" if line.lead else text
 
 
 def _table(table: Table) -> str:

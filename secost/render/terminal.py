@@ -6,13 +6,14 @@ import io
 import textwrap
 
 from rich import box
-from rich import table as rich_table
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
-from secost.pages.page import TERMINAL, Cell, Column, Kind, Line, Page, Section, Sheet, Table, Tone
+from secost.pages.page import TERMINAL, Cell, Column, Kind, Line, Page, Section, Sheet, Tone
+from secost.pages.page import Table as PageTable
 from secost.writing import NA, plain
 
 _WIDE = 108  # from here on notes may have a column
@@ -59,14 +60,14 @@ def _line(line: Line) -> RenderableType:
 
 def _item(text: Text) -> RenderableType:
     """A line whose continuation is indented below its text."""
-    grid = rich_table.Table.grid(padding=(0, 1))
+    grid = Table.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
     grid.add_row(Text("-"), text)
     return Padding(grid, (0, 0, 0, 1))
 
 
-def _table(table: Table, width: int, style: str) -> RenderableType:
+def _table(table: PageTable, width: int, style: str) -> RenderableType:
     """The first that fits: a line a row with notes beside it, the same with notes below, numbers on several lines."""
     table = table.without(lambda column: column.spare)
     if width < table.least_width:
@@ -80,7 +81,7 @@ def _table(table: Table, width: int, style: str) -> RenderableType:
     return Stack(_numbers_first(bare, width, style), *below)
 
 
-def _numbers_first(table: Table, width: int, style: str) -> RenderableType:
+def _numbers_first(table: PageTable, width: int, style: str) -> RenderableType:
     """On one line a row where that fits, else with additions and intervals on lines of their own, else as blocks."""
     whole = _grid(table, style)
     if _fits(whole, width):
@@ -92,12 +93,12 @@ def _numbers_first(table: Table, width: int, style: str) -> RenderableType:
     return _blocks(table, style) if needed > width else _grid(table, style, broken=True, kept=True)
 
 
-def _fits(grid: rich_table.Table, width: int) -> bool:
+def _fits(grid: Table, width: int) -> bool:
     """Whether a table needs no line break: one inside a figure, before its unit, makes it hard to read."""
     return Console(width=_UNBOUNDED).measure(grid).maximum <= width
 
 
-def _widest(table: Table, place: int) -> int:
+def _widest(table: PageTable, place: int) -> int:
     """The room that a column needs: its longest line where numbers are broken, its longest word where it has words."""
     column = table.columns[place]
     cells = [_cell(column, row.cells[place], broken=True).plain for row in table.rows]
@@ -105,13 +106,11 @@ def _widest(table: Table, place: int) -> int:
     return max(map(len, [*lines, *column.title.split()]), default=0)
 
 
-def _grid(table: Table, style: str, broken: bool = False, kept: bool = False) -> rich_table.Table:
+def _grid(table: PageTable, style: str, broken: bool = False, kept: bool = False) -> Table:
     """The table for rich. `broken` cells have additions, or intervals, on lines of their own; with `kept` the lines of
     numbers, and words beside them, stay whole, so that names break in their place."""
-    grid = rich_table.Table(
-        title=_text(table.above, style) if table.above else None, title_justify="left", header_style="bold",
-        pad_edge=table.ruled, box=box.HEAVY_HEAD if table.ruled else None,
-    )
+    grid = Table(title=_text(table.above, style) if table.above else None, title_justify="left", pad_edge=table.ruled,
+                header_style="bold", box=box.HEAVY_HEAD if table.ruled else None)
     names_width = 8 if any(column.added for column in table.columns) else None
     for place, column in enumerate(table.columns):
         title, beside = plain(column.title), kept and place >= table.left
@@ -137,7 +136,7 @@ def _cell(column: Column, cell: Cell, broken: bool = False) -> Text:
     return Text(text.replace(" [", "\n[") if broken and column.number else text, "yellow" if column.note else "")
 
 
-def _blocks(table: Table, style: str) -> RenderableType:
+def _blocks(table: PageTable, style: str) -> RenderableType:
     """Each row as a list of lines, for terminals too narrow for a table."""
     lines = [_text(table.above, style)] if table.above else []
     for row in table.rows:

@@ -68,9 +68,8 @@ class FakeMap(nn.Module):
         old = self.ends.get(MIN_MAX, (0.0, 0.0))
         self.ends[MIN_MAX] = (min(old[0], low), max(old[1], high))
         before, self.seen = self.ends.get(PERCENTILE, (0.0, 0.0)), self.seen + 1
-        ends = (min(0.0, tails[0]), max(0.0, tails[1]))
-        self.ends[PERCENTILE] = (before[0] + (ends[0] - before[0]) / self.seen,
-                                 before[1] + (ends[1] - before[1]) / self.seen)
+        low, high = min(0.0, tails[0]), max(0.0, tails[1])
+        self.ends[PERCENTILE] = (before[0] + (low - before[0]) / self.seen, before[1] + (high - before[1]) / self.seen)
 
 
 class FakeWeight(nn.Module):
@@ -156,9 +155,8 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
         before = net(images[:1])
     pairs = _norms_after(net, images)
     for path, (conv, norm) in pairs.items():
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps,
+                                            norm.weight, norm.bias)
         conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
         folded = _Folded()
         for table in ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",

@@ -168,8 +168,7 @@ def _trained(course: Course, store: RunStore, jobs: int | None, listener: Listen
 
 def _study(wanted: _Wanted, data: Data, nets: Sequence[Pair], occluder: int | None, stride: int | None) -> Occlusion:
     images, labels = data.test.images, data.test.labels
-    known = data.name == DEFAULT_DATASET
-    half = len(images) // 2
+    known, half = data.name == DEFAULT_DATASET, len(images) // 2
     shown = images[half:][labels[half:] == 0][:_IMAGES] if known else images[:_IMAGES]
     grid = _grid(data.resolution, occluder, stride)
     subject = f"{len(shown)} images of {data.name}" + (" with the corner" if known else "")
@@ -195,8 +194,7 @@ def _as_shown(image: Tensor) -> np.ndarray:
 
 def _pixels(image: Tensor) -> np.ndarray:
     """(C, H, W), values 0 to 1, as (H, W, 3), 0 to 255."""
-    found: np.ndarray = (255 * image).byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return found
+    return np.asarray((255 * image).byte().expand(3, -1, -1).permute(1, 2, 0))
 
 
 def _grid(px: int, occluder: int | None, stride: int | None) -> tuple[int, int, list[int], list[int]]:
@@ -225,11 +223,10 @@ def _paths(net: nn.Module, wanted: _Wanted, images: Tensor) -> list[str]:
 def _read(net: nn.Module, paths: Sequence[str], images: Tensor) -> list[Gate]:
     """All gates over images (N, C, H, W), one entry a gate, in the order in which they run."""
     batches: list[list[Gate]] = []
-    with torch.inference_mode():
-        for begin in range(0, len(images), _BATCH):
-            with watch_gates(net, paths) as seen:
-                net(images[begin : begin + _BATCH])
-            batches.append(list(seen))
+    for batch in torch.split(images, _BATCH):
+        with torch.inference_mode(), watch_gates(net, paths) as seen:
+            net(batch)
+        batches.append(list(seen))
     found: list[Gate] = []
     for parts in zip(*batches, strict=True):
         path = parts[0].path
@@ -320,12 +317,8 @@ def _cue_tests(
 
 
 def _detectors(gates: Sequence[Gate], labels: Tensor) -> list[Detectors]:
-    found = []
-    for gate in gates:
-        for cue, name in enumerate(CUES):
-            channels, correlation = _readers(gate.squeezed, labels, cue)
-            found.append(Detectors(gate.name, name, tuple(channels.tolist()), correlation))
-    return found
+    read = [(gate.name, name, *_readers(gate.squeezed, labels, cue)) for gate in gates for cue, name in enumerate(CUES)]
+    return [Detectors(gate, cue, tuple(channels.tolist()), correlation) for gate, cue, channels, correlation in read]
 
 
 def _readers(squeezed: Tensor, labels: Tensor, cue: int = 0) -> tuple[Tensor, float]:

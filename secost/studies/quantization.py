@@ -120,10 +120,8 @@ def _usable(backends: Sequence[str], study: Quantization) -> list[str]:
 
 def _trials(plan: Plan) -> list[Trial]:
     """Every training that is wanted; the network without attention is the same at each placement and is taken once."""
-    found = []
-    for index, comparison in enumerate(plan.comparisons):
-        found += [trial for trial in plan.spec.trainings(comparison) if index == 0 or trial.attention != BASELINE]
-    return found
+    return [trial for index, comparison in enumerate(plan.comparisons) for trial in plan.spec.trainings(comparison)
+            if index == 0 or trial.attention != BASELINE]
 
 
 @dataclass(frozen=True)
@@ -307,6 +305,6 @@ def _int8_top1(net: nn.Module, backend: str, data: Data) -> float:
 def _int8_latency(spec: Spec, data: Data, backends: Sequence[str], seconds: float, store: RunStore,
                   listener: Listener) -> list[Record]:
     """int8 at batch 1 with and without attention, measured in the same run."""
-    values = {"train": None, "latency": True, "seconds": seconds, "backend": list(backends), "precision": ["int8"],
-              "resolution": [data.resolution]}
-    return measure_more(spec.with_changes(**values), store, listener)
+    changed = spec.with_changes(train=None, latency=True, seconds=seconds, backend=list(backends), precision=["int8"],
+                                resolution=[data.resolution])
+    return measure_more(changed, store, listener)

@@ -212,14 +212,10 @@ def _check_memory(base: Cost, sizes: Sequence[Size]) -> None:
     """Refuse what can't be held, before it is built: weights twice (with those of attention), and all maps at once."""
     free = available_bytes()
     for size in sizes:
-        needed = _needed_bytes(base, size)
+        weights = base.params * size.depth * size.width**2
+        maps = base.activations * size.depth * size.width * (size.resolution / BASE_PX) ** 2
+        needed = 4 * (2 * weights + maps)
         if free is not None and needed > free:
             raise BadSpecError(f"phi {size.phi:g} needs about {needed / 1e9:,.1f} GB ({size.depth:.3g} times as deep, "
                                f"{size.width:.3g} times as wide, {size.resolution} px) and {free / 1e9:,.1f} GB are "
                                "free: give a smaller phi")
-
-
-def _needed_bytes(base: Cost, size: Size) -> int:
-    weights = base.params * size.depth * size.width**2
-    maps = base.activations * size.depth * size.width * (size.resolution / BASE_PX) ** 2
-    return int(4 * (2 * weights + maps))

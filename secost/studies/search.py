@@ -3,7 +3,8 @@
 First every option at all sites is measured and trained alone, as `secost train` does it. Whole networks of mixed
 options then correct a table of latencies, and one network that holds all options is trained; the sampler's points are
 judged by these two. What it found is measured and trained alone, beside a random search with as many trials. All of it
-are records of one run, and the same call goes on with what is there.
+are records of one run, and the same call goes on with what is there. The sampler's study lives in memory: as it draws
+from a seed, asking again from the beginning with the kept results gives the same study.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import random
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from secost.answers.groups import pareto_front
 from secost.answers.predicted import predict
 from secost.answers.searched import EXHAUSTIVE, RANDOM, Searched, excesses, read_search
-from secost.errors import BadSpecError, RunError
+from secost.errors import BadSpecError, MissingExtraError, RunError, UnknownNameError
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_cost
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
@@ -31,7 +36,6 @@ from secost.plan.variants import Point, Space, make_space
 from secost.runs.records import Record, overhead
 from secost.runs.store import RunStore
 from secost.runs.study import LatencyModel
-from secost.studies.asking import DEFAULT_SAMPLER, Worth, ask_and_tell, import_optuna, make_sampler
 from secost.training.datasets import Data, Split
 from secost.training.loop import draw_seed, train
 from secost.training.oneshot import OneShot, held_out, statistics_of
@@ -42,6 +46,7 @@ from secost.work.trainings import CHECKPOINTS, build, checked_jobs, prepare, tra
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
+DEFAULT_SAMPLER, _ALIASES = "nsga2", {"nsga2": "nsgaii", "nsga3": "nsgaiii"}
 _ONESHOT = "oneshot"
 _CHUNK = 4  # points that are judged in one job: some tenths of a second
 
@@ -77,21 +82,14 @@ def search(
                    "calibrate": calibrate, "check": check, "finalists": finalists, "exhaustive": exhaustive,
                    "max_latency": max_latency, "max_params": max_params, "max_macs": max_macs},
     })
-    return search_spec(spec, out, listener=listener, jobs=jobs, executor=executor, address=address)
+    return _carried_out(spec, out, listener or Listener(), jobs, executor, address)
 
 
-def search_spec(
-    spec: Spec, out: str | Path | None, *, listener: Listener | None = None, jobs: int | None = None,
-    executor: str = "local", address: str | None = None,
-) -> Searched:
-    """`search` for a spec that is made already."""
-    if spec.search is None:
-        raise BadSpecError("nothing is to be searched: add [search] to the spec, or use secost search")
-    import_optuna()
+def _carried_out(spec: Spec, out: str | Path | None, listener: Listener, jobs: int | None, executor: str,
+                 address: str | None) -> Searched:
     course = prepare(spec)
     spec = course.plan.spec
     workshop = _Workshop.of(spec, _only(course.plan.comparisons), course.data)
-    listener = listener or Listener()
     jobs = checked_jobs(jobs) if address is None else None
     with workers_for(spec, executor, jobs, address) as workers, open_run(spec, out) as store:
         train_in_store(course, store, listener, jobs=jobs, executor=workers)
@@ -152,24 +150,20 @@ class _Search:
         spec = self.shop.spec
         costs = read_search(self.store.records(), spec)
         self._measure([self.space.name(point) for point in (*costs.calibrating, *costs.checking)])
-        judge = _Judge(self.shop, self.store, self.listener, self._table(), self.executor)
-        uniform = [point for choice in self.space.options[0] if (point := self.space.uniform(choice)) is not None]
-        ask_and_tell(self.space, self.asked.sampler, self.asked.trials, judge.by(self.asked.sampler), seed=spec.seed,
-                     population=self.asked.population, first=uniform)
-        judge.by(RANDOM)(self.space.drawn(self.asked.trials, spec.seed + 2))
-        if self.space.size <= self.asked.exhaustive:
-            judge.by(EXHAUSTIVE)(list(self.space.points()))
-        found = read_search(self.store.records(), spec)
-        names = [record.attention for record in found.to_finish()]
-        self._measure(names)
-        self._train(names)
-
-    def _table(self) -> LatencyModel:
-        found = read_search(self.store.records(), self.shop.spec).fitted
-        if found is None:
+        table = read_search(self.store.records(), spec).fitted
+        if table is None:
             raise RunError("latency could not be measured, so a search has nothing to go by: see the records' reasons "
                            "with secost report, or try another --backend")
-        return found
+        judge = _Judge(self.shop, self.store, self.listener, table, self.executor)
+        uniform = [point for choice in self.space.options[0] if (point := self.space.uniform(choice)) is not None]
+        ask_and_tell(self.space, self.asked.sampler, self.asked.trials, partial(judge, self.asked.sampler),
+                     seed=spec.seed, population=self.asked.population, first=uniform)
+        judge(RANDOM, self.space.drawn(self.asked.trials, spec.seed + 2))
+        if self.space.size <= self.asked.exhaustive:
+            judge(EXHAUSTIVE, list(self.space.points()))
+        names = [record.attention for record in read_search(self.store.records(), spec).to_finish()]
+        self._measure(names)
+        self._train(names)
 
     def _measure(self, names: Sequence[str]) -> None:
         """Whole networks, in the same rounds as the one without attention."""
@@ -183,9 +177,9 @@ class _Search:
         spec, done = self.shop.spec, self.store.done_keys()
         assert spec.train is not None
         first = self.shop.comparison.trials[0]
-        left = [replace(first, attention=name, latency=False, training=spec.train.training(seed))
-                for seed in range(spec.train.seeds) for name in names]
-        left = [trial for trial in left if trial.key not in done]
+        wanted = (replace(first, attention=name, latency=False, training=spec.train.training(seed))
+                  for seed in range(spec.train.seeds) for name in names)
+        left = [trial for trial in wanted if trial.key not in done]
         self.store.plan_more(trial.key for trial in left)
         train_trials(left, spec, self.store, self.shop.data, self.listener, self.executor.workers,
                      executor=self.executor)
@@ -240,14 +234,11 @@ def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShot
     weights = {name: item.detach().clone() for name, item in net.state_dict().items()}
     one = Split(shop.data.test.images[:1], shop.data.test.labels[:1])  # of the images, the shape is all that is needed
     shape = replace(shop.data, train=one, test=one)
-    state = OneShotState(spec, weights, statistics_of(data), data.test, shape, _identity(spec))
+    key = hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()
+    state = OneShotState(spec, weights, statistics_of(data), data.test, shape, key)
     _BUILT.clear()
     _BUILT[state.key] = net  # forked children have it
     return state
-
-
-def _identity(spec: Spec) -> str:
-    return hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 class _Judge:
@@ -263,30 +254,20 @@ class _Judge:
         net, inputs = shop.net.eval(), (shop.data.test.images[:1],)
         self._base = network_cost(net, inputs, cached_trace(net, inputs))
 
-    def by(self, sampler: str) -> Any:
-        """What judges the points that one sampler asked for."""
-        return lambda points: self._judged(points, sampler)
-
-    def _judged(self, points: Sequence[Point], sampler: str) -> list[Worth]:
-        trials = {point: self._trial(point, sampler) for point in points}
+    def __call__(self, sampler: str, points: Sequence[Point]) -> list[Worth]:
+        """What the points that a sampler asked for came to."""
+        first = self.shop.comparison.trials[0]
+        trials = {point: replace(first, attention=self.shop.space.name(point), latency=False, estimate=sampler)
+                  for point in points}
         self.store.plan_more(trial.key for trial in trials.values())
         left = [point for point in points if trials[point].key not in self.kept]
         for point in left:
-            twin = self.known.get(self.space.name(point))
-            if twin is not None:
+            if twin := self.known.get(self.shop.space.name(point)):
                 self._keep(point, trials[point], [twin.estimated_top1, (twin.samples or {})["loss"]])
         left = [point for point in left if trials[point].key not in self.kept]
         for point, judged in self._estimated(left):
             self._keep(point, trials[point], judged)
         return [self._worth(self.kept[trials[point].key]) for point in points]
-
-    @property
-    def space(self) -> Space:
-        return self.shop.space
-
-    def _trial(self, point: Point, sampler: str) -> Trial:
-        first = self.shop.comparison.trials[0]
-        return replace(first, attention=self.space.name(point), latency=False, estimate=sampler)
 
     def _estimated(self, points: Sequence[Point]) -> Iterable[tuple[Point, list[float]]]:
         if not points:
@@ -311,9 +292,9 @@ class _Judge:
         record.mac_convention, record.placement = MAC_CONVENTION, self.shop.sites[0].placement
         record.params_overhead = overhead(record.params, self._base.params)
         record.macs_overhead = overhead(record.macs, self._base.macs)
-        interval = predict(self.table, self.space, point)
-        record.estimated_overhead = interval.estimate
-        record.estimated_overhead_low, record.estimated_overhead_high = interval.low, interval.high
+        time = predict(self.table, self.shop.space, point)
+        record.estimated_overhead, record.estimated_overhead_low, record.estimated_overhead_high = (
+            time.estimate, time.low, time.high)
         record.estimated_top1, record.samples = judged[0], {"loss": judged[1]}
         record = self.store.add(record)
         self.kept[record.key] = self.known[record.attention] = record
@@ -323,3 +304,94 @@ class _Judge:
         assert self.shop.spec.search is not None
         assert record.estimated_top1 is not None and record.estimated_overhead is not None
         return Worth(record.estimated_top1, record.estimated_overhead, excesses(record, self.shop.spec.search.limits))
+
+
+# --- asking a sampler ---
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a point came to: accuracy (more is better), overhead (less), and what it exceeds each limit by."""
+
+    top1: float
+    overhead: float
+    excess: Mapping[str, float]
+
+    @property
+    def allowed(self) -> bool:
+        return all(value <= 0 for value in self.excess.values())
+
+
+Judge = Callable[[list[Point]], Sequence[Worth]]
+
+
+def ask_and_tell(
+    space: Space, sampler: str, trials: int, judge: Judge, *, seed: int = 0, population: int = 8,
+    first: Sequence[Point] = (),
+) -> dict[Point, Worth]:
+    """Up to `trials` different points with their worth, in the order in which they were judged.
+
+    `judge` is given a batch of new points at a time; a point that the sampler asks for again is told from memory and
+    is no trial. `first` are judged before the sampler has its say. Fewer come back where the space has no more.
+    """
+    optuna = import_optuna()
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(sampler, seed, population))
+    distributions = {str(place): optuna.distributions.CategoricalDistribution(range(len(options)))
+                     for place, options in enumerate(space.options)}
+    for point in first:
+        study.enqueue_trial(dict(zip(distributions, point, strict=True)))
+    known: dict[Point, Worth] = {}
+    order = random.Random(seed)
+    while len(known) < min(trials, space.size):
+        asked = [study.ask(distributions) for _ in range(population)]
+        points = [tuple(trial.params[place] for place in distributions) for trial in asked]
+        new = [point for point in dict.fromkeys(points) if point not in known][: trials - len(known)]
+        known |= zip(new, judge(new) if new else (), strict=True)
+        for trial, point in zip(asked, points, strict=True):
+            if point in known:
+                for name, value in known[point].excess.items():
+                    trial.set_constraint(name, value)
+                study.tell(trial, [known[point].top1, known[point].overhead])
+        # In place of what it asked for again it gets neighbours of the best to look at: a small space would else be
+        # asked round in circles.
+        for point in _unseen(space, known, population - len(new), order):
+            study.enqueue_trial(dict(zip(distributions, point, strict=True)))
+    return known
+
+
+def _unseen(space: Space, known: Mapping[Point, Worth], count: int, order: random.Random) -> list[Point]:
+    """So many points that were not judged: those that differ from the front in one group first, then any."""
+    allowed = [point for point, worth in known.items() if worth.allowed]
+    front = pareto_front(allowed, lambda point: (known[point].overhead, -known[point].top1), ties=False)
+    near = [neighbour for point in front for place, options in enumerate(space.options)
+            for index in range(len(options)) if (neighbour := (*point[:place], index, *point[place + 1:])) not in known]
+    distinct = list(dict.fromkeys(near))
+    found = order.sample(distinct, min(count, len(distinct)))
+    return [*found, *space.drawn(count - len(found), order.randrange(2**32), [*known, *found])]
+
+
+def make_sampler(name: str, seed: int, population: int) -> Any:
+    """One of Optuna's samplers: `nsga2`, `tpe`, `random`, ... Raises UnknownNameError for another name."""
+    samplers = import_optuna().samplers
+    known = {item.removesuffix("Sampler").lower(): item for item in dir(samplers)
+             if item.endswith("Sampler") and not item.startswith(("Base", "PartialFixed", "Grid"))}
+    found = known.get(_ALIASES.get(name, name))
+    if found is None:
+        raise UnknownNameError("sampler", name, [*_ALIASES, *(item for item in known if item not in _ALIASES.values())])
+    options = {"seed": seed, **({"population_size": population} if found.startswith("NSGA") else {})}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is experimental in Optuna its user is not the one to be told
+            return getattr(samplers, found)(**options)
+    except (TypeError, ValueError, ImportError) as error:
+        raise BadSpecError(f"sampler {name!r} can't be had from a name and a seed alone: {error}") from None
+
+
+def import_optuna() -> Any:
+    """Optuna, quiet. Raises MissingExtraError where it is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtraError("optuna", "search", "secost search") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

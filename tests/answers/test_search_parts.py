@@ -23,7 +23,7 @@ from secost.plan.trials import Setting, Training, Trial
 from secost.plan.variants import NOTHING, Point, Space, make_space
 from secost.runs.records import Record
 from secost.runs.study import rounded
-from secost.studies.asking import Worth, ask_and_tell
+from secost.studies.search import Worth, ask_and_tell
 from secost.training.datasets import load_data
 from secost.training.loop import train
 from secost.training.oneshot import OneShot, held_out, statistics_of

@@ -14,7 +14,7 @@ from pathlib import Path
 from secost.answers.searched import EXHAUSTIVE, Searched, hypervolume, read_search
 from secost.plan.variants import Point
 from secost.runs.store import read_run
-from secost.studies.asking import Worth, ask_and_tell
+from secost.studies.search import Worth, ask_and_tell
 
 SEEDS = 10
 
