@@ -52,7 +52,7 @@ def test_an_attention() -> None:
 def test_a_backend() -> None:
     try:
         carried_out("A backend")
-        records = secost.profile("resnet18", reductions=[16], resolution=64, backend="plain", seconds=1)
+        records = secost.profile("resnet18", reductions=[16], resolution=64, backend="plain", seconds=60, target=0.5)
         assert [(r.backend, r.status, r.latency_ms is not None) for r in records] == [("plain", "done", True)] * 2
     finally:
         BACKENDS._entries.pop("plain", None)
@@ -124,8 +124,8 @@ def test_the_walk_is_walked(tmp_path: Path) -> None:
         "    if '/secost/' in name and name not in seen and frame.f_code.co_name != '<module>': seen.append(name)\n"
         "sys.setprofile(trace)\n"
         "from secost.cli import main\n"
-        f"code = main(['profile', 'resnet18', '-r', '16', '--seconds', '1', '--resolution', '64', '-q', '-o', "
-        f"{str(tmp_path / 'out')!r}])\n"
+        "words = 'profile resnet18 -r 16 --seconds 60 --target 0.5 --resolution 64 -q -o'.split()\n"
+        f"code = main([*words, {str(tmp_path / 'out')!r}])\n"
         "sys.setprofile(None)\nprint(json.dumps(seen)); sys.exit(code)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False,
