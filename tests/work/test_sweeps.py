@@ -25,9 +25,11 @@ GRID = Spec(
 # 2 networks x (none + 3 attentions x 3 ratios)
 TRIALS = 20
 
-# Runs the sweep and kills itself, for real, after the given number of committed records.
+# Runs the sweep and kills itself, for real, after the given number of committed records. Rounds end by their number.
 KILLED = textwrap.dedent("""
     import json, os, signal, sys
+    from secost.meters import latency
+    latency._precise = lambda *given: True
     from secost import api
     from secost.plan.spec import Spec
     from secost.plan.plan import Listener
@@ -65,8 +67,10 @@ def test_a_finished_sweep_started_again_measures_nothing(tmp_path: Path) -> None
     assert started == [] and [r.to_dict() for r in again] == [r.to_dict() for r in first]
 
 
-def test_a_resumed_comparison_measures_the_baseline_again_beside_what_is_left(tmp_path: Path) -> None:
-    spec = Spec(models=(f"{NETS}:residual",), reductions=(2, 4), resolution=(32,), seconds=1.0)
+def test_a_resumed_comparison_measures_the_baseline_again_beside_what_is_left(
+    tmp_path: Path, few_rounds: float
+) -> None:
+    spec = Spec(models=(f"{NETS}:residual",), reductions=(2, 4), resolution=(32,), seconds=few_rounds)
     assert run_killed(spec, tmp_path, 2) == -signal.SIGKILL
     records = secost.sweep(spec, tmp_path)
     assert [r.label for r in records] == ["none", "se r=2", "se r=4"]
@@ -125,9 +129,27 @@ def test_profile_leaves_a_module_of_the_users_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
+UNHURRIED = """
+import time
+from torch import nn
+
+class Unhurried(nn.Sequential):
+    def forward(self, x):
+        time.sleep(0.05)
+        return super().forward(x)
+
+def plain():
+    return Unhurried(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                     nn.Flatten(), nn.Linear(16, 10))
+"""
+
+
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "secost", "sweep", "--model", f"{NETS}:residual", "--model", f"{NETS}:plain",
-               "--resolution", "32", "-r", "4", "--seconds", "3", "--target", "0.00001", "-o", str(tmp_path / "run")]
+    """The first network ends by its number of rounds; the second's 6 processes sleep through 14 s and more."""
+    (tmp_path / "unhurried.py").write_text(UNHURRIED)
+    command = [sys.executable, "-m", "secost", "sweep", "--model", f"{NETS}:residual", "--model",
+               f"{tmp_path / 'unhurried.py'}:plain", "--resolution", "32", "-r", "4", "--seconds", "300", "--target",
+               "1", "-o", str(tmp_path / "run")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
