@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch is imported: tests run beside one another, and threads that wait for each other hold the others up; and
 # sums may not hang on how many processors there are.
@@ -20,6 +21,9 @@ os.environ["COLUMNS"] = "120"
 for _name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
               "TERMINAL_WIDTH", "JUPYTER_COLUMNS"):
     os.environ.pop(_name, None)
+# The same examples each time, however long one takes; nothing is remembered from one run to the next.
+settings.register_profile("alike", derandomize=True, deadline=None, database=None)
+settings.load_profile("alike")
 
 
 @pytest.fixture(autouse=True, scope="session")
