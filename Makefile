@@ -12,7 +12,7 @@ demo: $(READY)
 
 # Two at a time; COVERAGE=--cov measures what they reach, against the floor in pyproject.toml.
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(COVERAGE)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(COVERAGE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

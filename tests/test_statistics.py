@@ -142,7 +142,7 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize("group_sd", [0.0, 1.0])
 def test_the_interval_covers_the_median_of_any_distribution(name: str, group_sd: float) -> None:
     source = random.Random(f"{name} {group_sd}")
-    runs, held = 500, 0
+    runs, held = 200, 0
     for _ in range(runs):
         shifts = [source.gauss(0, group_sd) for _ in range(8)]
         groups = [[DISTRIBUTIONS[name](source) + shift for _ in range(10)] for shift in shifts]

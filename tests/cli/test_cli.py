@@ -69,15 +69,18 @@ def test_text_formats_begin_with_the_verdict(capsys: pytest.CaptureFixture[str],
     assert code == 0 and "orth it" in "\n".join(out.splitlines()[:5])
 
 
-def test_latency_comes_with_an_interval_a_control_and_its_rounds(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["profile", RESIDUAL, "--resolution", "32", "-r", "4", "--seconds", "2", "-q", "--format", "json"]
-    code, out, _ = run(capsys, *arguments)
+def test_latency_comes_with_an_interval_a_control_and_its_rounds(
+    capsys: pytest.CaptureFixture[str], few_rounds: float
+) -> None:
+    arguments = ["profile", RESIDUAL, "--resolution", "32", "-r", "4", "--seconds", f"{few_rounds:g}"]
+    code, out, _ = run(capsys, *arguments, "-q", "--format", "json")
     base, record = json.loads(out)["records"]
     assert code == 0 and base["latency_overhead"] is None and base["latency_ms"] > 0
     assert record["latency_overhead_low"] <= record["latency_overhead"] <= record["latency_overhead_high"]
     assert record["rounds"] == len(record["samples"]["variant_s"]) == len(record["samples"]["control_s"])
-    # Medians of the parts and of the whole: each pass adds up exactly, their medians nearly.
-    assert record["latency_direct_ms"] == pytest.approx(sum(s["latency_ms"] for s in record["by_site"]), rel=0.5)
+    # Each pass adds up exactly, their medians nearly: but in no pass is a part longer than the whole.
+    parts = [site["latency_ms"] for site in record["by_site"]]
+    assert len(parts) == 2 and 0 < max(parts) <= record["latency_direct_ms"] * (1 + 1e-9)
     assert record["processes"] > 1 and record["images_per_s"] == pytest.approx(1e3 / record["latency_ms"])
 
 
@@ -101,7 +104,8 @@ def test_a_network_with_two_inputs_takes_its_example_from_a_function(capsys: pyt
 @pytest.mark.parametrize("what", ["attention", "placements", "backends"])
 def test_list_names_what_there_is(capsys: pytest.CaptureFixture[str], what: str) -> None:
     code, out, _ = run(capsys, "list", what, "--format", "json")
-    assert code == 0 and len(json.loads(out)) >= 1
+    known = {"attention": {"se", "eca", "cbam"}, "placements": {"residual", "depthwise"}, "backends": {"eager"}}
+    assert code == 0 and known[what] <= {entry[what.removesuffix("s")] for entry in json.loads(out)}
 
 
 def test_a_profile_with_a_folder_writes_a_run_and_its_report(

@@ -26,6 +26,7 @@ CASES = [(name, precision) for name in BACKENDS.names() for precision in BACKEND
 FAST_COMPILE = "fp32"  # a compilation takes seconds
 RELATIVE = 1e-3
 CHILD_S = 300.0
+pytestmark = pytest.mark.xdist_group("backends")  # each is converted once for all
 
 
 def with_lively_norms(net: nn.Module) -> nn.Module:

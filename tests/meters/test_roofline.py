@@ -157,9 +157,12 @@ def test_without_a_roofline_or_with_a_type_of_unknown_size_there_is_no_floor() -
 # --- measured ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def measured() -> Roofline:
-    return measure_roofline(1)
+@pytest.fixture(scope="module", params=["quickly", pytest.param("at length", marks=pytest.mark.slow)])
+def measured(request: pytest.FixtureRequest) -> Roofline:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "quickly":
+            quickly(patch)
+        return measure_roofline(1)
 
 
 def test_every_rate_is_a_positive_number_and_larger_working_sets_are_never_faster(measured: Roofline) -> None:
@@ -171,9 +174,10 @@ def test_every_rate_is_a_positive_number_and_larger_working_sets_are_never_faste
     assert measured.macs_per_s["fp32"] > 0 and all(map(math.isfinite, measured.macs_per_s.values()))
 
 
-def test_it_agrees_with_numpy_within_a_factor_of_ten(measured: Roofline) -> None:
+@pytest.mark.slow
+def test_it_agrees_with_numpy_within_a_factor_of_ten() -> None:
     """Another library's copy, read and write together, best of a few: loose, as the machine is shared."""
-    source, target = np.ones(1 << 22), np.empty(1 << 22)
+    measured, source, target = measure_roofline(1), np.ones(1 << 22), np.empty(1 << 22)
     times = []
     for _ in range(5):
         begin = module.time.perf_counter()

@@ -195,10 +195,10 @@ def test_in_place_never_writes_over_the_image() -> None:
         check_outputs(net, (IMAGE[..., :16, :16],), chosen, "se", 1, "pool-conv-inplace")
 
 
-def test_a_variant_that_would_be_another_network_fails_where_it_is_measured() -> None:
+def test_a_variant_that_would_be_another_network_fails_where_it_is_measured(few_rounds: float) -> None:
     found = secost.profile(
         f"{Path(__file__).parents[1] / 'small_nets.py'}:residual", attentions=["se"], reductions=[4], resolution=32,
-        placement="residual", integration="pre", spelling=["default", "mean-linear-inplace"], seconds=1.0,
+        placement="residual", integration="pre", spelling=["default", "mean-linear-inplace"], seconds=few_rounds,
     )
     assert {record.spelling: record.status for record in found[1:]} == {None: "done", "mean-linear-inplace": "failed"}
     assert "'mean-linear-inplace' of se does not fit at the residual sites" in str(found[-1].error)

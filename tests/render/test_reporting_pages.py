@@ -245,13 +245,21 @@ def test_hostile_names_stay_text_in_a_page() -> None:
     check_hostile(" ".join(reversed(HOSTILE)), ("html",))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=30))
 def test_any_name_stays_text(name: str) -> None:
     check_hostile(name, TEXT_FORMATS)
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(max_size=30))
+def test_any_of_many_names_stays_text(name: str) -> None:
+    check_hostile(name, TEXT_FORMATS)
+
+
+@pytest.mark.slow
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=30))
 def test_any_name_stays_text_in_pages_and_figures(name: str) -> None:
     check_hostile(name, ("html",))

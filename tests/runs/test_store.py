@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from secost.errors import RunError, SecostError
 from secost.plan.spec import Spec
 from secost.runs import database
-from secost.runs.database import APPLICATION_ID, DATABASE, TABLES, environment_id
+from secost.runs.database import APPLICATION_ID, BUSY_TIMEOUT_S, DATABASE, TABLES, environment_id
 from secost.runs.records import FAILED, Record
 from secost.runs.store import RunStore, read_run
 
 SPEC = Spec(models=("resnet50",), attention=("se", "eca"), stages=((3, 4), None), reductions=(4, 16))
+PATIENCE_S = 600.0  # for a child on a busy machine: a hang ends, and nothing else hangs on it
 ENVIRONMENT = {"cpu": "EPYC 7763", "torch": "2.10.0", "threads": 1}
 
 # A writer of its own; without this file's imports it starts in 0.1 s.
@@ -288,13 +289,12 @@ def test_a_reader_sees_what_a_writer_adds_meanwhile(tmp_path: Path) -> None:
 def test_a_run_is_read_while_another_process_writes_it(tmp_path: Path) -> None:
     process = child(tmp_path, 150)
     assert process.stdout is not None and process.stdout.readline() == "open\n"
-    seen = []
-    while process.poll() is None:
-        found = [item.key for item in read_run(tmp_path)[1]]
-        assert found == keys(150)[: len(found)]
-        seen.append(len(found))
-    assert process.communicate()[0].endswith("closed\n")
-    assert seen and seen == sorted(seen) and len(read_run(tmp_path)[1]) == 150
+    for number, key in enumerate(keys(150)):
+        assert process.stdout.readline() == f"{key}\n"
+        if number % 10 == 0:  # what was acknowledged is there, and nothing but the beginning of the plan
+            stored = [item.key for item in read_run(tmp_path)[1]]
+            assert len(stored) > number and stored == keys(150)[: len(stored)]
+    assert process.stdout.read() == "closed\n" and process.wait(PATIENCE_S) == 0 and len(read_run(tmp_path)[1]) == 150
 
 
 # --- what is refused ---
@@ -316,15 +316,15 @@ def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
     with RunStore.create_or_resume(tmp_path, SPEC, ENVIRONMENT):
         begun = time.monotonic()
         assert "another process is writing" in refusal(tmp_path)
-        assert time.monotonic() - begun < 1
-        assert child(tmp_path, 3).communicate(timeout=30)[0].startswith("error another process is writing")
-    assert child(tmp_path, 3).communicate(timeout=30)[0].endswith("closed\n")
+        assert time.monotonic() - begun < BUSY_TIMEOUT_S / 2  # it waits for no lock
+        assert child(tmp_path, 3).communicate(timeout=PATIENCE_S)[0].startswith("error another process is writing")
+    assert child(tmp_path, 3).communicate(timeout=PATIENCE_S)[0].endswith("closed\n")
     assert list(contents(tmp_path)) == [DATABASE]
 
 
 def test_eight_writers_on_one_folder_store_each_trial_once(tmp_path: Path) -> None:
     processes = [child(tmp_path / "run", 20) for _ in range(8)]
-    outs = [process.communicate(timeout=60)[0] for process in processes]
+    outs = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
     assert all(out.endswith("closed\n") or "another process is writing" in out for out in outs), outs
     assert any(out.endswith("closed\n") for out in outs)
     assert [item.key for item in read_run(tmp_path / "run")[1]] == keys(20)
@@ -492,20 +492,21 @@ def outcome(directory: Path, good: tuple[Any, ...]) -> str:
     return "same"
 
 
-def test_no_flipped_bit_gives_a_wrong_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(800, marks=pytest.mark.slow)])
+def test_no_flipped_bit_gives_a_wrong_value(tmp_path: Path, count: int) -> None:
     make_run(tmp_path)
     good, path = read_run(tmp_path), tmp_path / DATABASE
     data = path.read_bytes()
     rng = random.Random(3)
-    header_bits = rng.sample(range(100 * 8), 100)
+    header_bits = rng.sample(range(100 * 8), count // 8)
     seen = []
-    for bit in header_bits + rng.sample(range(len(data) * 8), 700):
+    for bit in header_bits + rng.sample(range(len(data) * 8), count - count // 8):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         seen.append(outcome(tmp_path, good))
         assert list(tmp_path.iterdir()) == [path]
-    assert seen.count("refused") > 300 and seen.count("same") > 20
+    assert seen.count("refused") > 0.375 * count and seen.count("same") > 0.025 * count
 
 
 def test_no_flipped_bit_is_written_to_on_resume(tmp_path: Path) -> None:
@@ -531,7 +532,7 @@ def test_no_truncation_gives_a_wrong_value(tmp_path: Path) -> None:
     good, path = read_run(tmp_path), tmp_path / DATABASE
     data = path.read_bytes()
     rng = random.Random(5)
-    for length in {*rng.sample(range(len(data)), 150), *range(0, len(data), 4096)}:
+    for length in {*rng.sample(range(len(data)), 60), *range(0, len(data), 4096)}:
         path.write_bytes(data[:length])
         assert outcome(tmp_path, good) == "refused"
         assert contents(tmp_path) == {DATABASE: data[:length]}
@@ -610,7 +611,7 @@ def kill_and_resume(directory: Path, kills: int, count: int, seed: int) -> int:
             wait_s += rng.random() * 0.3  # while it imports, creates or opens the run
         time.sleep(wait_s)
         process.send_signal(signal.SIGKILL)
-        lines = [*heard, *process.communicate(timeout=30)[0].split()]
+        lines = [*heard, *process.communicate(timeout=PATIENCE_S)[0].split()]
         acknowledged += [line for line in lines if len(line) == 16]
         if (directory / DATABASE).exists() and (directory / DATABASE).stat().st_size:
             stored = [item.key for item in read_run(directory)[1]]
@@ -622,7 +623,7 @@ def kill_and_resume(directory: Path, kills: int, count: int, seed: int) -> int:
 
 def check_kills(tmp_path: Path, kills: int, count: int) -> None:
     assert kill_and_resume(tmp_path / "killed", kills, count, seed=kills) > kills
-    assert child(tmp_path / "killed", count).communicate(timeout=60)[0].endswith("closed\n")
+    assert child(tmp_path / "killed", count).communicate(timeout=PATIENCE_S)[0].endswith("closed\n")
     make_run(tmp_path / "undisturbed", count)
     assert read_run(tmp_path / "killed") == read_run(tmp_path / "undisturbed")
     connection = sqlite3.connect(tmp_path / "killed" / DATABASE)
@@ -631,7 +632,7 @@ def check_kills(tmp_path: Path, kills: int, count: int) -> None:
 
 
 def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    check_kills(tmp_path, kills=20, count=400)
+    check_kills(tmp_path, kills=7, count=100)
 
 
 @pytest.mark.slow
@@ -647,7 +648,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_acknowledged(tmp_path: Path,
     process = child(
         tmp_path / "run", 40, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     )
-    out = process.communicate(timeout=30)[0].splitlines()
+    out = process.communicate(timeout=PATIENCE_S)[0].splitlines()
     assert process.returncode == 0
     assert out[-1].startswith("error can't ") and "make room" in out[-1], out
     acknowledged = [line for line in out if len(line) == 16]
@@ -655,7 +656,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_acknowledged(tmp_path: Path,
         assert list(tmp_path.iterdir()) == []
         return
     assert [item.key for item in read_run(tmp_path / "run")[1]] == acknowledged
-    assert child(tmp_path / "run", 40).communicate(timeout=30)[0].endswith("closed\n")
+    assert child(tmp_path / "run", 40).communicate(timeout=PATIENCE_S)[0].endswith("closed\n")
     assert [item.key for item in read_run(tmp_path / "run")[1]] == keys(40)
 
 

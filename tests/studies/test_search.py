@@ -24,19 +24,23 @@ from secost.render.formats import PAGE_FORMATS, render, write
 from secost.runs.database import DATABASE
 from secost.runs.records import Record
 from secost.runs.store import RunStore, read_all
+from tests.conftest import LONG_S, end_by_number
 
 # The budget is one of parameters, which are counted: what holds it must not hang on a time measured here.
 SMALL: dict[str, Any] = {
     "max_params": 2.0, "attentions": ["se", "spatial"], "reductions": [4], "per": "site", "trials": 20,
-    "oneshot_epochs": 2, "calibrate": 4, "check": 3, "finalists": 2, "seeds": 2, "epochs": 1, "seconds": 1.0,
+    "oneshot_epochs": 2, "calibrate": 4, "check": 3, "finalists": 2, "seeds": 2, "epochs": 1, "seconds": LONG_S,
     "jobs": 2,
 }
+pytestmark = pytest.mark.xdist_group("search")  # one search for all
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search") / "run"
-    secost.search("small:resnet", out=folder, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        end_by_number(patch)
+        secost.search("small:resnet", out=folder, **SMALL)
     return folder
 
 
@@ -146,9 +150,12 @@ def kept(folder: Path) -> list[Record]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 16, 40])
-def test_a_killed_search_goes_on_and_loses_and_doubles_nothing(after: int, tmp_path: Path, found: Searched) -> None:
+def test_a_killed_search_goes_on_and_loses_and_doubles_nothing(
+    after: int, tmp_path: Path, found: Searched, few_rounds: float
+) -> None:
     folder = tmp_path / "run"
-    words = f"import secost; secost.search('small:resnet', out={str(folder)!r}, **{SMALL!r})"
+    words = ("import secost; from secost.meters import latency; latency._precise = lambda *given: True; "
+             f"secost.search('small:resnet', out={str(folder)!r}, **{SMALL!r})")
     process = subprocess.Popen([sys.executable, "-c", words], start_new_session=True)
     while process.poll() is None:
         time.sleep(0.02)

@@ -35,6 +35,7 @@ dask_executor = pytest.importorskip("secost.work.dask_executor")
 dask_jobs = pytest.importorskip("secost.work.dask_jobs")
 DaskExecutor = dask_executor.DaskExecutor
 
+pytestmark = pytest.mark.xdist_group("executors")  # one cluster for all that leave it alive
 ROOT = Path(__file__).parents[2]
 STARTING_S = 60.0
 
@@ -130,6 +131,14 @@ def fresh(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     yield make
     for found in made:
         found.end()
+
+
+def impatient(executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, who is gone is given up soon; how long a connection took on a busy machine is none of it."""
+    monkeypatch.setattr(dask_executor, "CONNECT_S", 0.5)
+    monkeypatch.setattr(executor._client, "_timeout", 0.5)
+    for name, seconds in (("PATIENCE_S", 0.1), ("GATHER_S", 0.5), ("LOOK_S", 0.1)):
+        monkeypatch.setattr(dask_jobs, name, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -539,14 +548,12 @@ def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
 def test_workers_that_all_left_end_the_run_in_time(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_jobs, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(dask_jobs, "GATHER_S", 0.5)
-    monkeypatch.setattr(dask_jobs, "LOOK_S", 0.1)
     cluster = fresh()
     worker = cluster.worker("--resources", "latency=1")
     with open_executor("dask", address=cluster.address()) as executor:
         outcomes = executor.run(Job(f"{n}", jobs.nap, (0.05,), alone=n % 2 == 0) for n in range(100))
         next(outcomes)
+        impatient(executor, monkeypatch)
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(RunError, match=r"no worker of tcp://.* that could go on was there for 0 s"):
             list(outcomes)
@@ -555,12 +562,12 @@ def test_workers_that_all_left_end_the_run_in_time(
 def test_a_scheduler_killed_in_mid_run_is_one_error(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(dask_executor, "CONNECT_S", 1.0)
     cluster = fresh()
     cluster.worker()
     with open_executor("dask", address=cluster.address()) as executor:
         outcomes = executor.run(Job(f"{n}", jobs.nap, (0.02,)) for n in range(1000))
         next(outcomes)
+        impatient(executor, monkeypatch)
         os.kill(cluster.scheduler.pid, signal.SIGKILL)
         with pytest.raises(RunError, match="was lost; finished trials are kept: run the same command again"):
             list(outcomes)
@@ -570,12 +577,12 @@ def test_a_scheduler_killed_in_mid_run_is_one_error(
 def test_a_scheduler_that_was_lost_while_nobody_looked_is_one_error(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_executor, "CONNECT_S", 0.5)
     cluster = fresh()
     cluster.worker()
     with DaskExecutor(address=cluster.address()) as executor:
         outcomes = executor.run(Job(f"{n}", jobs.nap, (0.02,)) for n in range(1000))
         next(outcomes)
+        impatient(executor, monkeypatch)
         os.kill(cluster.scheduler.pid, signal.SIGKILL)
         while executor._client.status != "closed":
             time.sleep(0.05)
@@ -599,6 +606,7 @@ def certificate(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_tls_is_used_as_dask_is_set_up(
     fresh: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

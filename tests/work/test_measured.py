@@ -69,6 +69,7 @@ def test_what_the_system_does_not_tell_is_no_reason() -> None:
 def test_the_environment_names_the_gpu_so_that_two_cards_are_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "gpu" not in environment.describe()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Card A")

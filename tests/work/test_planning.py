@@ -109,10 +109,12 @@ def test_train_loads_its_network_once_beside_those_of_the_trainings(seen: Seen, 
     once(seen, (classifier, 10, 0))
 
 
-def test_search_loads_the_network_that_is_measured_and_the_one_that_is_trained(seen: Seen, tmp_path: Path) -> None:
+def test_search_loads_the_network_that_is_measured_and_the_one_that_is_trained(
+    seen: Seen, tmp_path: Path, few_rounds: float
+) -> None:
     secost.search("small:resnet", out=tmp_path, max_macs=5.0, attentions=["se"], reductions=[4], trials=4, calibrate=3,
-                  check=0, finalists=1, oneshot_epochs=1, exhaustive=0, population=2, seeds=1, epochs=1, seconds=1.0,
-                  jobs=2)
+                  check=0, finalists=1, oneshot_epochs=1, exhaustive=0, population=2, seeds=1, epochs=1,
+                  seconds=few_rounds, jobs=2)
     measured, trained = sorted(seen.loads, key=lambda load: load[2])
     assert measured == ("small:resnet", 10, 0) and trained[:2] == measured[:2] and trained[2] != 0
     once(seen, measured, trained)

@@ -22,6 +22,7 @@ from secost.runs.store import read_run
 from tests.work.test_executors import Cluster
 
 pytest.importorskip("distributed")
+pytestmark = pytest.mark.xdist_group("spread")  # one cluster for all
 
 COUNTS = Spec.from_dict({
     "models": ["small:resnet", "small:vgg"], "attention": ["se", "eca", "mix:3xnone+se/2", "coord"], "reductions": [4],
@@ -120,7 +121,7 @@ def test_a_half_finished_sweep_goes_on_with_another_executor(
 
 def test_time_is_measured_by_one_worker_of_a_host_at_a_time(cluster: Cluster, tmp_path: Path) -> None:
     spec = Spec.from_dict({"models": ["small:resnet", "small:mobile"], "attention": "se", "reductions": 4,
-                           "resolution": [8, 16], "seconds": 0.5})
+                           "resolution": [8, 16], "seconds": 120.0, "target": 0.9})
     records = secost.sweep(spec, tmp_path / "run", executor="dask", address=cluster.address())
     assert all(record.latency_ms is not None for record in records)
     spans = sorted({(record.began_s or 0.0, record.ended_s or 0.0) for record in records})
@@ -169,7 +170,10 @@ def test_a_worker_without_a_package_that_is_needed_is_told_before_any_trial(
     assert not (tmp_path / "run").exists()
 
 
-def test_no_scheduler_at_the_address_is_one_line_and_leaves_no_folder(tmp_path: Path) -> None:
+def test_no_scheduler_at_the_address_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secost.work.dask_executor.CONNECT_S", 1.0)
     with pytest.raises(BadSpecError, match=r"no scheduler answered at tcp://127\.0\.0\.1:9"):
         secost.sweep(COUNTS, tmp_path / "run", executor="dask", address="tcp://127.0.0.1:9")
     assert not (tmp_path / "run").exists()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import secost
 from secost.errors import BadSpecError, UnknownNameError
+from secost.meters.processes import ChildError, in_child
 from secost.plan.spec import Spec
+from secost.plan.trials import Listener
 from secost.runs.store import read_run
 from secost.work.run import make_plan
 
@@ -25,9 +30,21 @@ GRID = Spec(
 # 2 networks x (none + 3 attentions x 3 ratios)
 TRIALS = 20
 
-# Runs the sweep and kills itself, for real, after the given number of committed records.
+PATIENCE_S = 600.0
+
+
+def sweep_and_die(spec: Spec, out: Path, after: int) -> None:
+    """Runs the sweep and kills its own process, for real, after the given number of committed records."""
+    heard = itertools.count(1)
+    secost.sweep(spec, out, listener=Listener(
+        on_record=lambda record: os.kill(os.getpid(), signal.SIGKILL) if next(heard) == after else None))
+
+
+# The same in a process of its own, which may fork to measure. Rounds end by their number.
 KILLED = textwrap.dedent("""
     import json, os, signal, sys
+    from secost.meters import latency
+    latency._precise = lambda *given: True
     from secost import api
     from secost.plan.spec import Spec
     from secost.plan.trials import Listener
@@ -51,22 +68,23 @@ def test_a_sweep_killed_at_several_moments_ends_with_the_records_of_an_undisturb
     undisturbed = [record.to_dict() for record in secost.sweep(GRID, tmp_path / "whole")]
     assert len(undisturbed) == TRIALS
     for after in (1, 6, 4):  # right after the first record, in mid-comparison, over the border of two networks
-        assert run_killed(GRID, tmp_path / "killed", after) == -signal.SIGKILL
+        with pytest.raises(ChildError, match="SIGKILL"):
+            in_child(partial(sweep_and_die, GRID, tmp_path / "killed", after), PATIENCE_S)
     assert len(read_run(tmp_path / "killed")[1]) == 1 + 6 + 4
     assert [record.to_dict() for record in secost.sweep(GRID, tmp_path / "killed")] == undisturbed
 
 
 def test_a_finished_sweep_started_again_measures_nothing(tmp_path: Path) -> None:
-    from secost.plan.trials import Listener
-
     first = secost.sweep(GRID, tmp_path)
     started: list[object] = []
     again = secost.sweep(GRID, tmp_path, listener=Listener(on_comparison=lambda *given: started.append(given)))
     assert started == [] and [r.to_dict() for r in again] == [r.to_dict() for r in first]
 
 
-def test_a_resumed_comparison_measures_the_baseline_again_beside_what_is_left(tmp_path: Path) -> None:
-    spec = Spec(models=(f"{NETS}:residual",), reductions=(2, 4), resolution=(32,), seconds=1.0)
+def test_a_resumed_comparison_measures_the_baseline_again_beside_what_is_left(
+    tmp_path: Path, few_rounds: float
+) -> None:
+    spec = Spec(models=(f"{NETS}:residual",), reductions=(2, 4), resolution=(32,), seconds=few_rounds)
     assert run_killed(spec, tmp_path, 2) == -signal.SIGKILL
     records = secost.sweep(spec, tmp_path)
     assert [r.label for r in records] == ["none", "se r=2", "se r=4"]
@@ -125,9 +143,27 @@ def test_profile_leaves_a_module_of_the_users_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
+UNHURRIED = """
+import time
+from torch import nn
+
+class Unhurried(nn.Sequential):
+    def forward(self, x):
+        time.sleep(0.05)
+        return super().forward(x)
+
+def plain():
+    return Unhurried(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                     nn.Flatten(), nn.Linear(16, 10))
+"""
+
+
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "secost", "sweep", "--model", f"{NETS}:residual", "--model", f"{NETS}:plain",
-               "--resolution", "32", "-r", "4", "--seconds", "3", "--target", "0.00001", "-o", str(tmp_path / "run")]
+    """The first network ends by its number of rounds; the second's 6 processes sleep through 14 s and more."""
+    (tmp_path / "unhurried.py").write_text(UNHURRIED)
+    command = [sys.executable, "-m", "secost", "sweep", "--model", f"{NETS}:residual", "--model",
+               f"{tmp_path / 'unhurried.py'}:plain", "--resolution", "32", "-r", "4", "--seconds", "300", "--target",
+               "0.9", "-o", str(tmp_path / "run")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
