@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from secost.writing import NA, interval_decimals, joined, milliseconds, percent,
 
 _ANSWERS = (WORSE, changes.FAILED_TRIAL, changes.ONLY_OLD, changes.BETTER, changes.ONLY_NEW, changes.UNCLEAR, SAME)
 _MANY_CHANGES = 10
-_MOST_NAMED = 3
+_MOST_NAMED, _MOST_DRAWN = 3, 12
 
 Labels = Callable[[Match], str]
 States = Mapping[tuple[int, str], str]
@@ -31,8 +32,32 @@ def compare_page(comparison: RunComparison) -> Page:
     return Page(
         "compare", question, headline(comparison), tuple(_sections(comparison, label, states)),
         tuple(row for match in comparison.matches for row in _plain_rows(match, states)),
-        lambda: _document(comparison, states), question=question, verdict=True,
+        lambda: _document(comparison, states), lambda: _figures(comparison, label), question=question, verdict=True,
+        words_only=True,
     )
+
+
+def _figures(comparison: RunComparison, label: Labels) -> list[Any]:
+    """The changes that were measured, each with its interval and a line at none; of many trials the first."""
+    from secost.figures.panels import Curve, Panel, drawn
+
+    panels = []
+    for figure in (OVERHEAD, LATENCY):
+        changed = [(label(match), change) for match, change in _all_changes(comparison)
+                   if change.figure is figure and change.change is not None][:_MOST_DRAWN]
+        points = [(place, 100 * (change.change or 0.0)) for place, (_, change) in enumerate(changed)]
+        ends = [(place, 100 * change.low, 100 * change.high) for place, (_, change) in enumerate(changed)
+                if change.low is not None and change.high is not None]
+        if points:
+            panels.append(Panel(f"change of {figure.title.lower()} ({figure.change_unit})",
+                                [Curve(points, 0, width=0, size=5, intervals=ends)], level=0.0,
+                                ticks=[textwrap.fill(name, 12) for name, _ in changed]))
+    if not panels:
+        return []
+    alt = ("From OLD to NEW, by trial: the change of what was measured, with its 95 % interval; where that crosses the "
+           "line at 0, no change is told.")
+    most = max(len(panel.ticks or ()) for panel in panels)
+    return [drawn("changes", "What changed", alt, panels, most=1, width=max(4.0, 1.0 + 0.9 * most), height=2.7)]
 
 
 def _sections(comparison: RunComparison, label: Labels, states: States) -> Iterator[Section]:

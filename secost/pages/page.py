@@ -197,7 +197,8 @@ class Page:
     after the `question`, and a terminal leaves the title out. `rows` are mappings, or a function that makes the table;
     a document is put behind schema and kind, but for one that a function makes, which is whole. `draw` makes the
     figures, `chart` an interactive one as a Vega-Lite specification, and `attached` other files by name; each is called
-    only where it is shown. `data_name` names the files of rows and document, where it is not the kind.
+    only where it is shown. `data_name` names the files of rows and document, where it is not the kind. With
+    `words_only` its Markdown has no pictures: it goes where none are, such as the summary of a CI's job.
     """
 
     kind: str
@@ -212,6 +213,7 @@ class Page:
     verdict: bool = False
     chart: Callable[[], Mapping[str, Any] | None] | None = None
     data_name: str = ""
+    words_only: bool = False
 
     @classmethod
     def of_rows(cls, title: str, rows: Sequence[Mapping[str, Any]], document: Any = None) -> Page:

@@ -12,7 +12,7 @@ from secost.writing import plain, slug
 
 def markdown(page: Page, sheet: Sheet) -> str | Mapping[str, bytes]:
     """The page as text; for a folder with its figures, which it links to."""
-    figures = page.figures if sheet.files else ()
+    figures = page.figures if sheet.files and not page.words_only else ()
     placed = any(section.figures for section in page.sections)
     blocks = [f"# {clean(page.title)}"]
     for section in page.shown(MARKDOWN):

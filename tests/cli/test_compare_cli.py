@@ -304,3 +304,13 @@ def test_comparing_starts_without_torch(tmp_path: Path) -> None:
 def test_the_rounds_of_the_made_runs_are_what_they_are_taken_for() -> None:
     found = samples(0.01)
     assert len(found["variant_s"]) == len(found["process"]) == 48 and len(set(found["process"])) == 6
+
+
+def test_what_changed_is_drawn_with_its_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = stored(tmp_path / "old", run_of()), stored(tmp_path / "new", run_of())
+    code, out, _ = run(capsys, old, new, "--format", "png", "-o", f"{tmp_path}/pages/")
+    assert code == 0 and out.split() == [f"{tmp_path}/pages/changes.png"]
+    assert (tmp_path / "pages" / "changes.png").read_bytes().startswith(b"\x89PNG")
+    run(capsys, old, new, "--format", "html", "-o", f"{tmp_path}/pages/")
+    text = (tmp_path / "pages" / "compare.html").read_text()
+    assert "change of overhead (pt)" in text and "change of latency (%)" in text

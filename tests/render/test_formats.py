@@ -133,7 +133,7 @@ def test_every_kind_of_page_has_every_format(kind: str, tmp_path: Path) -> None:
     page = KINDS[kind]()
     written = {path.name for path in write(page, tmp_path, ["table", "md", "html", "json", "csv", "parquet"])}
     data = "records" if kind == "cost" else page.kind
-    figures = {f"{figure.name}.png" for figure in page.figures}
+    figures = set() if page.words_only else {f"{figure.name}.png" for figure in page.figures}
     assert written == {f"{page.kind}.{end}" for end in ("txt", "md", "html")} | figures | {
         f"{data}.{end}" for end in ("json", "csv", "parquet")}
     rows = list(csv.DictReader(io.StringIO((tmp_path / f"{data}.csv").read_text())))
@@ -199,7 +199,7 @@ def test_a_comparison_has_html_beside_its_text(tmp_path: Path, capsys: pytest.Ca
 def test_a_page_without_figures_has_no_pictures_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", RUN, RUN, "--format", "png", "-o", f"{tmp_path}/"]) == 2
+    assert main(["budget", RUN, "--format", "png", "-o", f"{tmp_path}/"]) == 2
     assert "nothing to write as png: this page has no figures" in capsys.readouterr().err
 
 
