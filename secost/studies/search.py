@@ -29,7 +29,7 @@ from secost.errors import BadSpecError, MissingExtraError, RunError, UnknownName
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, network_cost
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site
-from secost.networks.surgery import check_fits, require_sites, seeded, sites
+from secost.networks.surgery import check_fits, require_sites, seeded, sites, strip
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, Comparison, Listener, Plan, Trial
 from secost.plan.variants import Point, Space, make_space
@@ -42,7 +42,16 @@ from secost.training.oneshot import OneShot, held_out, statistics_of
 from secost.work.comparison import Networks
 from secost.work.executors import Executor, Job
 from secost.work.run import make_plan, measure, open_run, workers_for
-from secost.work.trainings import CHECKPOINTS, build, checked_jobs, prepare, train_in_store, train_trials, trainable
+from secost.work.trainings import (
+    CHECKPOINTS,
+    build,
+    checked_jobs,
+    prepare,
+    train_in_store,
+    train_trials,
+    trainable,
+    weights_of,
+)
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
@@ -87,9 +96,10 @@ def search(
 
 def _carried_out(spec: Spec, out: str | Path | None, listener: Listener, jobs: int | None, executor: str,
                  address: str | None) -> Searched:
-    course = prepare(spec)
+    course = prepare(spec, weights_of(0))  # one network is measured, and trained as the one-shot network
     spec = course.plan.spec
-    workshop = _Workshop.of(spec, _only(course.plan.comparisons), course.data)
+    net = strip(copy.deepcopy(course.networks.get(spec.models[0])), example=course.data.test.images[:1])
+    workshop = _Workshop.of(spec, _only(course.plan.comparisons), course.data, net)
     jobs = checked_jobs(jobs) if address is None else None
     with workers_for(spec, executor, jobs, address) as workers, open_run(spec, out) as store:
         train_in_store(course, store, listener, jobs=jobs, executor=workers)
@@ -117,11 +127,11 @@ class _Workshop:
     space: Space
 
     @classmethod
-    def of(cls, spec: Spec, comparison: Comparison, data: Data) -> _Workshop:
+    def of(cls, spec: Spec, comparison: Comparison, data: Data, net: nn.Module | None = None) -> _Workshop:
         """Raises BadSpecError for a space with one point, NoSiteError where nothing can be put."""
         assert spec.search is not None and spec.train is not None
         setting, bare = comparison.setting, comparison.trials[0]
-        net = build(replace(bare, training=spec.train.training(0)), spec, data)
+        net = net or build(replace(bare, training=spec.train.training(0)), spec, data)
         found = sites(net, setting.placement, setting.integration, setting.stages, example=data.test.images[:1])
         require_sites(found, net, setting.placement)
         choices = [(trial.attention, trial.reduction) for trial in comparison.trials]

@@ -26,7 +26,7 @@ from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
-from secost.networks.sources import Example, inputs_for, load
+from secost.networks.sources import WEIGHT_SEED, Example, inputs_for, load
 from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
 from secost.networks.tracing import ForwardError, Graph, eval_mode
 from secost.plan.spec import Spec
@@ -46,12 +46,12 @@ class Networks:
     """Networks by name, the last one kept; who gets it leaves it as it was found.
 
     `net` stands for every name where the user gave a module, `example` for its inputs. `classes` asks for so many
-    scores.
+    scores, weights are drawn from `seed`.
     """
 
     def __init__(self, allow_download: bool = False, classes: int | None = None, net: nn.Module | None = None,
-                 example: Example | None = None) -> None:
-        self.allow_download, self.classes, self.example = allow_download, classes, example
+                 example: Example | None = None, seed: int = WEIGHT_SEED) -> None:
+        self.allow_download, self.classes, self.example, self.seed = allow_download, classes, example, seed
         self.given = net is not None
         self._name, self._net = "", net
         self._graphs: dict[tuple[object, ...], Graph] = {}
@@ -61,7 +61,7 @@ class Networks:
         if not self.given and (self._net is None or self._name != model):
             self._net = None  # gone before the next one comes: two at a time take twice the memory
             self._graphs.clear()
-            self._net, self._name = load(model, self.allow_download, self.classes), model
+            self._net, self._name = load(model, self.allow_download, self.classes, self.seed), model
         assert self._net is not None
         return self._net
 

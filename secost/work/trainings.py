@@ -21,7 +21,7 @@ from secost.meters.conditions import measuring
 from secost.meters.environment import describe
 from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
-from secost.networks.sources import check_name, load
+from secost.networks.sources import WEIGHT_SEED, check_name, load
 from secost.networks.surgery import attach, seeded, strip
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan, Trial
@@ -68,9 +68,15 @@ class Course:
     networks: Networks
 
 
-def prepare(spec: Spec) -> Course:
+def weights_of(seed: int) -> int:
+    """The seed that the initial weights of a training are drawn from."""
+    return draw_seed(seed, "weights") % 2**32
+
+
+def prepare(spec: Spec, seed: int = WEIGHT_SEED) -> Course:
     """The course of a spec, at the size of the data set's images: cost and gain are of one network.
 
+    The networks that are measured have weights drawn from `seed`, which decides no figure.
     Raises in one line what is wrong, for all that can be told before anything is trained.
     """
     if spec.train is None:
@@ -78,7 +84,7 @@ def prepare(spec: Spec) -> Course:
     for model in spec.models:
         check_name(model)
     data = load_data(spec.train.dataset, spec.train.data)
-    networks = Networks(spec.allow_download, data.classes)
+    networks = Networks(spec.allow_download, data.classes, seed=seed)
     for model in reversed(spec.models):  # the first one, which is measured first, is then there
         net = networks.get(model)
         try:
@@ -203,7 +209,7 @@ def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
     """The network of one training. All variants of a seed have the same weights where they have the same layers."""
     assert trial.training is not None  # only trainings come here
     setting, seed = trial.setting, trial.training.seed
-    net = load(setting.model, spec.allow_download, data.classes, draw_seed(seed, "weights") % 2**32)
+    net = load(setting.model, spec.allow_download, data.classes, weights_of(seed))
     if trial.attention == NATIVE:
         return net
     example = data.test.images[:1]
