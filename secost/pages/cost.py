@@ -31,10 +31,9 @@ from secost.answers.groups import (
     whole_floor,
 )
 from secost.answers.published import PublishedTime, times_of
-from secost.answers.searched import read_search
 from secost.errors import BadSpecError
 from secost.glossary import CAUTIONS, FIELDS
-from secost.pages import occlusion, quantization, scaling, search, wording
+from secost.pages import wording
 from secost.pages.page import HTML, MARKDOWN, PAGES, TERMINAL, Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.pages.verdict import Statement, state
 from secost.pages.wording import few, gain_words, overhead_words, prefixed, times_words
@@ -107,14 +106,18 @@ def cost_page(
 def page_of(run: Run, gains: Sequence[Gain] | None = None) -> Page:
     """The page of a run as the command that made it wrote it: its study's, or its search's, or that of its costs; with
     `gains` of one source, that of its costs."""
-    if gains is None and run.spec.search is not None:
-        return search.page(read_search(run.records, run.spec, run.study))
-    if gains is None and isinstance(run.study, Scaling):
-        return scaling.page(run.study)
-    if gains is None and isinstance(run.study, Occlusion):
-        return occlusion.page(run.study)
-    if gains is None and isinstance(run.study, Quantization):
-        return quantization.page(run.study)
+    if gains is None and (run.spec.search is not None or run.study is not None):
+        from secost.answers.searched import read_search  # here, as a page of costs needs no pandas
+        from secost.pages import occlusion, quantization, scaling, search
+
+        if run.spec.search is not None:
+            return search.page(read_search(run.records, run.spec, run.study))
+        if isinstance(run.study, Scaling):
+            return scaling.page(run.study)
+        if isinstance(run.study, Occlusion):
+            return occlusion.page(run.study)
+        if isinstance(run.study, Quantization):
+            return quantization.page(run.study)
     return cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains)
 
 
