@@ -18,8 +18,7 @@ from secost.statistics import least_half_width
 from secost.writing import NA, interval_decimals, joined, milliseconds, percent, quantity
 
 _ANSWERS = (WORSE, changes.FAILED_TRIAL, changes.ONLY_OLD, changes.BETTER, changes.ONLY_NEW, changes.UNCLEAR, SAME)
-_MANY_CHANGES = 10
-_MOST_NAMED, _MOST_DRAWN = 3, 12
+_MANY_CHANGES, _MOST_NAMED, _MOST_DRAWN = 10, 3, 12
 
 Labels = Callable[[Match], str]
 States = Mapping[tuple[int, str], str]
@@ -48,14 +47,13 @@ def _figures(comparison: RunComparison, label: Labels) -> list[Any]:
         points = [(place, 100 * (change.change or 0.0)) for place, (_, change) in enumerate(changed)]
         ends = [(place, 100 * change.low, 100 * change.high) for place, (_, change) in enumerate(changed)
                 if change.low is not None and change.high is not None]
-        if points:
-            panels.append(Panel(f"change of {figure.title.lower()} ({figure.change_unit})",
-                                [Curve(points, 0, width=0, size=5, intervals=ends)], level=0.0,
-                                ticks=[textwrap.fill(name, 12) for name, _ in changed]))
+        curve = Curve(points, 0, width=0, size=5, intervals=ends)
+        ticks = [textwrap.fill(name, 12) for name, _ in changed]
+        panels += [Panel(f"change of {figure.title.lower()} ({figure.change_unit})", [curve], level=0.0, ticks=ticks)
+                   ] if points else []
     if not panels:
         return []
-    alt = ("From OLD to NEW, by trial: the change of what was measured, with its 95 % interval; where that crosses the "
-           "line at 0, no change is told.")
+    alt = "From OLD to NEW, by trial: each measured change with its 95 % interval; one that crosses 0 tells no change."
     most = max(len(panel.ticks or ()) for panel in panels)
     return [drawn("changes", "What changed", alt, panels, most=1, width=max(4.0, 1.0 + 0.9 * most), height=2.7)]
 
