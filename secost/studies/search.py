@@ -39,19 +39,10 @@ from secost.runs.study import LatencyModel
 from secost.training.datasets import Data, Split
 from secost.training.loop import draw_seed, train
 from secost.training.oneshot import OneShot, held_out, statistics_of
+from secost.work import trainings
 from secost.work.comparison import Networks
 from secost.work.executors import Executor, Job
 from secost.work.run import make_plan, measure, open_run, workers_for
-from secost.work.trainings import (
-    CHECKPOINTS,
-    build,
-    checked_jobs,
-    prepare,
-    train_in_store,
-    train_trials,
-    trainable,
-    weights_of,
-)
 
 DEFAULT_MODEL, DEFAULT_DATASET = "small:resnet", "digits"
 DEFAULT_ATTENTION, DEFAULT_REDUCTIONS, DEFAULT_LATENCY = ("se", "eca", "spatial"), (4, 8, 16), 0.2
@@ -96,13 +87,13 @@ def search(
 
 def _carried_out(spec: Spec, out: str | Path | None, listener: Listener, jobs: int | None, executor: str,
                  address: str | None) -> Searched:
-    course = prepare(spec, weights_of(0))  # one network is measured, and trained as the one-shot network
+    course = trainings.prepare(spec, trainings.weights_of(0))  # what is measured is trained as the one-shot network
     spec = course.plan.spec
     net = strip(copy.deepcopy(course.networks.get(spec.models[0])), example=course.data.test.images[:1])
     workshop = _Workshop.of(spec, _only(course.plan.comparisons), course.data, net)
-    jobs = checked_jobs(jobs) if address is None else None
+    jobs = trainings.checked_jobs(jobs) if address is None else None
     with workers_for(spec, executor, jobs, address) as workers, open_run(spec, out) as store:
-        train_in_store(course, store, listener, jobs=jobs, executor=workers)
+        trainings.train_in_store(course, store, listener, jobs=jobs, executor=workers)
         _Search(workshop, course.networks, store, listener, workers).carry_out()
         found = read_search(store.records(), spec)
         store.keep_study(found.result)
@@ -131,7 +122,7 @@ class _Workshop:
         """Raises BadSpecError for a space with one point, NoSiteError where nothing can be put."""
         assert spec.search is not None and spec.train is not None
         setting, bare = comparison.setting, comparison.trials[0]
-        net = net or build(replace(bare, training=spec.train.training(0)), spec, data)
+        net = net or trainings.build(replace(bare, training=spec.train.training(0)), spec, data)
         found = sites(net, setting.placement, setting.integration, setting.stages, example=data.test.images[:1])
         require_sites(found, net, setting.placement)
         choices = [(trial.attention, trial.reduction) for trial in comparison.trials]
@@ -191,7 +182,7 @@ class _Search:
                   for seed in range(spec.train.seeds) for name in names)
         left = [trial for trial in wanted if trial.key not in done]
         self.store.plan_more(trial.key for trial in left)
-        train_trials(left, spec, self.store, self.shop.data, self.listener, self.executor.workers,
+        trainings.train_trials(left, spec, self.store, self.shop.data, self.listener, self.executor.workers,
                      executor=self.executor)
 
 
@@ -221,7 +212,7 @@ _BUILT: dict[str, OneShot] = {}
 
 def judge_points(state: OneShotState, points: Sequence[Sequence[int]]) -> list[list[float]]:
     """Accuracy (percent) and loss of each point, by the one-shot network. The work of one job."""
-    with trainable(state.spec.threads[0]):
+    with trainings.trainable(state.spec.threads[0]):
         found = [state.network().judge(tuple(point), state.statistics, state.held) for point in points]
     return [[item.top1, item.loss] for item in found]
 
@@ -239,8 +230,8 @@ def _train_oneshot(shop: _Workshop, folder: Path, listener: Listener) -> OneShot
     listener.on_note(f"training one network that holds all {len(shop.space.options[0])} options at each site, "
                      f"{training.epochs} epochs")
     net = _untrained(shop)
-    with trainable(spec.threads[0]):
-        train(net, data, training, folder / CHECKPOINTS / f"{_ONESHOT}.safetensors")
+    with trainings.trainable(spec.threads[0]):
+        train(net, data, training, folder / trainings.CHECKPOINTS / f"{_ONESHOT}.safetensors")
     weights = {name: item.detach().clone() for name, item in net.state_dict().items()}
     one = Split(shop.data.test.images[:1], shop.data.test.labels[:1])  # of the images, the shape is all that is needed
     shape = replace(shop.data, train=one, test=one)
