@@ -23,10 +23,8 @@ from secost.networks import hooks, surgery
 from secost.networks.importing import import_timm
 
 CASES = [(name, precision) for name in BACKENDS.names() for precision in BACKENDS.get(name).precisions]
-FAST_COMPILE = "fp32"  # a compilation takes seconds
 RELATIVE = 1e-3
 CHILD_S = 300.0
-pytestmark = pytest.mark.xdist_group("backends")  # each is converted once for all
 
 
 def with_lively_norms(net: nn.Module) -> nn.Module:
@@ -134,8 +132,8 @@ def expected(net: nn.Module) -> Tensor:
 
 
 @pytest.fixture(scope="module", params=[
-    pytest.param(case, marks=[pytest.mark.slow] if case[0] == "compile" and case[1] != FAST_COMPILE else [],
-                 id="-".join(case)) for case in CASES
+    # A compilation takes half a minute: see test_one_layer_is_compiled_once_and_gives_eagers_outputs.
+    pytest.param(case, marks=[pytest.mark.slow] if case[0] == "compile" else [], id="-".join(case)) for case in CASES
 ])
 def case(request: pytest.FixtureRequest, net: nn.Module) -> Iterator[tuple[str, str, Prepared]]:
     backend, precision = request.param
@@ -279,6 +277,19 @@ def test_openvino_in_a_process_forked_from_one_that_used_it_is_refused_not_hung(
 
 
 # --- compile ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_layer_is_compiled_once_and_gives_eagers_outputs() -> None:
+    with surgery.seeded(0):
+        layer, x = nn.Sequential(nn.Linear(8, 8), nn.Sigmoid()).eval(), torch.rand(2, 8)
+    with torch.inference_mode():
+        expected = layer(x)
+    first, again = prepared("compile", "fp32", layer, x), prepared("compile", "fp32", layer, x)
+    assert first.cautions == () and not first.cached and (first.convert_s or 0.0) > 0
+    assert again.cached and again.convert_s == first.convert_s
+    found = three_passes(first)
+    check_output("fp32", layer, expected, found[0])
+    assert all(torch.equal(item, found[0]) for item in (*found, *three_passes(again)))
 
 
 @pytest.mark.slow

@@ -32,7 +32,6 @@ SMALL: dict[str, Any] = {
     "oneshot_epochs": 2, "calibrate": 4, "check": 3, "finalists": 2, "seeds": 2, "epochs": 1, "seconds": LONG_S,
     "jobs": 2,
 }
-pytestmark = pytest.mark.xdist_group("search")  # one search for all
 
 
 @pytest.fixture(scope="module")

@@ -267,7 +267,7 @@ def test_two_at_a_time_give_the_accuracies_of_one_at_a_time(tmp_path: Path) -> N
 
 
 KILLED = textwrap.dedent("""
-    import os, signal, sys, threading
+    import os, signal, sys, threading, time
     import secost
     from pathlib import Path
 
@@ -276,6 +276,7 @@ KILLED = textwrap.dedent("""
         while True:
             if folder.is_dir() and sum(1 for _ in folder.glob("*.safetensors")) > 0:
                 os.killpg(0, signal.SIGKILL)
+            time.sleep(0.001)
     threading.Thread(target=watch, daemon=True).start()
     secost.train(sys.argv[1], ["se"], [4], out=sys.argv[2], dataset="digits", seeds=1, epochs=6, latency=False)
 """)

@@ -35,7 +35,6 @@ dask_executor = pytest.importorskip("secost.work.dask_executor")
 dask_jobs = pytest.importorskip("secost.work.dask_jobs")
 DaskExecutor = dask_executor.DaskExecutor
 
-pytestmark = pytest.mark.xdist_group("executors")  # one cluster for all that leave it alive
 ROOT = Path(__file__).parents[2]
 STARTING_S = 60.0
 

@@ -22,7 +22,6 @@ from secost.runs.store import read_run
 from tests.work.test_executors import Cluster
 
 pytest.importorskip("distributed")
-pytestmark = pytest.mark.xdist_group("spread")  # one cluster for all
 
 COUNTS = Spec.from_dict({
     "models": ["small:resnet", "small:vgg"], "attention": ["se", "eca", "mix:3xnone+se/2", "coord"], "reductions": [4],
