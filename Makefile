@@ -10,7 +10,8 @@ READY = $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/secost profile resnet50 -r 2,4,8,16,32 --seconds 90 -o reports/demo
 
-# Two at a time, a file's tests in one process, which share what takes long to make. COVERAGE=--cov measures what they reach, against the floor in pyproject.toml.
+# Two at a time, a file's tests in one process, which share what takes long to make.
+# COVERAGE=--cov measures what they reach, against the floor in pyproject.toml.
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
