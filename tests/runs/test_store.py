@@ -287,14 +287,15 @@ def test_a_reader_sees_what_a_writer_adds_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_run_is_read_while_another_process_writes_it(tmp_path: Path) -> None:
-    process = child(tmp_path, 150)
-    assert process.stdout is not None and process.stdout.readline() == "open\n"
-    for number, key in enumerate(keys(150)):
-        assert process.stdout.readline() == f"{key}\n"
-        if number % 10 == 0:  # what was acknowledged is there, and nothing but the beginning of the plan
-            stored = [item.key for item in read_run(tmp_path)[1]]
-            assert len(stored) > number and stored == keys(150)[: len(stored)]
-    assert process.stdout.read() == "closed\n" and process.wait(PATIENCE_S) == 0 and len(read_run(tmp_path)[1]) == 150
+    with child(tmp_path, 150) as process:
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        for number, key in enumerate(keys(150)):
+            assert process.stdout.readline() == f"{key}\n"
+            if number % 10 == 0:  # what was acknowledged is there, and nothing but the beginning of the plan
+                stored = [item.key for item in read_run(tmp_path)[1]]
+                assert len(stored) > number and stored == keys(150)[: len(stored)]
+        assert process.stdout.read() == "closed\n" and process.wait(PATIENCE_S) == 0
+    assert len(read_run(tmp_path)[1]) == 150
 
 
 # --- what is refused ---
