@@ -115,6 +115,7 @@ def test_the_walk_is_short_and_enters_no_folder_twice() -> None:
     assert twice <= ENTERED_TWICE
 
 
+@pytest.mark.slow
 def test_the_walk_is_walked(tmp_path: Path) -> None:
     """Every file of the list has code run by the command that it is about."""
     script = (

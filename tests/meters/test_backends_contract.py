@@ -279,6 +279,7 @@ def test_openvino_in_a_process_forked_from_one_that_used_it_is_refused_not_hung(
 # --- compile ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_layer_is_compiled_once_and_gives_eagers_outputs() -> None:
     with surgery.seeded(0):
         layer, x = nn.Sequential(nn.Linear(8, 8), nn.Sigmoid()).eval(), torch.rand(2, 8)

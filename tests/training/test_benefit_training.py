@@ -282,6 +282,7 @@ KILLED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_killed_in_mid_training_and_started_again_it_ends_as_undisturbed(tmp_path: Path) -> None:
     options: dict[str, Any] = SHORT | {"seeds": 1, "epochs": 6}
     expected = secost.train(CLASSIFIER, ["se"], [4], out=tmp_path / "whole", **options)

@@ -110,6 +110,7 @@ def test_train_loads_its_network_once_beside_those_of_the_trainings(seen: Seen, 
     once(seen, (classifier, 10, 0))
 
 
+@pytest.mark.slow
 def test_search_loads_once_the_network_that_it_measures_and_trains(
     seen: Seen, tmp_path: Path, few_rounds: float
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_sweep_over_a_cluster_is_that_of_one_and_tells_the_host(
         assert record.environment in environments
 
 
+@pytest.mark.slow
 def test_trainings_over_a_cluster_are_those_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
     one = secost.train("small:resnet", out=tmp_path / "one", jobs=1, **TRAINING)
     two = secost.train("small:resnet", out=tmp_path / "two", executor="dask", address=cluster.address(), **TRAINING)
@@ -118,6 +119,7 @@ def test_a_half_finished_sweep_goes_on_with_another_executor(
     assert [record for record in records if record in before] == before
 
 
+@pytest.mark.slow
 def test_time_is_measured_by_one_worker_of_a_host_at_a_time(cluster: Cluster, tmp_path: Path) -> None:
     spec = Spec.from_dict({"models": ["small:resnet", "small:mobile"], "attention": "se", "reductions": 4,
                            "resolution": [8, 16], "seconds": 120.0, "target": 0.9})
