@@ -1,4 +1,5 @@
-"""How values are written and read: text made safe for where it is shown, numbers with the digits that they carry.
+"""How values are written and read: text made safe for where it is shown, numbers with the digits that they carry; and
+how a file is written whole.
 
 Names are input: a terminal obeys escape sequences, a spreadsheet runs cells that begin with `=`, a page
 runs `</script>`. Every renderer and the command line pass such text through here, and only here; what HTML needs beside
@@ -11,9 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
+import tempfile
 import unicodedata
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from secost.errors import BadSpecError
@@ -26,6 +30,27 @@ _SHARE = re.compile(r"([+-]?(?:\d{1,12}\.?\d{0,12}|\.\d{1,12}))\s*(%|pt|pts|poin
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+
+
+# --- files ---
+
+
+def write_whole(path: Path, content: bytes, mode: int | None = None) -> Path:
+    """Write beside the target and move over it: a reader sees the old file or the new one, and a symbolic link that
+    stands at the target is replaced, not followed. It is the user's alone without a `mode`. Raises OSError."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
 
 
 # --- text ---

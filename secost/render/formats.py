@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from secost.pages.page import HTML, MARKDOWN, TERMINAL, Page, Sheet
 from secost.registry import Registry
 from secost.render.markdown import markdown
 from secost.runs.records import SCHEMA
-from secost.writing import for_csv, plain, slug, to_json
+from secost.writing import for_csv, plain, slug, to_json, write_whole
 
 _NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
 PAGE_FORMATS = ("json", "csv", HTML, MARKDOWN, "png")
@@ -104,23 +103,11 @@ def write_file(path: str, content: bytes) -> Path:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    """Write beside the target and move over it: a reader sees the old file or the new one, and a symbolic link that
-    stands at the target is replaced, not followed. A device or a pipe is written to."""
+    """Write a file whole; a device or a pipe is written to."""
     if path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
         path.write_bytes(content)
         return path
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    return write_whole(path, content, 0o666 & ~_umask())
 
 
 def _umask() -> int:

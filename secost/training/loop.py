@@ -15,8 +15,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -34,6 +32,7 @@ from secost.networks.surgery import seeded
 from secost.networks.tracing import eval_mode
 from secost.plan.trials import Training
 from secost.training.datasets import Data, Split, shuffled
+from secost.writing import write_whole
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 _WARM_UP_SHARE, _TEST_BATCH = 0.1, 512
@@ -212,17 +211,12 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 
 def write_checkpoint(path: Path, state: Checkpoint) -> None:
-    """Write beside the target and move over it. Raises RunError where that is not possible."""
+    """Write it whole. Raises RunError where that is not possible."""
     tensors = _tensors(state)
     about = {"identity": state.identity, "curve": json.dumps(state.curve), "checksum": _checksum(tensors)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(save(tensors, about))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        write_whole(path, save(tensors, about))
     except OSError as error:
         raise RunError(f"can't write the checkpoint {str(path)!r}: {error.strerror or error}") from None
 
