@@ -317,8 +317,9 @@ def result_in(documents: Mapping[str, Any], records: Mapping[str, Record]) -> St
         if values["schema"] != SCHEMA:
             raise RunError(f"the run's study has schema {str(values['schema'])[:20]}, and this secost knows schema "
                            f"{SCHEMA}: it was written by another version, install that one")
-        arrays = lambda place: _array(documents[f"{STUDY}{kind} {place}"])  # noqa: E731
-        found: StudyResult = _built(_KINDS[kind], values, {Record: records.__getitem__, np.ndarray: arrays})
+        found: StudyResult = _built(_KINDS[kind], values, {
+            Record: records.__getitem__, np.ndarray: lambda place: _array(documents[f"{STUDY}{kind} {place}"]),
+        })
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RunError(f"what the run's study found makes no sense ({type(error).__name__}: {error}): restore a copy "
                        "or run the study again") from error

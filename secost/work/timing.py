@@ -145,13 +145,18 @@ class Stopwatch:
 
     def _measured(self, on_share: Callable[[float], object]) -> Rounds:
         spec = self.spec
-        run_turn: Callable[[Turn], Rounds] = self._in_a_child
-        if not self.apart:  # turns in this process, one after another: ready once, warm from the first turn on
-            subjects, warm, _ = self._opened(0)
-            run_turn = lambda turn: measure_turn(  # noqa: E731
-                subjects, turn, self.timer, warm=warm if turn.number == 0 else subjects[:1])
+        run_turn = self._in_a_child if self.apart else self._in_this_process()
         return measure(run_turn, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
                        apart=self.apart, seed=spec.seed, on_share=on_share)
+
+    def _in_this_process(self) -> Callable[[Turn], Rounds]:
+        """Turns one after another: ready once, warm from the first turn on."""
+        subjects, warm, _ = self._opened(0)
+
+        def run_turn(turn: Turn) -> Rounds:
+            return measure_turn(subjects, turn, self.timer, warm=warm if turn.number == 0 else subjects[:1])
+
+        return run_turn
 
     def _in_a_child(self, turn: Turn) -> Rounds:
         slowest_s = max(variant.pass_s for variant in self.variants.values())
