@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from secost.plan.spec import Spec
 from secost.plan.trials import Listener
 from secost.runs.records import Record
 from secost.runs.store import read_run
-from tests.work.test_executors import Cluster
+from tests.work.conftest import Cluster
 
 pytest.importorskip("distributed")
 
@@ -29,29 +29,6 @@ COUNTS = Spec.from_dict({
 })
 TRAINING: dict[str, Any] = {"attentions": ["se", "eca"], "reductions": 4, "seeds": 2, "epochs": 1, "latency": False}
 _WHERE = ("environment", "host", "began_s", "ended_s")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = Cluster(tmp_path_factory.mktemp("cluster"))
-    for _ in range(2):
-        found.worker("--resources", "latency=1")
-    yield found
-    found.end()
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
-    made: list[Cluster] = []
-
-    def start(**environment: str) -> Cluster:
-        (folder := tmp_path / f"cluster{len(made)}").mkdir()
-        made.append(Cluster(folder, **environment))
-        return made[-1]
-
-    yield start
-    for cluster in made:
-        cluster.end()
 
 
 def plain(records: list[Record]) -> list[dict[str, Any]]:
