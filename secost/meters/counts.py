@@ -32,8 +32,8 @@ from secost.meters.macs import (
     operation_class,
     other_ops,
 )
+from secost.networks.attended import attached_paths
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import build_placed, seeded

@@ -36,7 +36,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from secost.errors import CountError
 from secost.kept import read_kept, write_kept
 from secost.networks.cache import content_file
-from secost.networks.hooks import hook_tables, restore_hooks
 from secost.networks.tracing import Node, attention_macs, buffers_kept, eval_mode
 
 if TYPE_CHECKING:
@@ -128,7 +127,9 @@ def _quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
 @contextlib.contextmanager
 def _tracing_quietly(net: nn.Module) -> Iterator[None]:
     """Eval mode, no warnings, and afterwards the network and torch's globals as they were, also where it raises."""
-    fast_path, hooks = torch.backends.mha.get_fastpath_enabled(), hook_tables(net)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    hooks = [(table, dict(table)) for module in net.modules()
+             for table in (module._forward_hooks, module._forward_pre_hooks)]
     levels = [(logger, logger.level) for logger in map(logging.getLogger, _FVCORE_LOGGERS)]
     with (
         eval_mode(net), buffers_kept(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
@@ -145,7 +146,10 @@ def _tracing_quietly(net: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fast_path)
             for logger, level in levels:
                 logger.setLevel(level)
-            restore_hooks(hooks)  # fvcore leaves its own on a network that raises
+            for table, content in hooks:  # fvcore leaves its own on a network that raises
+                if list(table) != list(content):
+                    table.clear()
+                    table.update(content)
 
 
 class _PlainOutputs(nn.Module):

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secost.errors import BadSpecError, SecostError, one_line
+from secost.networks.attended import kind_of, plain_names
 
 CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
@@ -69,7 +70,8 @@ class Node:
 class Call:
     """One call of one module: which values went in and came out, and the range of nodes run meanwhile.
 
-    `inputs` are the tensors among the positional arguments, `keywords` those given by name.
+    `inputs` are the tensors among the positional arguments, `keywords` those given by name. `one_tensor` tells that it
+    was called with one tensor and nothing else, and gave one.
     """
 
     path: str
@@ -79,6 +81,7 @@ class Call:
     start: int
     end: int
     keywords: list[int] = field(default_factory=list)
+    one_tensor: bool = False
 
 
 @dataclass
@@ -257,7 +260,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, net: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Graph()
-        self._names = {id(module): name for name, module in reversed(list(net.named_modules(remove_duplicate=False)))}
+        self._names = {id(module): name for name, module in reversed(plain_names(net).items())}
         self._known: Any = WeakTensorKeyDictionary()
         self._bases: Any = WeakTensorKeyDictionary()
         self._open = [_OpenCall("", 0, [])]
@@ -293,9 +296,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
         call = self._open.pop()
         if id(module) in self._names:
-            kind, end = type(module).__name__, len(self.graph.nodes)
+            kind, end = kind_of(module), len(self.graph.nodes)
             outputs, keywords = self._indices(output), self._indices(kwargs)
-            self.graph.calls.append(Call(call.path, kind, call.inputs, outputs, call.start, end, keywords))
+            alone = len(args) == 1 and not kwargs and all(isinstance(item, torch.Tensor) for item in (*args, output))
+            self.graph.calls.append(Call(call.path, kind, call.inputs, outputs, call.start, end, keywords, alone))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secost.networks.hooks import Placed
+from secost.networks.attended import Placed
 from secost.networks.sites import Site
 from secost.networks.surgery import build_placed
 from secost.plan.trials import BASELINE
@@ -58,7 +58,7 @@ class OneShot(nn.Module):
         for group, options in zip(space.groups, space.options, strict=True):
             for place in group:
                 self._sites[place] = Alternatives([_option(net, sites[place], choice) for choice in options])
-                Placed(sites[place], "oneshot", self._sites[place]).register(net)
+                Placed(sites[place], "oneshot", self._sites[place]).put(net)
         self.net = net
 
     def choose(self, point: Point) -> None:

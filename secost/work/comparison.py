@@ -22,8 +22,8 @@ from secost.meters.backends.offered import BACKENDS
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.latency import Rounds, cautions
 from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
+from secost.networks.attended import attached_paths
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import WEIGHT_SEED, Example, inputs_for, load

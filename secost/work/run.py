@@ -18,8 +18,8 @@ from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
 from secost.meters.backends.offered import get_backend, not_offered
 from secost.meters.conditions import threads_of_torch
 from secost.meters.environment import describe
+from secost.networks.attended import attached_paths
 from secost.networks.attention import has_reduction
-from secost.networks.hooks import attached_paths
 from secost.networks.sites import find_sites
 from secost.networks.sources import check_name, inputs_for
 from secost.plan.options import DEFAULT_REDUCTIONS

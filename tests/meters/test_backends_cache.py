@@ -18,7 +18,7 @@ from torch import nn
 
 from secost.meters.backends import conversion, converters
 from secost.meters.backends.conversion import content_key, kept, tensors_key, under
-from secost.networks import hooks, surgery
+from secost.networks import attended, surgery
 
 X = (torch.zeros(1, 3, 32, 32),)
 
@@ -165,7 +165,7 @@ def attached(attention: str = "se", reduction: int = 4) -> nn.Module:
 
 def test_equal_networks_have_one_key_and_each_change_has_another() -> None:
     keys = {"as it is": content_key(attached(), X)}
-    assert content_key(hooks.standalone(attached()), X) == keys["as it is"] is not None
+    assert content_key(attended.standalone(attached()), X) == keys["as it is"] is not None
     keys["another attention"] = content_key(attached("eca"), X)
     keys["another ratio"] = content_key(attached(reduction=8), X)
     keys["no attention"] = content_key(surgery.strip(attached(), 32), X)
