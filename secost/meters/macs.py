@@ -37,14 +37,14 @@ from secost.errors import CountError
 from secost.kept import read_kept, write_kept
 from secost.networks.cache import content_file
 from secost.networks.hooks import hook_tables, restore_hooks
-from secost.networks.tracing import Node, attention_macs, buffers_kept, eval_mode
+from secost.networks.tracing import Node, attention_macs, attributes_kept, buffers_kept, eval_mode
 
 if TYPE_CHECKING:
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
 # fvcore calls a handle with TorchScript values of an operation's operands and results.
 Handle = Callable[[Sequence[Any], Sequence[Any]], int]
-_CACHE_VERSION = 2  # rises with every change of a handle
+_CACHE_VERSION = 3  # rises with every change of a handle
 _FVCORE_LOGGERS = ("fvcore", "fvcore.nn.jit_analysis")
 _ELEMENTWISE = """
     add sub rsub mul div neg abs exp expm1 exp2 log log1p log2 sqrt rsqrt pow square reciprocal sign sin cos atan2 floor
@@ -79,21 +79,24 @@ _NORM_MARKS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_n
 _RESIZES = ("upsample", "_upsample")
 
 
-def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """MACs of convolutions, linear layers, recurrent layers, matrix products and einsum.
+def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> int:
+    """MACs of convolutions, linear layers, recurrent layers, matrix products and einsum; with `second` of a pass after
+    the first, which finds what that one kept.
 
     Raises CountError inside a torch dispatch mode, where fvcore gives a wrong total without a word.
     """
-    return fvcore_macs_by_module(net, inputs)[""]
+    return fvcore_macs_by_module(net, inputs, second)[""]
 
 
-def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
+def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> Counter[str]:
     """The same for every module by its path, what it contains included; `""` is the whole network."""
     if _get_current_dispatch_mode() is not None:
         raise CountError("fvcore miscounts inside a torch dispatch mode: leave the mode before counting")
     with _tracing_quietly(net):
         from fvcore.nn.jit_analysis import JitModelAnalysis
 
+        if second:
+            net(*inputs)
         analysis = _quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
         counts = analysis.by_module()
     prefix = f"{_PlainOutputs.CHILD}."
@@ -101,12 +104,12 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter
     return Counter({"": int(counts[""]), **inside})
 
 
-def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> int:
     """`fvcore_macs`, kept on disk under the network's content, as `networks.cache` keeps traces."""
     path = content_file("macs", net, inputs, str(_CACHE_VERSION), version("fvcore"))
     macs = read_kept(path, int)
     if macs is None:
-        macs = fvcore_macs(net, inputs)
+        macs = fvcore_macs(net, inputs, second)
         write_kept(path, macs)
     return macs
 
@@ -131,7 +134,7 @@ def _tracing_quietly(net: nn.Module) -> Iterator[None]:
     fast_path, hooks = torch.backends.mha.get_fastpath_enabled(), hook_tables(net)
     levels = [(logger, logger.level) for logger in map(logging.getLogger, _FVCORE_LOGGERS)]
     with (
-        eval_mode(net), buffers_kept(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
+        eval_mode(net), buffers_kept(net), attributes_kept(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")

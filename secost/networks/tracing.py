@@ -14,7 +14,7 @@ import operator
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
@@ -90,6 +90,7 @@ class Graph:
     outputs: list[int] = field(default_factory=list)
     inputs: int = 0
     on_meta: bool = True
+    second: bool = False  # the pass after the first, which kept something for it
 
     @cached_property
     def ancestors(self) -> list[int]:
@@ -129,38 +130,39 @@ class Graph:
         return {
             "nodes": [list(asdict(node).values()) for node in self.nodes],
             "calls": [list(asdict(call).values()) for call in self.calls],
-            "outputs": self.outputs, "inputs": self.inputs, "on_meta": self.on_meta,
+            "outputs": self.outputs, "inputs": self.inputs, "on_meta": self.on_meta, "second": self.second,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Graph:
         nodes, calls = [Node(*row) for row in values["nodes"]], [Call(*row) for row in values["calls"]]
-        return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"])
+        return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"], values["second"])
 
 
-def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
-    """The graph of one forward pass in eval mode. The network is left as it was.
+def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype | None = None) -> Graph:
+    """The graph of a steady forward pass in eval mode, as if network and inputs had been cast to `dtype` where one is
+    given. The network is left as it was.
 
     Raises ForwardError with the network's own reason where it can't run.
     """
     try:
-        return _trace_on(net, inputs, meta=True)
+        return _trace_on(net, inputs, True, dtype)
     except Exception:  # many networks make tensors of their own on the CPU: then the real pass decides
         try:
-            return _trace_on(net, inputs, meta=False)
+            return _trace_on(net, inputs, False, dtype)
         except Exception as error:
             raise ForwardError(one_line(error)) from error
 
 
-def trace_image(net: nn.Module, image: torch.Tensor) -> Graph:
+def trace_image(net: nn.Module, image: torch.Tensor, dtype: torch.dtype | None = None) -> Graph:
     """`trace` with one square image; tells a resolution that is too small from a network that is broken."""
     try:
-        return trace(net, (image,))
+        return trace(net, (image,), dtype)
     except ForwardError as error:
         resolution = image.shape[-1]
         for larger in (size for size in _TRIED_RESOLUTIONS if size > resolution):
             with contextlib.suppress(ForwardError):
-                trace(net, (image.new_zeros(*image.shape[:2], larger, larger),))
+                trace(net, (image.new_zeros(*image.shape[:2], larger, larger),), dtype)
                 raise BadSpecError(
                     f"resolution {resolution} does not fit this network ({error}): {larger} does, give --resolution"
                 ) from None
@@ -179,53 +181,55 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool) -> Graph:
-    recorder = _Recorder(net)
+def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool, dtype: torch.dtype | None) -> Graph:
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to("meta" if meta else tensor.device, dtype if tensor.is_floating_point() else None)
+
+    def recorded() -> Graph:
+        recorder = _Recorder(net)
+        with recorder.watching_modules():
+            return recorder.run(forward, images, on_meta=meta)
+
     with contextlib.ExitStack() as stack:
         # In inference mode operations come undivided (conv2d, batch_norm), which is another graph.
-        for guard in (_attributes_kept(net), eval_mode(net), torch.inference_mode(False), torch.no_grad(),
-                      torch.random.fork_rng(devices=[]), warnings.catch_warnings(), recorder.watching_modules()):
+        for guard in (eval_mode(net), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]),
+                      warnings.catch_warnings(), contextlib.nullcontext() if meta else buffers_kept(net)):
             stack.enter_context(guard)
         warnings.simplefilter("ignore")
-        if not meta:
-            stack.enter_context(buffers_kept(net))
-            return recorder.run(lambda *given: net(*given), inputs, on_meta=False)
-        state = {name: tensor.to("meta") for name, tensor in (*net.named_parameters(), *net.named_buffers())}
-        images = tuple(item.to("meta") for item in inputs)
-        return recorder.run(lambda *given: torch.func.functional_call(net, state, given), images, on_meta=True)
+        changed = stack.enter_context(attributes_kept(net))
+        forward: Callable[..., Any] = net
+        if meta or dtype is not None:
+            state = {name: moved(tensor) for name, tensor in (*net.named_parameters(), *net.named_buffers())}
+            forward = lambda *given: torch.func.functional_call(net, state, given)  # noqa: E731
+        images = tuple(map(moved, inputs))
+        graph = recorded()
+        # What a first pass makes and keeps, a steady one finds there.
+        return replace(recorded(), second=True) if changed() else graph
 
 
 @contextlib.contextmanager
-def _attributes_kept(net: nn.Module) -> Iterator[None]:
-    """Put back what a forward keeps on its modules: a grid made once, a weight that a hook computes, a counter.
+def attributes_kept(net: nn.Module) -> Iterator[Callable[[], bool]]:
+    """Put back what a forward keeps on its modules: a grid made once, a weight that a hook computes, a counter. Gives
+    a test whether there is any such thing.
 
-    Made on the meta device such a thing has no data, and the network would be broken by having been looked at.
+    Made on the meta device it has no data, and the network would be broken by having been looked at.
     """
-    modules = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
-    kept = [(module, dict(module.__dict__)) for module in modules]
-    contents = [(value, value.copy()) for _, table in kept for value in table.values() if type(value) in _CONTAINERS]
+    tables = [module.__dict__ for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    held = [value for table in tables for value in table.values() if type(value) in _CONTAINERS]
+    kept = [(container, container.copy()) for container in (*tables, *held)]
     try:
-        yield
+        yield lambda: not all(_same(*pair) for pair in kept)
     finally:
-        for module, attributes in kept:
-            now = module.__dict__
-            if list(now) != list(attributes) or any(now[name] is not value for name, value in attributes.items()):
-                now.clear()
-                now.update(attributes)
-        for container, content in contents:
-            _refill(container, content)
+        for container, content in kept:
+            if not _same(container, content):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(content)
 
 
-def _refill(container: Any, content: Any) -> None:
-    """Give a list, dict or set that was changed in place its old content back."""
-    def parts(value: Any) -> list[Any]:
-        return [part for item in value.items() for part in item] if isinstance(value, dict) else list(value)
-
-    now, before = parts(container), parts(content)
-    if len(now) == len(before) and all(map(operator.is_, now, before)):
-        return
-    container.clear()
-    (container.extend if isinstance(container, list) else container.update)(content)
+def _same(one: Any, other: Any) -> bool:
+    """Whether two lists, dicts or sets hold the very same objects in the same order."""
+    parts = [[*value, *value.values()] if isinstance(value, dict) else [*value] for value in (one, other)]
+    return len(one) == len(other) and all(map(operator.is_, *parts))
 
 
 @contextlib.contextmanager
