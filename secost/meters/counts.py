@@ -8,7 +8,7 @@ is what all operations read and write as eager PyTorch runs them, one by one, an
 without views and allocations. All of it is for one image, in eval mode, whatever mode the network is in, and of a
 steady pass: what a network keeps from its first pass (a table of biases) is there already.
 
-Memory is that of the precision the network runs in: `DTYPES` are cast, as `.to(torch.bfloat16)` casts (what is no
+Memory is that of the precision the network runs in: for bf16 it is cast, as `.to(torch.bfloat16)` casts (what is no
 floating-point number stays, as the indices of a max-pool do). Of int8 none is claimed: which operations a backend
 rounds and which it fuses is its own choice, and eager has no such pass.
 
@@ -49,7 +49,6 @@ from secost.plan.variants import for_sites, is_mix
 MAC_CONVENTION = (
     "conv + linear + matmul + einsum + gating product, one MAC per multiply-add, no bias, no norm, no pooling"
 )
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # None: as the network is
 _VECTOR_PRODUCTS = frozenset(("mv", "dot", "vdot"))  # torch's counter has no rule for them
 _SHARES = ("params", "macs", "other_ops", "memory_bytes", "kernels")
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -112,9 +111,10 @@ def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Co
     """
     # A graph of real tensors may depend on their values, so that nothing about it is kept.
     count = cached_fvcore_macs if graph.on_meta else fvcore_macs
-    layers = count(net, inputs, graph.second)
+    layers = count(net, inputs, graph)
     counted = sum(map(node_macs, graph.nodes))
-    if layers != counted and layers != _needed_macs(graph):
+    needed = sum(node_macs(node) for index, node in enumerate(graph.nodes) if graph.needed >> index & 1)
+    if layers not in (counted, needed):  # eager runs what no output needs, so it is counted, but from the graph
         raise _disagreement(layers, counted, type(net).__name__, "network")
     gates = gate_elements(graph, find_attention(graph, attached_paths(net)))
     return graph_cost(graph, gates, _parameters(net))
@@ -173,17 +173,6 @@ def graph_cost(graph: Graph, gates: dict[int, int], params: int) -> Cost:
 def node_macs(node: Node) -> int:
     """MACs of one operation of a graph, gating products left out."""
     return node.in_numel if node.op in _VECTOR_PRODUCTS else node.flop_macs
-
-
-def _needed_macs(graph: Graph) -> int:
-    """MACs of layers that some output depends on: a TorchScript trace leaves out the others.
-
-    Eager runs them, so they are counted, but from the graph.
-    """
-    needed = 0
-    for output in graph.outputs:
-        needed |= graph.ancestors[output]
-    return sum(node_macs(node) for index, node in enumerate(graph.nodes) if needed >> index & 1)
 
 
 def _disagreement(layers: int, counted: int, what: str, kind: str) -> CountError:

@@ -2,7 +2,8 @@
 
 fvcore traces with TorchScript, where a composite operation keeps its name (`matmul`, `einsum`, `lstm`), and leaves
 out what no output needs; `networks.tracing` sees the kernels that run. Two ways to one number, which `counts`
-holds against each other. fvcore's own table charges norms and pooling modules too, and depends on spelling.
+holds against each other. fvcore's own table charges norms and pooling modules too, and depends on spelling. A block
+that is in the graph what an earlier one is, operation for operation, of the same class and settings, has its count.
 
 Elementary operations that are no MACs (`other_ops`), for each class of operation:
 
@@ -37,7 +38,7 @@ from secost.errors import CountError
 from secost.kept import read_kept, write_kept
 from secost.networks.cache import content_file
 from secost.networks.hooks import hook_tables, restore_hooks
-from secost.networks.tracing import Node, attention_macs, attributes_kept, buffers_kept, eval_mode
+from secost.networks.tracing import Graph, Node, attention_macs, attributes_kept, buffers_kept, eval_mode
 
 if TYPE_CHECKING:
     from fvcore.nn.jit_analysis import JitModelAnalysis
@@ -79,13 +80,50 @@ _NORM_MARKS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_n
 _RESIZES = ("upsample", "_upsample")
 
 
-def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> int:
-    """MACs of convolutions, linear layers, recurrent layers, matrix products and einsum; with `second` of a pass after
-    the first, which finds what that one kept.
+def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph | None = None) -> int:
+    """MACs of convolutions, linear layers, recurrent layers, matrix products and einsum.
 
+    `graph`, the trace of this very network, tells whether a steady pass is the second, and which blocks are alike.
     Raises CountError inside a torch dispatch mode, where fvcore gives a wrong total without a word.
     """
-    return fvcore_macs_by_module(net, inputs, second)[""]
+    if graph is None:
+        return fvcore_macs_by_module(net, inputs)[""]
+    alike = _alike(net, graph) if graph.on_meta else {}
+    with attributes_kept(net):
+        for path, (_, shape) in alike.items():
+            net.get_submodule(path).forward = _stand_in(shape)
+        counts = fvcore_macs_by_module(net, inputs, graph.second)
+
+    def whole(path: str) -> int:
+        inside = [twin for stub, (twin, _) in alike.items() if not path or stub.startswith(f"{path}.")]
+        return counts[path] + sum(map(whole, inside))
+
+    return whole("")
+
+
+def _stand_in(shape: Sequence[int]) -> Callable[..., Tensor]:
+    """Puts out what hangs on its inputs and has the shape: without work, and what leads here is still needed."""
+    def forward(*inputs: Any, **named: Any) -> Tensor:
+        firsts = [item.flatten()[:1] for item in inputs if isinstance(item, Tensor)]
+        return torch.stack(firsts).sum(0).expand(*shape).contiguous()
+
+    return forward
+
+
+def _alike(net: nn.Module, graph: Graph) -> dict[str, tuple[str, list[int]]]:
+    """Modules that are in the graph what an earlier one is: by path the earlier one's path, and the output's shape."""
+    names = Counter(id(module) for _, module in net.named_modules(remove_duplicate=False))
+    earlier: dict[Any, str] = {}
+    alike: dict[str, tuple[str, list[int]]] = {}
+    end = 0
+    for call in graph.calls:  # outermost first
+        module = net.get_submodule(call.path)
+        own = all(names[id(part)] == 1 and not isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+        if call.start >= end and call.path and own and (content := graph.content(call)):
+            twin = earlier.setdefault((type(module), repr(module), content), call.path)
+            if twin != call.path:
+                alike[call.path], end = (twin, graph.nodes[call.outputs[0]].shape), call.end
+    return alike
 
 
 def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> Counter[str]:
@@ -104,12 +142,12 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...], second: bo
     return Counter({"": int(counts[""]), **inside})
 
 
-def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> int:
+def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph | None = None) -> int:
     """`fvcore_macs`, kept on disk under the network's content, as `networks.cache` keeps traces."""
     path = content_file("macs", net, inputs, str(_CACHE_VERSION), version("fvcore"))
     macs = read_kept(path, int)
     if macs is None:
-        macs = fvcore_macs(net, inputs, second)
+        macs = fvcore_macs(net, inputs, graph)
         write_kept(path, macs)
     return macs
 

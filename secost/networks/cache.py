@@ -62,7 +62,7 @@ def cached_trace(net: nn.Module, inputs: tuple[torch.Tensor, ...], dtype: torch.
         image = inputs[0]
         is_image = len(inputs) == 1 and image.ndim == 4 and image.shape[2] == image.shape[3]
         graph = trace_image(net, image, dtype) if is_image else trace(net, inputs, dtype)
-        if graph.on_meta:  # on real tensors the values decide as well
+        if path is not None and graph.on_meta:  # on real tensors the values decide as well
             write_kept(path, graph.to_dict())
     return graph
 

@@ -2,7 +2,8 @@
 
 A dispatch mode over the meta device gives the graph without weights or arithmetic; where a network can't run
 there, the same pass runs on real tensors. `sites` and `recognition` read the graph, the meters sum it up, and
-`cache` keeps it on disk. Nothing here knows what attention is.
+`cache` keeps it on disk. Nothing here knows what attention is. Long, as what a pass does to a network and what is
+read of it belong together.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_emp
 _LIKE = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
 _CONTAINERS = (list, dict, set, OrderedDict)
+_MOST_SHAPES = 10_000  # remembered
 _TRIED_RESOLUTIONS = (64, 128, 224, 256, 299, 384)
 
 
@@ -101,6 +103,11 @@ class Graph:
             masks.append(reduce(operator.or_, of_inputs, 1 << index))
         return masks
 
+    @cached_property
+    def needed(self) -> int:
+        """A bit mask of the nodes that some output depends on: a TorchScript trace leaves out the others."""
+        return reduce(operator.or_, (self.ancestors[output] for output in self.outputs), 0)
+
     def last_common(self, first: int, second: int) -> int:
         """The last node that both depend on; -1 where there is none."""
         return (self.ancestors[first] & self.ancestors[second]).bit_length() - 1
@@ -125,6 +132,27 @@ class Graph:
         for index in range(source + 1, target):
             if self.ancestors[target] >> index & 1 and self.ancestors[index] >> source & 1:
                 yield index
+
+    def content(self, call: Call) -> str | None:
+        """All operations of a call, told without where in the graph they stand; None where no output needs its layers,
+        values go in and out elsewhere than by its inputs and its one output, or its modules run elsewhere too."""
+        inside, within = range(call.start, call.end), f"{call.path}."
+        outside = {source for index in inside for source in self.nodes[index].inputs} - {CONSTANT, *inside}
+        leaves = {index for index in inside
+                  if index in self.outputs or max(self.consumers[index], default=0) >= call.end}
+        through = outside <= {*call.inputs} and leaves <= {*call.outputs} <= {*inside} and len(call.outputs) == 1
+        apart = all(f"{self.nodes[index].path}.".startswith(within) for index in inside) and all(
+            call.start <= other.start and other.end <= call.end for other in self.calls if other is call
+            or f"{other.path}.".startswith(within))
+        layers = [index for index in inside if self.nodes[index].flop_macs]
+        needed = bool(layers) and all(self.needed >> index & 1 for index in layers)
+        if not (through and apart and needed and call.inputs and not call.keywords):
+            return None
+        places = {**{source: f"in{place}" for place, source in enumerate(call.inputs)},
+                  **{index: str(index - call.start) for index in inside}, CONSTANT: ""}
+        rows = [(replace(node, inputs=[], path=node.path[len(call.path):]), [places[source] for source in node.inputs])
+                for node in self.nodes[call.start:call.end]]
+        return repr((places[call.outputs[0]], rows))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -305,7 +333,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         operands = _tensors((args, kwargs))
         sources = [self._known.get(operand, CONSTANT) for operand in operands]
-        output = func(*args, **kwargs)
+        output = _run(func, args, kwargs) if self.graph.on_meta else func(*args, **kwargs)
         results = _tensors(output)
         if results:
             self._record(func, args, kwargs, operands, sources, results)
@@ -354,6 +382,36 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _indices(self, values: Any) -> list[int]:
         indices = [self._known.get(item, CONSTANT) for item in _tensors(values)]
         return [index for index in indices if index != CONSTANT]
+
+
+_known_shapes: dict[Any, list[tuple[Any, ...]]] = {}
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """An operation on the meta device, which gives shapes alone: those that the same one gave before are not worked
+    out again, as torch does that in Python. Not of operations that give views or write."""
+    schema = func._schema
+    if any(part.alias_info is not None for part in (*schema.arguments, *schema.returns)):
+        return func(*args, **kwargs)
+    key = (func, torch.get_default_dtype(), _key(args), _key(tuple(sorted(kwargs.items()))))
+    if key in _known_shapes:
+        made = [torch.empty_strided(*shape, dtype=dtype, device="meta") for *shape, dtype in _known_shapes[key]]
+        return made[0] if len(schema.returns) == 1 else tuple(made)
+    output = func(*args, **kwargs)
+    results = output if isinstance(output, tuple) else (output,)
+    if len(_known_shapes) >= _MOST_SHAPES:
+        _known_shapes.clear()
+    if all(type(item) is torch.Tensor and item.device.type == "meta" for item in results):
+        _known_shapes[key] = [(item.shape, item.stride(), item.dtype) for item in results]
+    return output
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return type(value), value.shape, value.stride(), value.dtype, value.device.type
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    return type(value), value
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

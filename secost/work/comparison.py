@@ -19,18 +19,9 @@ from secost.errors import BadSpecError, MissingExtraError, ModelLoadError, NoSit
 from secost.glossary import Caution
 from secost.meters.backends.exported import load_calibration
 from secost.meters.backends.offered import BACKENDS
-from secost.meters.counts import (
-    DTYPES,
-    MAC_CONVENTION,
-    Cost,
-    attention_cost,
-    by_site,
-    by_stage,
-    native_cost,
-    network_cost,
-)
+from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.latency import Rounds, cautions
-from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
+from secost.meters.roofline import DTYPES, Roofline, cached_roofline, site_floors_ms
 from secost.networks.cache import cached_trace
 from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention

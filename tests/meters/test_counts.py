@@ -817,6 +817,50 @@ def test_levits_biases_are_kept_from_its_first_pass() -> None:
     assert before.kernels == 220 and _cost(net, x) == before
 
 
+# --- blocks that are alike --------------------------------------------------------------------------------------------
+
+
+class Blocks(nn.Module):
+    """Four blocks: three alike, where `shared` puts one more convolution, the same one, into each."""
+
+    def __init__(self, shared: bool, last: int = 1) -> None:
+        super().__init__()
+        common = [nn.Conv2d(4, 4, 1)] if shared else []
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), *common, nn.ReLU(), nn.Conv2d(
+            4, 4, 1, groups=last if index == 3 else 1)) for index in range(4)))
+        self.passes = Counter[str]()
+        for name, module in self.blocks.named_children():
+            module[0].register_forward_hook(lambda *_, name=name: self.passes.update([name]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.blocks(x)
+        return y
+
+
+@pytest.mark.parametrize(("shared", "last", "run"), [
+    (False, 1, "0"), (False, 2, "03"), (True, 1, "0123"),
+], ids=["all alike", "another last one", "a shared layer in each"])
+def test_fvcore_runs_one_of_the_blocks_that_are_alike_and_the_count_is_the_whole(
+    shared: bool, last: int, run: str
+) -> None:
+    net, inputs = Blocks(shared, last).eval(), (torch.rand(1, 4, 8, 8),)
+    graph = trace(net, inputs)
+    whole = fvcore_macs(net, inputs)
+    net.passes.clear()
+    assert fvcore_macs(net, inputs, graph) == whole == sum(node.flop_macs for node in graph.nodes)
+    first_layers = "".join(sorted(net.passes))
+    assert first_layers == run
+    assert all("forward" not in vars(module) for module in net.modules())
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenetv3_small_100", "levit_128s", "torchvision:shufflenet_v2_x0_5"])
+def test_with_and_without_sharing_fvcore_has_one_number(model: str) -> None:
+    net = secost.load(model).eval()
+    inputs = image_input(net, 224)
+    graph = trace(net, inputs)
+    assert fvcore_macs(net, inputs, graph) == macs.fvcore_macs_by_module(net, inputs, graph.second)[""]
+
+
 # --- the number kept on disk -----------------------------------------------------------------------------------------
 
 
