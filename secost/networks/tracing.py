@@ -256,8 +256,8 @@ def attributes_kept(net: nn.Module) -> Iterator[Callable[[], bool]]:
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two lists, dicts or sets hold the very same objects in the same order."""
-    parts = [[*value, *value.values()] if isinstance(value, dict) else [*value] for value in (one, other)]
-    return len(one) == len(other) and all(map(operator.is_, *parts))
+    alike = len(one) == len(other) and all(map(operator.is_, one, other))
+    return alike and not (isinstance(one, dict) and any(map(operator.is_not, one.values(), other.values())))
 
 
 @contextlib.contextmanager
