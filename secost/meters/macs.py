@@ -118,7 +118,9 @@ def _alike(net: nn.Module, graph: Graph) -> dict[str, tuple[str, list[int]]]:
     end = 0
     for call in graph.calls:  # outermost first
         module = net.get_submodule(call.path)
-        own = all(names[id(part)] == 1 and not isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+        # What hooks do is told by the graph as outside the call, by fvcore as inside.
+        own = all(names[id(part)] == 1 and not isinstance(part, torch.jit.ScriptModule)
+                  and not part._forward_hooks and not part._forward_pre_hooks for part in module.modules())
         if call.start >= end and call.path and own and (content := graph.content(call)):
             twin = earlier.setdefault((type(module), repr(module), content), call.path)
             if twin != call.path:
