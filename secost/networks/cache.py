@@ -54,15 +54,15 @@ class Uncacheable(Exception):
     """Something in the network has no content that could be compared."""
 
 
-def cached_trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
-    """The graph of one forward pass, from the disk where the same network was traced before."""
-    path = content_file("traces", net, inputs)
+def cached_trace(net: nn.Module, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype | None = None) -> Graph:
+    """The graph of one forward pass (in `dtype`, see `trace`), from the disk where the same was traced before."""
+    path = content_file("traces", net, inputs, *([] if dtype is None else [str(dtype)]))
     graph = read_kept(path, Graph.from_dict)
     if graph is None:
         image = inputs[0]
         is_image = len(inputs) == 1 and image.ndim == 4 and image.shape[2] == image.shape[3]
-        graph = trace_image(net, image) if is_image else trace(net, inputs)
-        if graph.on_meta:  # on real tensors the values decide as well
+        graph = trace_image(net, image, dtype) if is_image else trace(net, inputs, dtype)
+        if path is not None and graph.on_meta:  # on real tensors the values decide as well
             write_kept(path, graph.to_dict())
     return graph
 
