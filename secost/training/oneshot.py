@@ -88,11 +88,10 @@ class OneShot(nn.Module):
 def measure_norms(net: nn.Module, images: Tensor) -> None:
     """Set the running statistics of every batch norm that a pass in evaluation mode reaches, from images (N, C, H, W).
 
-    As one batch of all images leaves them: mean and unbiased variance over every value of a channel, each layer fed by
-    layers that are normalised by the same images. Up to 2^20 pixels they are one batch. Above, they are batches as
-    equal as can be, never a remainder of few, pooled by the law of total variance: exact for the first norm; a deeper
-    one sees what each batch made of itself upstream, as it did in training. Raises ValueError where a norm has one
-    value a channel to measure.
+    As one batch of all images leaves them: mean and unbiased variance over every value of a channel, layer by layer.
+    Up to 2^20 pixels they are one batch. Above, they are batches as equal as can be, never a remainder of few, pooled
+    by the law of total variance: exact for the first norm; a deeper one sees what each batch made of itself upstream,
+    as in training. Raises ValueError where a norm has one value a channel to measure.
     """
     pooled: dict[nn.modules.batchnorm._BatchNorm, Tensor] = {}
 
