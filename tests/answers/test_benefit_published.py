@@ -94,7 +94,7 @@ def test_a_copied_row_names_the_row_it_was_copied_from() -> None:
 
 
 def test_no_two_studies_print_one_accuracy_of_one_network_unless_one_is_marked() -> None:
-    """Gather-Excite's baseline of ResNet-50 is that of the same authors' SENet; its trainings with attention are new."""
+    """Gather-Excite's baseline of ResNet-50 is that of the same authors' SENet; its other trainings are new."""
     printed: dict[tuple[object, ...], set[str]] = {}
     for row in published_accuracies():
         if row.comparable and row.network and not row.copied_from:
