@@ -25,6 +25,12 @@ _BLOCKS = 10
 # What another process would bring to a run of one process, as a standard deviation: such a run can't tell it itself.
 # About a point was seen between processes that keep freed memory; a round figure, not a fit.
 PROCESS_SPREAD = 0.01
+# What another parent would bring to the overheads of a run whose processes are forked from one, as a standard deviation
+# in fractions of the baseline's time: the children share its code's and its kernels' addresses, so they can't tell it,
+# however many they are. Between six parents of 40 s each it was 0.39 points on MobileNetV2 and 0.09 on ResNet-18, 0.21
+# between five others (reports/protocol); the largest stands for all. Fresh parents in a run would be covered by its own
+# interval, and cost seconds each.
+PARENT_SPREAD = 0.004
 # What another time of measuring would bring to a run's absolute times, as a standard deviation: its processes share the
 # mood of the machine, so they can't tell it. Nine equal runs of ResNet-18 on a shared machine differed by 0.9 %, and
 # without this allowance a quarter of their pairs were told apart.
@@ -250,15 +256,20 @@ def overhead_shift(old: Overhead, new: Overhead) -> Interval:
     """new - old of two paired overheads, with the interval that follows from both.
 
     The ends are had from the distances on the side that matters (Zou and Donner, Statistics in Medicine 27, 2008), so
-    lopsided intervals stay lopsided. A run of one process is widened by `PROCESS_SPREAD`.
+    lopsided intervals stay lopsided. A run is widened by `PARENT_SPREAD`, one of one process by `PROCESS_SPREAD`.
     """
     estimate = new.estimate - old.estimate
     if old.low is None or old.high is None or new.low is None or new.high is None:
         return Interval(estimate, None, None)
-    unseen = [_quantile(math.inf) * PROCESS_SPREAD for run in (old, new) if run.processes < 2]
+    unseen = [_quantile(math.inf) * (PROCESS_SPREAD if run.processes < 2 else PARENT_SPREAD) for run in (old, new)]
     down = math.hypot(new.estimate - new.low, old.high - old.estimate, *unseen)
     up = math.hypot(new.high - new.estimate, old.estimate - old.low, *unseen)
     return Interval(estimate, estimate - down, estimate + up)
+
+
+def least_overhead_shift() -> float:
+    """The half-width (a fraction) that no length of two runs gets below in overhead: 1.1 points."""
+    return _quantile(math.inf) * math.sqrt(2) * PARENT_SPREAD
 
 
 def _by_means(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Interval:

@@ -14,7 +14,17 @@ from statistics import median, quantiles
 import pytest
 
 from secost import statistics
-from secost.statistics import Interval, Overhead, overhead_shift, ratio_shift, times_by_process, typical_s
+from secost.statistics import (
+    Interval,
+    Overhead,
+    built_at,
+    clustered_interval,
+    least_overhead_shift,
+    overhead_shift,
+    ratio_shift,
+    times_by_process,
+    typical_s,
+)
 
 PLANTED = 0.03
 COUNTS = pytest.mark.parametrize("count", [150, pytest.param(600, marks=pytest.mark.slow)])
@@ -124,10 +134,10 @@ def test_rounds_are_sorted_by_the_process_that_they_ran_in() -> None:
 
 def test_overheads_are_subtracted_and_their_intervals_joined_on_the_side_that_matters() -> None:
     old, new = Overhead(0.05, 0.04, 0.09, 4), Overhead(0.08, 0.05, 0.09, 4)
-    shift = overhead_shift(old, new)
+    shift, parents = overhead_shift(old, new), least_overhead_shift()
     assert shift.estimate == pytest.approx(0.03)
-    assert shift.low == pytest.approx(0.03 - math.hypot(0.03, 0.04))
-    assert shift.high == pytest.approx(0.03 + math.hypot(0.01, 0.01))
+    assert shift.low == pytest.approx(0.03 - math.hypot(0.03, 0.04, parents))
+    assert shift.high == pytest.approx(0.03 + math.hypot(0.01, 0.01, parents))
 
 
 def test_equal_runs_are_allowed_to_differ_by_the_time_at_which_they_were_made() -> None:
@@ -136,11 +146,14 @@ def test_equal_runs_are_allowed_to_differ_by_the_time_at_which_they_were_made() 
     assert shift == ratio_shift([[0.01] * 5] * 2, [[0.01] * 5] * 2, 0.02)
 
 
-def test_an_overhead_of_one_process_is_allowed_the_same_spread() -> None:
-    one, four = Overhead(0.05, 0.05, 0.05, 1), Overhead(0.05, 0.05, 0.05, 4)
-    assert overhead_shift(four, four) == Interval(0.0, 0.0, 0.0)
-    assert overhead_shift(four, one).high == pytest.approx(1.959964 * statistics.PROCESS_SPREAD)
-    assert overhead_shift(one, one).high == pytest.approx(1.959964 * math.sqrt(2) * statistics.PROCESS_SPREAD)
+def test_the_overhead_of_a_run_is_allowed_the_spread_that_its_processes_cant_show() -> None:
+    """Of one process that between processes, of several that between the parents that they are forked from."""
+    one, four, normal = Overhead(0.05, 0.05, 0.05, 1), Overhead(0.05, 0.05, 0.05, 4), 1.959964
+    spreads = statistics.PROCESS_SPREAD, statistics.PARENT_SPREAD
+    assert overhead_shift(four, four).high == pytest.approx(normal * math.sqrt(2) * spreads[1])
+    assert overhead_shift(four, four).high == least_overhead_shift()
+    assert overhead_shift(four, one).high == pytest.approx(normal * math.hypot(*spreads))
+    assert overhead_shift(one, one).high == pytest.approx(normal * math.sqrt(2) * spreads[0])
     assert overhead_shift(one, Overhead(0.07, None, None, 4)).low is None
 
 
@@ -235,3 +248,48 @@ def test_a_bootstrap_over_processes_and_rounds_would_hold_it_too_rarely() -> Non
         cuts = quantiles([drawn(new) - drawn(old) for _ in range(200)], n=40)
         held += cuts[0] <= math.log(1 + PLANTED) <= cuts[-1]
     assert held < least_hits(count)
+
+
+# --- overheads of two runs: the processes of each have one parent, and its luck in common -----------------------------
+
+
+def overhead_of_run(order: random.Random, processes: int, luck: float, true: float = 0.08) -> Overhead:
+    """A run on a quiet machine: its parent's luck, 0.3 points between processes, 0.8 between rounds, ten a process."""
+    run = true + order.gauss(0, luck)
+    levels = [run + order.gauss(0, 0.003) for _ in range(processes)]
+    found = clustered_interval([[level + order.gauss(0, 0.008) for _ in range(10)] for level in levels], built_at())
+    return Overhead(found.estimate, found.low, found.high, processes)
+
+
+def told_apart(count: int, processes: int, luck: float, change: float = 0.0) -> float:
+    """The share of pairs of runs that are called different, where their true overheads differ by `change`."""
+    order = random.Random(f"{processes} {luck} {change}")
+    shifts = [overhead_shift(overhead_of_run(order, processes, luck), overhead_of_run(order, processes, luck,
+                                                                                      0.08 + change))
+              for _ in range(count)]
+    return sum(not shift.holds(0.0) for shift in shifts) / count
+
+
+@pytest.mark.parametrize("processes", [13, 40])
+@pytest.mark.parametrize("luck", [0.001, 0.004])
+@COUNTS
+def test_equal_runs_of_two_parents_are_called_different_in_no_more_than_1_of_20(
+    count: int, luck: float, processes: int
+) -> None:
+    assert told_apart(count, processes, luck) <= 0.05 + 3.09 * math.sqrt(0.05 * 0.95 / count)
+
+
+def test_without_the_allowance_for_parents_equal_runs_would_be_called_different(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(statistics, "PARENT_SPREAD", 0.0)
+    assert told_apart(150, 13, 0.004) > 0.2 and told_apart(150, 40, 0.004) > 0.4
+
+
+@pytest.mark.parametrize(("luck", "change", "least", "most"), [
+    (0.001, 0.02, 0.95, 1.0), (0.004, 0.02, 0.75, 1.0), (0.001, 0.01, 0.05, 0.6), (0.004, 0.01, 0.2, 0.6),
+])
+def test_a_change_of_two_points_is_found_and_one_of_one_point_seldom(
+    luck: float, change: float, least: float, most: float
+) -> None:
+    assert least <= told_apart(150, 13, luck, change) <= most

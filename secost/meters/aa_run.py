@@ -91,7 +91,7 @@ def judged(rounds: Rounds, seconds: float, threads: int, model: str, resolution:
     half_width = rounds.overhead(variant, baseline, control).half_width
     return AARun(
         model=model, resolution=resolution, threads=threads, seconds=seconds, processes=rounds.processes,
-        rounds=rounds.count, clock=rounds.clock, latency_ms=rounds.latency_ms(baseline),
+        rounds=rounds.count, clock=rounds.clock, latency_ms=rounds.latency_ms(baseline, baseline, control),
         difference=difference.estimate, low=difference.low, high=difference.high,
         holds=rounds.control(baseline, control, CONTROL_CONFIDENCE).holds(0.0),
         at=told_apart(half_width, seconds, rounds.processes, lasting_share(_differences(rounds))),

@@ -188,7 +188,7 @@ class Rounds:
         return len(set(self.process))
 
     def times_s(self, label: str) -> list[float]:
-        """The times that ratios are made of: processor time where it is a measure, else wall time."""
+        """The times that every figure is made of: processor time where it is a measure, else wall time."""
         return (self.cpu_s if self.clock == "thread-cpu" else self.wall_s)[label]
 
     def pairs(self, label: str, baseline: str, control: str) -> list[tuple[float, float]]:
@@ -217,9 +217,12 @@ class Rounds:
         """Milliseconds that the variant takes longer than the baseline, with their interval."""
         return self._interval([(time_s - base_s) * 1e3 for time_s, base_s in self.pairs(label, baseline, control)])
 
-    def latency_ms(self, label: str) -> float:
-        """The median wall time of one forward pass."""
-        return median(self.wall_s[label]) * 1e3
+    def latency_ms(self, label: str, baseline: str, control: str) -> float:
+        """Milliseconds of one pass by the clock of the ratios: the baselines' median, and for a variant its overhead on
+        top, so that times and overheads of one table agree. A variant's own median need not: rounds differ in speed
+        by more than variants do, and a ratio of medians is up to 2 points off where the paired one is not."""
+        base_s = median([base_s for _, base_s in self.pairs(label, baseline, control)])
+        return base_s * (1 + self.overhead(label, baseline, control).estimate) * 1e3
 
     def add(self, part: Rounds, number: int) -> None:
         """Take over the rounds of one more turn, as those of process `number`."""

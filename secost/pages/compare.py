@@ -14,7 +14,7 @@ from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
 from secost.glossary import CAUTIONS, NOTES, Code, Note
 from secost.pages.page import Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.runs.records import SCHEMA
-from secost.statistics import least_half_width
+from secost.statistics import PARENT_SPREAD, least_half_width, least_overhead_shift
 from secost.writing import NA, interval_decimals, joined, milliseconds, percent, quantity
 
 _ANSWERS = (WORSE, changes.FAILED_TRIAL, changes.ONLY_OLD, changes.BETTER, changes.ONLY_NEW, changes.UNCLEAR, SAME)
@@ -255,9 +255,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _advice(limit: Limit, run_spread: float) -> str:
     """Longer runs help only down to what equal runs differ by."""
-    least = least_half_width(run_spread)
-    if limit.figure != LATENCY.name or limit.value > least:
+    least = least_overhead_shift() if limit.figure == OVERHEAD.name else least_half_width(run_spread)
+    if limit.value > least:
         return "give both runs more processes and seconds"
+    if limit.figure == OVERHEAD.name:
+        return f"no length of run proves a limit below {_points(least, 1)} pt: allow more"
     return (f"no length of run proves a limit below {_points(least, 1)} % at --run-spread {_points(run_spread, 1)}%, "
             "limit overhead instead")
 
@@ -335,13 +337,16 @@ def _note(code: str, where: Sequence[str], words: Mapping[str, Code]) -> str:
 
 
 def _allowed(comparison: RunComparison) -> list[str]:
-    timed = any(change.figure is LATENCY and change.low is not None for _, change in _all_changes(comparison))
-    spread = comparison.rules.run_spread
-    if not timed or not spread:
-        return []
-    return ["Latency is the time of two runs at two times: its interval allows for a standard deviation of "
-            f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.",
-            "Times are medians of the processes' medians, where a run's own report has the median of all rounds."]
+    timed = {change.figure.name for _, change in _all_changes(comparison) if change.low is not None}
+    spread, lines = comparison.rules.run_spread, []
+    if LATENCY.name in timed and spread:
+        lines = ["Latency is the time of two runs at two times: its interval allows for a standard deviation of "
+                 f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.",
+                 "Times are medians of the processes' medians; a run's own report has them over all rounds."]
+    if OVERHEAD.name in timed:
+        lines.append(f"The interval of overhead allows for a standard deviation of {_points(PARENT_SPREAD, 1)} points "
+                     "between equal runs: the luck of the process that a run forks the others from.")
+    return lines
 
 
 def _chance(comparison: RunComparison) -> list[str]:

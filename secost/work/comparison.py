@@ -261,7 +261,8 @@ def _add_floors(record: Record, floors: Sequence[float | None]) -> None:
 def _add_latency(record: Record, label: str, timing: Timing, spec: Spec) -> None:
     """What the rounds say about one variant. A baseline has no overhead of its own."""
     rounds = timing.rounds
-    record.latency_ms, record.rounds, record.processes = rounds.latency_ms(label), rounds.count, rounds.processes
+    record.latency_ms = rounds.latency_ms(label, BASELINE, CONTROL)
+    record.rounds, record.processes = rounds.count, rounds.processes
     record.images_per_s = 1e3 * record.batch / record.latency_ms
     record.convert_s = timing.convert_s.get(label)
     compared = timing.labels if label == BASELINE else [BASELINE, CONTROL, label]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from secost import statistics
 from secost.answers.changes import FIGURES, MACHINE, Side, machine_difference, match_records, process_count
 from secost.answers.comparison import (
     Finding,
@@ -23,6 +25,7 @@ from secost.errors import BadSpecError
 from secost.plan.spec import Spec
 from secost.plan.trials import Trial
 from secost.runs.records import Record
+from secost.statistics import least_overhead_shift
 
 SPEC = Spec(models=("net",), attention=("se",), reductions=(4, 16), seconds=5)
 TRIALS: dict[str, Trial] = {trial.label: trial for trial in SPEC.comparisons({"se": True})[0].trials}
@@ -167,7 +170,8 @@ def test_overheads_are_compared_in_points_from_the_intervals_of_both_runs() -> N
     old, new = made("se r=4", 0.01, (0.05, 0.04, 0.06)), made("se r=4", 0.01, (0.08, 0.07, 0.09))
     change = compared(old, new).matches[0].change_of(FIGURES["overhead"])
     assert change is not None and change.answer == "worse" and change.change == pytest.approx(0.03)
-    assert change.low == pytest.approx(0.03 - 0.01 * 2**0.5) and change.high == pytest.approx(0.03 + 0.01 * 2**0.5)
+    half = math.hypot(0.01, 0.01, least_overhead_shift())
+    assert (change.low, change.high) == (pytest.approx(0.03 - half), pytest.approx(0.03 + half))
 
 
 def test_times_of_different_clocks_are_compared_by_the_wall() -> None:
@@ -287,9 +291,10 @@ def test_a_count_may_grow_up_to_its_limit_exactly(new: int, limit: str, broken: 
     (0.011, 0.03, "broken", "broken"), (None, None, "not proven", "broken"),
 ])
 def test_a_measured_limit_is_broken_only_where_the_whole_interval_is_above_it(
-    low: float | None, high: float | None, plain: str, strict: str
+    low: float | None, high: float | None, plain: str, strict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old run has an overhead of exactly 0, so the interval of the new one is that of the change."""
+    monkeypatch.setattr(statistics, "PARENT_SPREAD", 0.0)
     old = made("se r=4", 0.01, (0.0, 0.0, 0.0))
     middle = 0.01 if low is None or high is None else (low + high) / 2
     new = replace(old, latency_overhead=middle, latency_overhead_low=low, latency_overhead_high=high)

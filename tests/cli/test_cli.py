@@ -77,6 +77,7 @@ def test_latency_comes_with_an_interval_a_control_and_its_rounds(
     base, record = json.loads(out)["records"]
     assert code == 0 and base["latency_overhead"] is None and base["latency_ms"] > 0
     assert record["latency_overhead_low"] <= record["latency_overhead"] <= record["latency_overhead_high"]
+    assert record["latency_ms"] / base["latency_ms"] - 1 == pytest.approx(record["latency_overhead"])
     assert record["rounds"] == len(record["samples"]["variant_s"]) == len(record["samples"]["control_s"])
     # Each pass adds up exactly, their medians nearly: but in no pass is a part longer than the whole.
     parts = [site["latency_ms"] for site in record["by_site"]]

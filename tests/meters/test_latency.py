@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_on_a_steady_clock_the_overhead_is_the_planted_one_to_the_last_digit() -
     interval = rounds.overhead("se", "none", "control")
     assert (interval.estimate, interval.low, interval.high) == (0.25, 0.25, 0.25)
     assert rounds.control("none", "control").estimate == 0.0
-    assert rounds.latency_ms("se") == 9.765625
+    assert rounds.latency_ms("se", *LABELS[:2]) == 9.765625
     assert rounds.added_ms("se", "none", "control").estimate == 1.953125
 
 
@@ -149,7 +150,7 @@ def test_the_first_pass_of_a_process_is_slow_and_not_in_the_result() -> None:
 def test_making_ready_is_not_timed() -> None:
     machine = Machine(_three(), prepare_s=0.5)
     rounds = machine.measure(seconds=60.0)
-    assert rounds.latency_ms("none") == pytest.approx(10.0)
+    assert rounds.latency_ms("none", *LABELS[:2]) == pytest.approx(10.0)
     assert machine.prepared[:3] == machine.runs[:3]
 
 
@@ -158,7 +159,7 @@ def test_a_sample_is_at_least_two_milliseconds_long(pass_s: float, repeats: int)
     machine = Machine(_three(length=pass_s, overhead=0.5), warm=1)
     rounds = machine.measure(seconds=3.0)
     assert rounds.repeats == repeats
-    assert rounds.latency_ms("none") == pytest.approx(pass_s * 1e3)
+    assert rounds.latency_ms("none", *LABELS[:2]) == pytest.approx(pass_s * 1e3)
     assert rounds.overhead("se", "none", "control").estimate == pytest.approx(0.5)
 
 
@@ -170,12 +171,33 @@ def test_a_clock_too_coarse_to_see_a_pass_gets_many_passes_a_sample() -> None:
     assert rounds.repeats == 2000
 
 
-def test_with_a_processor_clock_waiting_is_in_the_latency_and_not_in_the_overhead() -> None:
+def test_with_a_processor_clock_waiting_is_in_no_figure_and_kept_beside_them() -> None:
     machine = Machine(_three(), waiting=lambda m: m.random.choice((0.0, 0.0, 0.004)))
     rounds = machine.measure(cpu=True)
     assert rounds.clock == "thread-cpu"
     assert rounds.overhead("se", "none", "control").estimate == pytest.approx(TRUE)
+    assert rounds.latency_ms("none", *LABELS[:2]) == pytest.approx(PASS_S * 1e3)
     assert sum(rounds.wall_s["none"]) > sum(rounds.cpu_s["none"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("cpu", [True, False])
+def test_the_times_of_a_table_are_in_the_ratio_of_its_overheads(cpu: bool, seed: int) -> None:
+    """Whatever the other clock does: attention waits twice as long here. Two speeds by turns, as of a shared core, take
+    the ratio of the variants' own medians out of the interval in a run of five, so times are not those."""
+    slow = [False]
+
+    def speed(machine: Machine) -> float:
+        slow[0] ^= machine.random.random() < 0.01
+        return (1.4 if slow[0] else 1.0) * machine.random.gauss(1, 0.004)
+
+    machine = Machine({**_three(), "eca": 1.01 * PASS_S}, speed, seed=seed,
+                      waiting=lambda m: 0.002 * (1 + (m.runs[-1] in ("se", "eca"))) if cpu else 0.0)
+    rounds = machine.measure(cpu=cpu)
+    base_ms = rounds.latency_ms("none", *LABELS[:2])
+    assert base_ms == pytest.approx(1e3 * median([base_s for _, base_s in rounds.pairs("none", *LABELS[:2])]))
+    for label in ("none", "control", "se", "eca"):
+        assert rounds.overhead(label, *LABELS[:2]).holds(rounds.latency_ms(label, *LABELS[:2]) / base_ms - 1)
 
 
 # --- in place ---------------------------------------------------------------------------------------------------------
