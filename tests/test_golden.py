@@ -80,13 +80,6 @@ def page_text(page: Any, format: str, width: int) -> str:
     return render(page, format, width)
 
 
-def page_files(page: Any, folder: Path) -> None:
-    """A page of a study as its files in a folder."""
-    from secost.render.formats import PAGE_FORMATS, write
-
-    write(page, folder, PAGE_FORMATS)
-
-
 # --- golden files -----------------------------------------------------------------------------------------------------
 
 
@@ -497,9 +490,11 @@ def test_page_of_a_study_or_a_search(name: str, form: str, own_pages: dict[str, 
 
 
 @pytest.mark.parametrize("name", OWN_PAGES)
-def test_files_of_a_study_or_a_search(name: str, own_pages: dict[str, Any], tmp_path: Path) -> None:
-    page_files(own_pages[name], tmp_path)
-    made = {path.name: path for path in sorted(tmp_path.iterdir())}
+def test_files_of_a_study_or_a_search(name: str, say: Say) -> None:
+    """The whole page is written, whatever format is asked for."""
+    said = say("report", f"reports/{name}", "-o", "new", "--format", "csv")
+    held(f"{Path(OWN_PAGES[name]).parent}/{name}.files.txt", said.whole)
+    made = {path.name: path for path in sorted(Path("new").iterdir())}
     html = next(path for path in made.values() if path.suffix == ".html")
     held(f"{OWN_PAGES[name]}.html.txt", tree(html), whole=True)
     published = {path.name: path for path in (REPORTS / name).iterdir() if path.name != "records.sqlite"}
@@ -509,13 +504,6 @@ def test_files_of_a_study_or_a_search(name: str, own_pages: dict[str, Any], tmp_
         held_published(path, published[file])
 
 
-@pytest.mark.parametrize("name", OWN_PAGES)
-def test_report_of_a_study_or_a_search(name: str, say: Say) -> None:
-    """It writes the whole page, whatever format is asked for."""
-    said = say("report", f"reports/{name}", "-o", "new", "--format", "csv")
-    held(f"{Path(OWN_PAGES[name]).parent}/{name}.files.txt", said.whole)
-
-
 # --- what there is, and what would run --------------------------------------------------------------------------------
 
 ROWS = {"attention": ("list", "attention"), "placements": ("list", "placements"), "datasets": ("list", "datasets"),
@@ -523,7 +511,7 @@ ROWS = {"attention": ("list", "attention"), "placements": ("list", "placements")
         "sites-taken": ("sites", "mobilenetv3_small_050", "--placement", "depthwise", "--resolution", "64")}
 DRY = {
     "sweep": ("sweep", "--model", "resnet18", "--model", "torchvision:vgg16_bn", "--attention", "se,eca,simam", "-r",
-              "4,16", "--batch", "1,8", "--precision", "fp32,bf16", "--dry-run", "-o", "nowhere"),
+              "4,16", "--batch", "1,8", "--memory-format", "contiguous,channels-last", "--dry-run", "-o", "nowhere"),
     "stages": ("sweep", "--model", "resnet18", "--attention", "se", "-r", "4", "--stages", "3,4", "--placement",
                "residual,depthwise", "--no-latency", "--dry-run"),
     "left-out": ("sweep", "--model", "resnet18", "--backend", "eager,onnxruntime", "--precision", "fp32,int8",
