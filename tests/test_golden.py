@@ -80,6 +80,13 @@ def page_text(page: Any, format: str, width: int) -> str:
     return render(page, format, width)
 
 
+def page_files(page: Any, folder: Path) -> None:
+    """A page of a study as its files in a folder."""
+    from secost.render.formats import PAGE_FORMATS, write
+
+    write(page, folder, PAGE_FORMATS)
+
+
 # --- golden files -----------------------------------------------------------------------------------------------------
 
 
@@ -490,11 +497,9 @@ def test_page_of_a_study_or_a_search(name: str, form: str, own_pages: dict[str, 
 
 
 @pytest.mark.parametrize("name", OWN_PAGES)
-def test_files_of_a_study_or_a_search(name: str, say: Say) -> None:
-    """The whole page is written, whatever format is asked for."""
-    said = say("report", f"reports/{name}", "-o", "new", "--format", "csv")
-    held(f"{Path(OWN_PAGES[name]).parent}/{name}.files.txt", said.whole)
-    made = {path.name: path for path in sorted(Path("new").iterdir())}
+def test_files_of_a_study_or_a_search(name: str, own_pages: dict[str, Any], tmp_path: Path) -> None:
+    page_files(own_pages[name], tmp_path)
+    made = {path.name: path for path in sorted(tmp_path.iterdir())}
     html = next(path for path in made.values() if path.suffix == ".html")
     held(f"{OWN_PAGES[name]}.html.txt", tree(html), whole=True)
     published = {path.name: path for path in (REPORTS / name).iterdir() if path.name != "records.sqlite"}
@@ -502,6 +507,13 @@ def test_files_of_a_study_or_a_search(name: str, say: Say) -> None:
     for file, path in made.items():
         held_digest(f"{Path(OWN_PAGES[name]).parent}/{name}/{file}", path.read_bytes())
         held_published(path, published[file])
+
+
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_report_of_a_study_or_a_search(name: str, say: Say) -> None:
+    """It writes the whole page, whatever format is asked for."""
+    said = say("report", f"reports/{name}", "-o", "new", "--format", "csv")
+    held(f"{Path(OWN_PAGES[name]).parent}/{name}.files.txt", said.whole)
 
 
 # --- what there is, and what would run --------------------------------------------------------------------------------
