@@ -102,7 +102,8 @@ def test_where_another_process_was_faster_its_entry_is_used() -> None:
     assert len(list(entry.folder.parent.iterdir())) == 1
 
 
-@pytest.mark.parametrize("how", ["empty", "unwritable", "no key"])
+@pytest.mark.parametrize("how", [
+    "unwritable", *(pytest.param(how, marks=pytest.mark.slow) for how in ("empty", "no key"))])
 def test_where_nothing_can_be_kept_the_folder_goes_with_the_process(how: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "passing").mkdir()

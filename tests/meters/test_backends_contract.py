@@ -184,7 +184,8 @@ def test_one_other_weight_is_another_model(backend: str, precision: str, net: nn
     torch.testing.assert_close(three_passes(ready)[0] - expected, torch.eye(10)[:1].repeat(2, 1), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("backend", "precision"), [("onnxruntime", "int8"), ("openvino", "int8")])
+@pytest.mark.parametrize(("backend", "precision"), [
+    ("onnxruntime", "int8"), pytest.param("openvino", "int8", marks=pytest.mark.slow)])
 def test_int8_is_fitted_to_the_images_given_and_cached_by_them(backend: str, precision: str, net: nn.Module) -> None:
     x = image()
     dim = tuple((item / 50,) for item in image(batch=8).split(2))  # ranges fitted to these cut the real images off
