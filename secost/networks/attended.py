@@ -38,7 +38,7 @@ class StandIn(nn.Module):
     """
 
     secost_first = True
-    __jit_unused_properties__ = ("original",)
+    __jit_unused_properties__ = tuple[str, ...](("original",))
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

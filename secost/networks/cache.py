@@ -35,7 +35,7 @@ _BUILT_IN_CONTAINERS = (list, tuple, set, frozenset, dict, collections.OrderedDi
 _NOT_IN_FORWARD = frozenset(
     "__init__ __repr__ __str__ extra_repr __doc__ __module__ __dict__ __weakref__ __annotations__ __qualname__ "
     "__firstlineno__ __static_attributes__ __parameters__ __orig_bases__ __abstractmethods__ _abc_impl "
-    "__constants__".split()
+    "__constants__ __jit_unused_properties__ __dataclass_fields__ __dataclass_params__".split()
 )
 # What makes a forward pass depend on more than the network; a user's code that names them is never cached.
 _OUTSIDE = frozenset(
