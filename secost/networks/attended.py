@@ -102,7 +102,7 @@ class Attended(StandIn):
     """A module with attention at the first map (N, C, H, W) among its outputs, or its arguments; in a tuple, list or
     dict too. `keep`, where given, gets that map as it was before the gate."""
 
-    __jit_unused_properties__ = ("original", "secost_attention")
+    __jit_unused_properties__ = tuple[str, ...](("original", "secost_attention"))
 
     def __init__(
         self, module: nn.Module, attention: nn.Module, site: Site, kind: str, keep: Keep | None = None
