@@ -90,7 +90,7 @@ def test_images_that_are_too_many_for_one_batch_are_pooled_exactly_where_nothing
 
 
 @pytest.mark.parametrize("pixels", [oneshot._PIXELS, BATCHES])
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", [129, *(pytest.param(count, marks=pytest.mark.slow) for count in (900, 257))])
 def test_points_are_ranked_as_one_batch_of_all_images_ranks_them(
     data: Data, trained: OneShot, count: int, pixels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
