@@ -243,8 +243,10 @@ def _finding(finding: Finding, label: str) -> str:
 
 def _doubt(limit: Limit, findings: Sequence[Finding], label: Labels) -> str:
     """One line for all trials of which a limit is not proven to be kept, the widest first."""
-    reach = sorted(findings, key=lambda finding: -_high(finding))
-    names = _listed([f"{label(finding.match)} ({_up_to(finding)})" for finding in reach])
+    highs = [math.inf if finding.change is None or finding.change.high is None else finding.change.high
+             for finding in findings]
+    reach = sorted(zip(highs, findings, strict=True), key=lambda pair: -pair[0])
+    names = _listed([f"{label(finding.match)} ({_up_to(finding)})" for _, finding in reach])
     return f"not proven: {FIGURES[limit.figure].title} within {limit.words} of {names}"
 
 
@@ -255,17 +257,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _advice(limit: Limit, run_spread: float) -> str:
     """Longer runs help only down to what equal runs differ by."""
-    least = least_overhead_shift() if limit.figure == OVERHEAD.name else least_half_width(run_spread)
+    paired = limit.figure == OVERHEAD.name
+    least = least_overhead_shift() if paired else least_half_width(run_spread)
     if limit.value > least:
         return "give both runs more processes and seconds"
-    if limit.figure == OVERHEAD.name:
-        return f"no length of run proves a limit below {_points(least, 1)} pt: allow more"
-    return (f"no length of run proves a limit below {_points(least, 1)} % at --run-spread {_points(run_spread, 1)}%, "
-            "limit overhead instead")
-
-
-def _high(finding: Finding) -> float:
-    return math.inf if finding.change is None or finding.change.high is None else finding.change.high
+    advice = "pt: allow more" if paired else f"% at --run-spread {_points(run_spread, 1)}%, limit overhead instead"
+    return f"no length of run proves a limit below {_points(least, 1)} {advice}"
 
 
 def _up_to(finding: Finding) -> str:
@@ -336,17 +333,15 @@ def _note(code: str, where: Sequence[str], words: Mapping[str, Code]) -> str:
     return f"{code} ({_listed(list(dict.fromkeys(where)))}): {meaning}; {step}."
 
 
-def _allowed(comparison: RunComparison) -> list[str]:
-    timed = {change.figure.name for _, change in _all_changes(comparison) if change.low is not None}
-    spread, lines = comparison.rules.run_spread, []
-    if LATENCY.name in timed and spread:
-        lines = ["Latency is the time of two runs at two times: its interval allows for a standard deviation of "
-                 f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.",
-                 "Times are medians of the processes' medians; a run's own report has them over all rounds."]
-    if OVERHEAD.name in timed:
-        lines.append(f"The interval of overhead allows for a standard deviation of {_points(PARENT_SPREAD, 1)} points "
-                     "between equal runs: the luck of the process that a run forks the others from.")
-    return lines
+def _allowed(comparison: RunComparison) -> Iterator[str]:
+    timed = {change.figure for _, change in _all_changes(comparison) if change.low is not None}
+    if LATENCY in timed and (spread := comparison.rules.run_spread):
+        yield ("Latency is the time of two runs at two times: its interval allows for a standard deviation of "
+               f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.")
+        yield "Times are medians of the processes' medians; a run's own report has them over all rounds."
+    if OVERHEAD in timed:
+        yield (f"The interval of overhead allows for a standard deviation of {_points(PARENT_SPREAD, 1)} points "
+               "between equal runs: the luck of the process that a run forks the others from.")
 
 
 def _chance(comparison: RunComparison) -> list[str]:

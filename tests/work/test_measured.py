@@ -11,6 +11,7 @@ from secost.meters import environment, machine
 from secost.meters.latency import Rounds
 from secost.runs.records import Record
 from secost.work.comparison import machine_cautions
+from secost.work.timing import short_of_time
 
 QUIET: dict[str, Any] = {
     "seconds": 10.0, "throttled_s": 0.0, "heat_throttles": 0, "other_processors": 0.0, "steal_processors": 0.0,
@@ -89,3 +90,37 @@ def test_a_group_above_that_is_throttled_counts(tmp_path: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert machine.throttled(tmp_path) == (3, 2.5)
+
+
+# --- how long it would take -------------------------------------------------------------------------------------------
+
+
+def probe(ratios: list[float], pass_s: float = 0.1) -> Rounds:
+    base = [pass_s] * len(ratios)
+    columns = {"none": base, "control": base, "se": [pass_s * ratio for ratio in ratios]}
+    return Rounds("wall", 1, columns, {}, [0] * len(ratios), opening_s=1.0)
+
+
+def test_a_time_too_short_for_two_points_is_told_from_the_first_rounds() -> None:
+    """Half of five rounds are within 0.05 of their median, so that they scatter by 0.05 / 0.6745."""
+    rounds = probe([1.0, 1.05, 1.10, 1.15, 1.20])
+    needed_s = seconds_for(0.02, 0.05 / 0.6745, 1.0, 0.31)
+    text = short_of_time(rounds, ("none", "control", "se"), 30.0)
+    assert text is not None and text.startswith(f"an interval of ± 2 points takes about {needed_s:.0f} s or more")
+    assert "a process, a round 0.31 s), and there are 30: give it more with --seconds" in text
+    assert short_of_time(rounds, ("none", "control", "se"), needed_s) is None
+
+
+def test_of_too_few_rounds_the_time_of_the_first_interval_is_told() -> None:
+    text = short_of_time(probe([1.0, 2.0, 3.0]), ("none", "control", "se"), 5.0)
+    assert text is not None and "an interval of any width takes about 11 s or more" in text
+
+
+def test_who_profiles_hears_it_once_and_early() -> None:
+    told: list[str] = []
+    listener = Listener(on_note=told.append)
+    spec = Spec(("small:resnet",), ("se",), (4,), seconds=1.5, processes=2, executor="local")
+    records = [made for comparison in make_plan(spec).comparisons
+               for made in run_comparison(comparison, spec, listener, Networks())]
+    assert all(made.status == "done" for made in records)
+    assert sum("takes about" in text for text in told) <= 1
