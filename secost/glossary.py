@@ -77,6 +77,10 @@ class Caution(Code):
     UNCOUNTED_OPS = ("uncounted-ops",
                      "some operations were not counted at all (see unsupported_ops)",
                      "treat macs and memory_bytes as lower bounds")
+    MEMORY_UNKNOWN = ("memory-unknown",
+                      "what this precision moves through memory is not known: the backend chooses what it casts and "
+                      "what it fuses, and eager has no such pass",
+                      "compare memory traffic in fp32")
 
 
 class Note(Code):

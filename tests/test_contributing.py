@@ -49,10 +49,10 @@ def test_an_attention() -> None:
         ATTENTION._entries.pop("damp", None)
 
 
-def test_a_backend() -> None:
+def test_a_backend(few_rounds: float) -> None:
     try:
         carried_out("A backend")
-        records = secost.profile("resnet18", reductions=[16], resolution=64, backend="plain", seconds=60, target=0.5)
+        records = secost.profile("small:resnet", reductions=[4], resolution=16, backend="plain", seconds=few_rounds)
         assert [(r.backend, r.status, r.latency_ms is not None) for r in records] == [("plain", "done", True)] * 2
     finally:
         BACKENDS._entries.pop("plain", None)

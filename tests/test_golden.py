@@ -523,7 +523,7 @@ ROWS = {"attention": ("list", "attention"), "placements": ("list", "placements")
         "sites-taken": ("sites", "mobilenetv3_small_050", "--placement", "depthwise", "--resolution", "64")}
 DRY = {
     "sweep": ("sweep", "--model", "resnet18", "--model", "torchvision:vgg16_bn", "--attention", "se,eca,simam", "-r",
-              "4,16", "--batch", "1,8", "--precision", "fp32,bf16", "--dry-run", "-o", "nowhere"),
+              "4,16", "--batch", "1,8", "--memory-format", "contiguous,channels-last", "--dry-run", "-o", "nowhere"),
     "stages": ("sweep", "--model", "resnet18", "--attention", "se", "-r", "4", "--stages", "3,4", "--placement",
                "residual,depthwise", "--no-latency", "--dry-run"),
     "left-out": ("sweep", "--model", "resnet18", "--backend", "eager,onnxruntime", "--precision", "fp32,int8",

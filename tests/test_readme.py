@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from test_golden import OWN_PAGES, RUNS  # whose files are held there too
 
 import secost
 import secost.networks.attention as attention
@@ -73,7 +74,7 @@ def test_every_file_that_it_names_is_there() -> None:
             assert (text.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("run", SAMPLES)
+@pytest.mark.parametrize("run", [pytest.param(run, marks=pytest.mark.slow) if run in RUNS else run for run in SAMPLES])
 def test_every_sample_is_what_its_records_render_to(run: str, tmp_path: Path) -> None:
     folder = README.parent / "reports" / run
     secost.report(folder, formats=["md", "csv"], out=tmp_path)
@@ -81,7 +82,8 @@ def test_every_sample_is_what_its_records_render_to(run: str, tmp_path: Path) ->
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("run", ["search-digits", "study-scaling", "study-occlusion", "study-quantization"])
+@pytest.mark.parametrize("run", [
+    "study-scaling", *(pytest.param(run, marks=pytest.mark.slow) for run in OWN_PAGES if run != "study-scaling")])
 def test_a_report_on_a_study_or_a_search_changes_no_byte_and_needs_no_torch(run: str, tmp_path: Path) -> None:
     folder = README.parent / "reports" / run
     shutil.copytree(folder, tmp_path / run)

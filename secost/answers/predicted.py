@@ -3,10 +3,10 @@
 A network's overhead is taken to be the sum over its groups, and for each kind of attention that it has at all a part
 for the first use: code that runs once in a pass runs cold, code that ran a moment before does not, so that one SE costs
 more than a fourth of four. Where it comes from: an option at all sites at once was measured as a whole, and is shared
-out among the groups by the time inside its modules (by memory traffic where a backend does not tell that): in-place
-time alone is biased, so it only shares out. Then whole networks of mixed options correct the table, by least squares
-that hold to the shares (Gaussian prior). How far off a network is that was left out of the fit, one after another, is
-the prediction's interval.
+out among the groups by the time inside its modules (where a backend does not tell that by memory traffic, or for int8
+by MACs): in-place time alone is biased, so it only shares out. Then whole networks of mixed options correct the table,
+by least squares that hold to the shares (Gaussian prior). How far off a network is that was left out of the fit, one
+after another, is the prediction's interval.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _share(known: dict[Choice, Record], choice: Choice, group: Sequence[int]) ->
     if record is None or record.latency_overhead is None:
         raise BadSpecError(f"{choice_label(choice)} at all sites was not measured, so what it costs can't be known: "
                            "see its record's reason")
-    field = "latency_ms" if all(row.get("latency_ms") is not None for row in record.by_site) else "memory_bytes"
+    field = next((name for name in ("latency_ms", "memory_bytes")
+                  if all(row.get(name) is not None for row in record.by_site)), "macs")
     total = sum(row[field] for row in record.by_site)
     return record.latency_overhead * sum(record.by_site[place][field] for place in group) / total if total else 0.0
 

@@ -2,7 +2,8 @@
 
 `secost/data/published_accuracy.csv` holds figures only, as printed (top-1 accuracy in percent, millions of parameters,
 GMACs). `comparable` marks rows of one table and one recipe in which the same network stands with and without attention;
-others are evidence of a level, never of a gain, and are not subtracted from anything.
+others are evidence of a level, never of a gain, and are not subtracted from anything. A row that repeats a training of
+another table names it in `copied_from`: one training is one study, so no pair is made of it, or across two studies.
 
 `secost/data/published_latency.csv` holds figures only: from the papers of SENet and ECA-Net, and time an image from the
 inference tables of timm (Apache-2.0), where both networks of a pair were run with one setting (images a second are
@@ -40,9 +41,11 @@ Kind = TypeVar("Kind")
 @dataclass(frozen=True)
 class PublishedAccuracy:
     """One network in one published table. `network` is the name secost loads it by, empty where it can't; `counted` is
-    the one whose layers are the table's own (ResNets of 2017 have their stride on another convolution).
+    the one whose layers are the table's own (ResNets of 2017 have their stride on another convolution), empty where
+    secost puts the attention elsewhere. `top1` is in percent; `recipe` is empty where the table has one for all.
 
-    `top1` is accuracy in percent; `recipe` is empty where the table has one for all.
+    `copied_from`: source and table whose training the row repeats, else empty. `binary_units`: printed are 2^20
+    parameters and 2^30 MACs. `counts_differ`: why secost counts otherwise than was printed, where it does.
     """
 
     source: str
@@ -64,6 +67,9 @@ class PublishedAccuracy:
     verified: bool
     comparable: bool
     note: str
+    copied_from: str
+    binary_units: bool
+    counts_differ: str
 
     @property
     def citation(self) -> str:
@@ -89,6 +95,14 @@ class PublishedGain:
     @property
     def points(self) -> float:
         return round(self.row.top1 - self.base.top1, 3)
+
+    @property
+    def left_out(self) -> str:
+        """Why this is no pair to count: a training of another table, or a baseline of another study; else empty."""
+        if self.row.copied_from:
+            return f"the same training as in {self.row.copied_from}"
+        origin = self.base.copied_from
+        return f"its baseline is that of {origin}" if origin and not origin.startswith(self.row.source) else ""
 
     @property
     def gain(self) -> Gain:
@@ -126,12 +140,22 @@ def own_counts() -> dict[tuple[str, str, int | None], OwnCount]:
             for row in _read(_COUNTS)}
 
 
-def published_gains(attention: Sequence[str] = (), family: str | None = None) -> list[PublishedGain]:
+def published_gains(
+    attention: Sequence[str] = (), family: str | None = None, reduction: int | None = None) -> list[PublishedGain]:
     """The gains of some attentions (all where none is named) in a family of networks, each within its own table.
 
-    A variant of an attention (`se-var2`, `cbam channel part only`) is not that attention. Raises UnknownNameError for
-    a name of which nothing is published.
+    With `reduction` those at that r, or of tables that tell none. A variant of an attention (`se-var2`) is not that
+    attention. What `left_out_pairs` has is not among them. Raises UnknownNameError for a name without figures.
     """
+    return [pair for pair in _pairs(attention, family, reduction) if not pair.left_out]
+
+
+def left_out_pairs(attention: Sequence[str], family: str | None, reduction: int | None) -> list[PublishedGain]:
+    """The pairs that are not counted; each tells why in `left_out`."""
+    return [pair for pair in _pairs(attention, family, reduction) if pair.left_out]
+
+
+def _pairs(attention: Sequence[str], family: str | None, reduction: int | None) -> list[PublishedGain]:
     _check("attention with published figures", attention, {row.attention for row in published_accuracies()})
     _check("family with published figures", [family] if family else [], {row.family for row in published_accuracies()})
     gains = []
@@ -139,21 +163,20 @@ def published_gains(attention: Sequence[str] = (), family: str | None = None) ->
         base = next((row for row in members if row.attention == "none"), None)
         if base is None or (family is not None and base.family != family):
             continue
-        chosen = [row for row in members if row.attention != "none" and (not attention or row.attention in attention)]
+        chosen = [row for row in members if row.attention != "none" and (not attention or row.attention in attention)
+                  and (reduction is None or row.reduction in (None, reduction))]
         gains += [PublishedGain(base, row) for row in chosen]
     return gains
 
 
 def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> list[Reference]:
-    """Median and range over same-recipe ImageNet pairs of one attention at its standard r: all, by family, by size.
+    """Median and range over same-recipe ImageNet pairs of one attention: all, by family, by size.
 
-    A pair that several sources print alike counts once, and one training counts once however many resolutions it was
-    tested at.
+    Under one baseline an attention counts once, at the standard r where it is among them, at one resolution.
     """
-    pairs = _trainings(
-        pair for pair in (published_gains([attention]) if gains is None else gains) if pair.row.dataset == IMAGENET
-        and pair.row.reduction in (None, STANDARD_REDUCTION, 8) and "only" not in pair.row.placement
-    )
+    gains = published_gains([attention]) if gains is None else gains
+    whole = [pair for pair in gains if pair.row.dataset == IMAGENET and "only" not in pair.row.placement]
+    pairs = _trainings(sorted(whole, key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION)))
     groups: dict[str, list[float]] = {"all": [pair.points for pair in pairs]}
     for pair in pairs:
         groups.setdefault(f"family {pair.base.family}", []).append(pair.points)
@@ -201,16 +224,12 @@ def _tables() -> list[list[PublishedAccuracy]]:
 
 
 def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
-    """Each training once, however many tables print it and at however many resolutions it was tested."""
+    """Each training once, in its first place, at however many resolutions it was tested."""
     trainings: dict[tuple[object, ...], PublishedGain] = {}
-    printed: set[tuple[object, ...]] = set()
     for pair in gains:
         row = pair.row
-        training = (row.source, row.recipe, row.model, row.attention, pair.base.top1 if not row.recipe else None)
-        same = (row.model, row.attention, pair.base.top1, row.top1)
-        if same not in printed:
-            printed.add(same)
-            trainings.setdefault(training, pair)
+        key = (row.source, row.recipe, row.model, row.attention, pair.base.top1 if not row.recipe else None)
+        trainings.setdefault(key, pair)
     return list(trainings.values())
 
 

@@ -14,6 +14,7 @@ from secost.cli.screen import show_or_write
 def benefit(
     attention: Annotated[str | None, typer.Option("--attention", help="Attentions, such as se,eca [all].")] = None,
     family: Annotated[str | None, typer.Option("--family", help="A family of networks, such as resnet.")] = None,
+    reduction: Annotated[int | None, typer.Option("-r", "--reduction", min=1, help="At one r, such as 16.")] = None,
     accuracy: options.Accuracy = None, format: options.Format = "table", output: options.Output = None,
 ) -> int:
     """Published gains of attention, each from one table with its citation; or those of your own accuracies."""
@@ -30,8 +31,9 @@ def benefit(
         evidence_of_file = file_gains(rows, Path(accuracy).name)
         page = evidence.of_file(evidence_of_file.gains, evidence_of_file.unmatched, accuracy)
     else:
-        from secost.answers.published import published_gains
+        from secost.answers.published import left_out_pairs, published_gains
 
         names = options.words(attention) if attention else []
-        page = evidence.of_published(published_gains(names, family), names)
+        asked = (names, family, reduction)
+        page = evidence.of_published(published_gains(*asked), names, left_out_pairs(*asked))
     return show_or_write(page, format, output)

@@ -35,9 +35,9 @@ _HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/")  # lines only: dots m
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "figure.titlesize": 12,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
-    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "secost",
+    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "secost", "figure.constrained_layout.use": False,
     "text.usetex": False, "text.parse_math": False, "axes.formatter.use_mathtext": False,
-    "axes.unicode_minus": False, "hatch.linewidth": 0.6, "path.simplify": True,
+    "axes.unicode_minus": False, "hatch.linewidth": 0.6, "path.simplify": True, "figure.autolayout": False,
 }
 _DPI = 160
 _MOST_GROUPS = 3
@@ -105,8 +105,7 @@ def draw(groups: Sequence[Group], items: Sequence[Weighed] = ()) -> list[Drawing
         infos: tuple[Info | None, ...] = (currency_figure(group), reduction_figure(group), stage_figure(group))
         drawings += [_drawn(f"{info.name}-{index}" if len(shown) > 1 else info.name, info, looks, note)
                      for info in infos if info is not None]
-    front = front_figure(groups)
-    if front is not None:
+    if (front := front_figure(groups)) is not None:
         drawings.insert(1, _drawn(front.name, front, looks))
     return [*_benefits(items, looks), *_over_groups(groups, looks), *drawings]
 
@@ -217,5 +216,5 @@ def _lay_out(figure: Figure, title: str, notes: str) -> None:
     figure.suptitle(above, x=0.01, ha="left", fontweight="bold")
     if below:
         figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color="#555555")
-    figure.canvas.draw()
-    figure.set_layout_engine("none")
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # "none" leaves one that has each file drawn twice

@@ -92,7 +92,8 @@ def stage_figure(group: Group) -> StageFigure | None:
     amounts = [{row["stage"]: row for row in record.by_stage} for record in shown]
     panels = tuple(StagePanel(currency, tuple(
         tuple(float(rows.get(stage, {}).get(currency.field) or 0) for stage in stages) for rows in amounts
-    )) for currency in (PARAMS, MACS, MEMORY))
+    )) for currency in (PARAMS, MACS, MEMORY)
+        if any(row.get(currency.field) is not None for rows in amounts for row in rows.values()))
     left = marks.left_out_line([record.label for record in records[_MOST_VARIANTS:]], "variants")
     return StageFigure(
         f"What is added in each stage: {group.label}", tuple(record.label for record in shown),

@@ -57,7 +57,7 @@ class Prepared:
 
     `convert_s` is what the conversion took (None where nothing was converted); for a model from the cache what it took
     when it was made. `cautions` are names of `secost.glossary.CAUTIONS`. `modules` hold the weights that a pass reads,
-    where it reads torch's; `hooks_run` tells that hooks on them run in every pass. With one thread every backend of
+    where it reads torch's; `modules_run` tells that they run one by one in every pass. With one thread every backend of
     secost's runs the whole pass on the calling thread, so that the thread's processor time is the time of the pass.
     """
 
@@ -66,7 +66,7 @@ class Prepared:
     cached: bool = False
     cautions: tuple[str, ...] = ()
     modules: tuple[nn.Module, ...] = ()
-    hooks_run: bool = False
+    modules_run: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,12 @@ or one multiplication of a gate with an element of its map (`MAC_CONVENTION`); b
 (`macs`) and are checked against torch's own counter on the graph of `networks.tracing`; a difference is an error.
 `other_ops` are what `macs` says; `activations` are elements put out by layers and matrix products; `memory_bytes`
 is what all operations read and write as eager PyTorch runs them, one by one, and `kernels` how many they are, both
-without views and allocations. All of it is for one image, in eval mode, whatever mode the network is in.
+without views and allocations. All of it is for one image, in eval mode, whatever mode the network is in, and of a
+steady pass: what a network keeps from its first pass (a table of biases) is there already.
+
+Memory is that of the precision the network runs in: for bf16 it is cast, as `.to(torch.bfloat16)` casts (what is no
+floating-point number stays, as the indices of a max-pool do). Of int8 none is claimed: which operations a backend
+rounds and which it fuses is its own choice, and eager has no such pass.
 
 Attention's cost is additive over sites: each distinct (attention, channels, height, width, reduction, spelling) is
 traced once, and all that one variant needs in the same trace.
@@ -32,8 +37,8 @@ from secost.meters.macs import (
     operation_class,
     other_ops,
 )
+from secost.networks.attended import attached_paths
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention, gate_elements
 from secost.networks.sites import Site
 from secost.networks.surgery import build_placed, seeded
@@ -85,12 +90,14 @@ class _UnitKey(NamedTuple):
     map: tuple[int, int]
     channels_last: bool
     spelling: str | None
+    dtype: torch.dtype | None
 
     @classmethod
-    def of(cls, site: Site, attention: str, reduction: int | None, spelling: str | None) -> list[_UnitKey]:
+    def of(cls, site: Site, attention: str, reduction: int | None, spelling: str | None, dtype: torch.dtype | None,
+           ) -> list[_UnitKey]:
         """One for each call of the module at a site."""
         built_for = (site.channels, site.height, site.width)
-        return [cls(attention, reduction, built_for, size, site.channels_last, spelling) for size in site.maps]
+        return [cls(attention, reduction, built_for, size, site.channels_last, spelling, dtype) for size in site.maps]
 
     def __str__(self) -> str:
         ratio = "" if self.reduction is None else f" r={self.reduction}"
@@ -103,26 +110,29 @@ def network_cost(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph) -> Co
     Raises CountError where fvcore and torch's own counter disagree on convolutions, linear layers and products.
     """
     # A graph of real tensors may depend on their values, so that nothing about it is kept.
-    layers = cached_fvcore_macs(net, inputs) if graph.on_meta else fvcore_macs(net, inputs)
+    count = cached_fvcore_macs if graph.on_meta else fvcore_macs
+    layers = count(net, inputs, graph)
     counted = sum(map(node_macs, graph.nodes))
-    if layers != counted and layers != _needed_macs(graph):
+    needed = sum(node_macs(node) for index, node in enumerate(graph.nodes) if graph.needed >> index & 1)
+    if layers not in (counted, needed):  # eager runs what no output needs, so it is counted, but from the graph
         raise _disagreement(layers, counted, type(net).__name__, "network")
     gates = gate_elements(graph, find_attention(graph, attached_paths(net)))
     return graph_cost(graph, gates, _parameters(net))
 
 
 def attention_cost(net: nn.Module, sites: Sequence[Site], attention: str, reduction: int | None,
-                   known: dict[Any, Cost], spelling: str | None = None) -> list[SiteCost]:
+                   known: dict[Any, Cost], spelling: str | None = None, dtype: torch.dtype | None = None,
+                   ) -> list[SiteCost]:
     """What an attention, in one of its spellings, adds at each site; of a mix, at each that has one. `known` keeps
-    units traced already, for the next call."""
+    units traced already, for the next call; `dtype` is what network and attention are cast to, where they are."""
     if is_mix(attention):
         choices = for_sites(attention, len(sites))
         return [cost for site, (name, r) in zip(sites, choices, strict=True) if name != BASELINE
-                for cost in attention_cost(net, [site], name, r, known)]
-    keys = [_UnitKey.of(site, attention, reduction, spelling) for site in sites]
+                for cost in attention_cost(net, [site], name, r, known, None, dtype)]
+    keys = [_UnitKey.of(site, attention, reduction, spelling, dtype) for site in sites]
     missing = {key: site for site, calls in zip(sites, keys, strict=True) for key in calls if key not in known}
     if missing:
-        known.update(_unit_costs(net, missing))
+        known.update(_unit_costs(net, missing, dtype))
     costs = []
     for site, calls in zip(sites, keys, strict=True):
         once = [known[key] if index == 0 else replace(known[key], params=0) for index, key in enumerate(calls)]
@@ -165,29 +175,18 @@ def node_macs(node: Node) -> int:
     return node.in_numel if node.op in _VECTOR_PRODUCTS else node.flop_macs
 
 
-def _needed_macs(graph: Graph) -> int:
-    """MACs of layers that some output depends on: a TorchScript trace leaves out the others.
-
-    Eager runs them, so they are counted, but from the graph.
-    """
-    needed = 0
-    for output in graph.outputs:
-        needed |= graph.ancestors[output]
-    return sum(node_macs(node) for index, node in enumerate(graph.nodes) if needed >> index & 1)
-
-
 def _disagreement(layers: int, counted: int, what: str, kind: str) -> CountError:
     return CountError(f"fvcore counts {layers:,} MACs in {what} and torch's counter {counted:,}: neither is printed, "
                       f"please report this {kind}")
 
 
-def _unit_costs(net: nn.Module, units: dict[_UnitKey, Site]) -> dict[_UnitKey, Cost]:
+def _unit_costs(net: nn.Module, units: dict[_UnitKey, Site], dtype: torch.dtype | None) -> dict[_UnitKey, Cost]:
     """Each unit's cost, by tracing them all side by side: a trace has a fixed price."""
     with seeded(), _UndrawnWeights():
         placed = [build_placed(net, [site], key.attention, key.reduction, key.spelling) for key, site in units.items()]
     side_by_side = _SideBySide([item.attention for (item,) in placed]).eval()
     maps = tuple(_empty_map(net, key) for key in units)
-    graph = trace(side_by_side, maps)
+    graph = trace(side_by_side, maps, dtype)
     layers = fvcore_macs_by_module(side_by_side, maps)
     paths = [f"{_SideBySide.UNITS}.{index}" for index in range(len(placed))]
     gates = gate_elements(graph, find_attention(graph, frozenset(paths)))

@@ -2,7 +2,8 @@
 
 fvcore traces with TorchScript, where a composite operation keeps its name (`matmul`, `einsum`, `lstm`), and leaves
 out what no output needs; `networks.tracing` sees the kernels that run. Two ways to one number, which `counts`
-holds against each other. fvcore's own table charges norms and pooling modules too, and depends on spelling.
+holds against each other. fvcore's own table charges norms and pooling modules too, and depends on spelling. A block
+that is in the graph what an earlier one is, operation for operation, of the same class and settings, has its count.
 
 Elementary operations that are no MACs (`other_ops`), for each class of operation:
 
@@ -36,15 +37,14 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from secost.errors import CountError
 from secost.kept import read_kept, write_kept
 from secost.networks.cache import content_file
-from secost.networks.hooks import hook_tables, restore_hooks
-from secost.networks.tracing import Node, attention_macs, buffers_kept, eval_mode
+from secost.networks.tracing import Graph, Node, attention_macs, attributes_kept, buffers_kept, eval_mode
 
 if TYPE_CHECKING:
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
 # fvcore calls a handle with TorchScript values of an operation's operands and results.
 Handle = Callable[[Sequence[Any], Sequence[Any]], int]
-_CACHE_VERSION = 2  # rises with every change of a handle
+_CACHE_VERSION = 3  # rises with every change of a handle
 _FVCORE_LOGGERS = ("fvcore", "fvcore.nn.jit_analysis")
 _ELEMENTWISE = """
     add sub rsub mul div neg abs exp expm1 exp2 log log1p log2 sqrt rsqrt pow square reciprocal sign sin cos atan2 floor
@@ -79,21 +79,63 @@ _NORM_MARKS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_n
 _RESIZES = ("upsample", "_upsample")
 
 
-def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+def fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph | None = None) -> int:
     """MACs of convolutions, linear layers, recurrent layers, matrix products and einsum.
 
+    `graph`, the trace of this very network, tells whether a steady pass is the second, and which blocks are alike.
     Raises CountError inside a torch dispatch mode, where fvcore gives a wrong total without a word.
     """
-    return fvcore_macs_by_module(net, inputs)[""]
+    if graph is None:
+        return fvcore_macs_by_module(net, inputs)[""]
+    alike = _alike(net, graph) if graph.on_meta else {}
+    with attributes_kept(net):
+        for path, (_, shape) in alike.items():
+            net.get_submodule(path).forward = _stand_in(shape)
+        counts = fvcore_macs_by_module(net, inputs, graph.second)
+
+    def whole(path: str) -> int:
+        inside = [twin for stub, (twin, _) in alike.items() if not path or stub.startswith(f"{path}.")]
+        return counts[path] + sum(map(whole, inside))
+
+    return whole("")
 
 
-def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
+def _stand_in(shape: Sequence[int]) -> Callable[..., Tensor]:
+    """Puts out what hangs on its inputs and has the shape: without work, and what leads here is still needed."""
+    def forward(*inputs: Any, **named: Any) -> Tensor:
+        firsts = [item.flatten()[:1] for item in inputs if isinstance(item, Tensor)]
+        return torch.stack(firsts).sum(0).expand(*shape).contiguous()
+
+    return forward
+
+
+def _alike(net: nn.Module, graph: Graph) -> dict[str, tuple[str, list[int]]]:
+    """Modules that are in the graph what an earlier one is: by path the earlier one's path, and the output's shape."""
+    names = Counter(id(module) for _, module in net.named_modules(remove_duplicate=False))
+    earlier: dict[Any, str] = {}
+    alike: dict[str, tuple[str, list[int]]] = {}
+    end = 0
+    for call in graph.calls:  # outermost first
+        module = net.get_submodule(call.path)
+        # What hooks do is told by the graph as outside the call, by fvcore as inside.
+        own = all(names[id(part)] == 1 and not isinstance(part, torch.jit.ScriptModule)
+                  and not part._forward_hooks and not part._forward_pre_hooks for part in module.modules())
+        if call.start >= end and call.path and own and (content := graph.content(call)):
+            twin = earlier.setdefault((type(module), repr(module), content), call.path)
+            if twin != call.path:
+                alike[call.path], end = (twin, graph.nodes[call.outputs[0]].shape), call.end
+    return alike
+
+
+def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...], second: bool = False) -> Counter[str]:
     """The same for every module by its path, what it contains included; `""` is the whole network."""
     if _get_current_dispatch_mode() is not None:
         raise CountError("fvcore miscounts inside a torch dispatch mode: leave the mode before counting")
     with _tracing_quietly(net):
         from fvcore.nn.jit_analysis import JitModelAnalysis
 
+        if second:
+            net(*inputs)
         analysis = _quiet(JitModelAnalysis(_PlainOutputs(net), inputs).set_op_handle(**_handles()))
         counts = analysis.by_module()
     prefix = f"{_PlainOutputs.CHILD}."
@@ -101,12 +143,12 @@ def fvcore_macs_by_module(net: nn.Module, inputs: tuple[Tensor, ...]) -> Counter
     return Counter({"": int(counts[""]), **inside})
 
 
-def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+def cached_fvcore_macs(net: nn.Module, inputs: tuple[Tensor, ...], graph: Graph | None = None) -> int:
     """`fvcore_macs`, kept on disk under the network's content, as `networks.cache` keeps traces."""
     path = content_file("macs", net, inputs, str(_CACHE_VERSION), version("fvcore"))
     macs = read_kept(path, int)
     if macs is None:
-        macs = fvcore_macs(net, inputs)
+        macs = fvcore_macs(net, inputs, graph)
         write_kept(path, macs)
     return macs
 
@@ -128,10 +170,12 @@ def _quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
 @contextlib.contextmanager
 def _tracing_quietly(net: nn.Module) -> Iterator[None]:
     """Eval mode, no warnings, and afterwards the network and torch's globals as they were, also where it raises."""
-    fast_path, hooks = torch.backends.mha.get_fastpath_enabled(), hook_tables(net)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    hooks = [(table, dict(table)) for module in net.modules()
+             for table in (module._forward_hooks, module._forward_pre_hooks)]
     levels = [(logger, logger.level) for logger in map(logging.getLogger, _FVCORE_LOGGERS)]
     with (
-        eval_mode(net), buffers_kept(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
+        eval_mode(net), buffers_kept(net), attributes_kept(net), torch.no_grad(), torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -145,7 +189,10 @@ def _tracing_quietly(net: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fast_path)
             for logger, level in levels:
                 logger.setLevel(level)
-            restore_hooks(hooks)  # fvcore leaves its own on a network that raises
+            for table, content in hooks:  # fvcore leaves its own on a network that raises
+                if list(table) != list(content):
+                    table.clear()
+                    table.update(content)
 
 
 class _PlainOutputs(nn.Module):

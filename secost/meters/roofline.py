@@ -43,6 +43,7 @@ from secost.meters import environment, machine
 from secost.meters.conditions import apart, threads_of_torch
 from secost.meters.counts import SiteCost
 
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # what a network is cast to; None: left as it is
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 _SCHEMA = 1
 _SMALLEST_BYTES = 1 << 14

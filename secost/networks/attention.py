@@ -54,6 +54,10 @@ class ForeignAttention(Attention):
         result: Tensor = self.module(x)
         return result
 
+    def open_gates(self) -> None:
+        opened = getattr(self.module, "open_gates", super().open_gates)
+        opened()
+
 
 def register_attention(
     name: str, build: Callable[..., nn.Module], params: Callable[[int, int | None], int], *, has_reduction: bool,

@@ -3,11 +3,14 @@
 Every kind maps (N, C, H, W) to (N, C, H, W); a docstring says where it parts from its paper. Weights start as torch's
 layers start them, also where an author's release starts them at zero (GC, SRM): a network with freshly attached
 attention is to be trained, and zeros would make numeric studies on it empty. `attention` names and registers them.
+Long, as it holds a dozen papers' modules that are read side by side.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +36,11 @@ def eca_kernel_size(channels: int) -> int:
     return size if size % 2 else size + 1
 
 
+# Where a gate starts open: a sigmoid is within 2e-5 of 1 there, so that 50 in a row change a map by less than 1e-3. Its
+# slope is as small, so such a gate learns slowly at first. A hard sigmoid ends at 3, where it has no slope at all.
+_OPEN, _HARD_OPEN = 11.0, 2.9999
+
+
 class Attention(nn.Module):
     """Base of every attention module: a map (N, C, H, W) in, one of the same shape out.
 
@@ -40,7 +48,8 @@ class Attention(nn.Module):
     that is searched, what secost put there; no attention holds another one inside.
     """
 
-    attention: str = ""
+    attention = ""
+    opened = tuple[tuple[str, float], ...]()  # what holds the gates open: layers, and what each puts out then
 
     def __init__(self, channels: int, reduction: int | None = None) -> None:
         super().__init__()
@@ -49,6 +58,20 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+    @torch.jit.unused
+    def open_gates(self) -> None:
+        """Set the weights so that a map comes out as it went in, to within 2e-5 of it. Raises BadSpecError for a kind
+        with nothing that could hold its gates at 1."""
+        if not self.opened:
+            raise BadSpecError(f"{self.attention} can't start open: nothing in it holds its gates near 1 whatever "
+                               "comes in; attach it with init='random'")
+        for name, value in self.opened:
+            layer: Any = self.get_submodule(name)
+            if layer.bias is None:
+                raise BadSpecError(f"{self.attention} without biases can't start open: build it with bias=True")
+            nn.init.zeros_(layer.weight)
+            nn.init.constant_(layer.bias, value)
 
     def extra_repr(self) -> str:
         ratio = "" if self.reduction is None else f", reduction={self.reduction}"
@@ -74,13 +97,14 @@ class SqueezeExcite(GatedAttention):
     """
 
     attention = "se"
+    opened = (("fc2", _OPEN),)
 
     def __init__(self, channels: int, reduction: int = 16, bias: bool = True) -> None:
         super().__init__(channels, reduction)
         self.fc1, self.fc2 = _two_layers(channels, reduction, bias)
 
     def gate(self, x: Tensor) -> Tensor:
-        return _as_map(torch.sigmoid(_bottleneck(x.mean((2, 3)), self.fc1, self.fc2)))
+        return _as_map(torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3)))))))
 
 
 class SpelledSqueezeExcite(Attention):
@@ -92,34 +116,35 @@ class SpelledSqueezeExcite(Attention):
     """
 
     attention = "se"
+    __constants__ = ("nhwc", "pooled", "convolution", "in_place")  # TorchScript compiles the branch that is taken
 
     def __init__(self, channels: int, reduction: int = 16, bias: bool = True, spelling: Spelling = OWN) -> None:
         super().__init__(channels, reduction)
-        self.spelling = spelling
         hidden = hidden_width(channels, reduction)
-        convolution = spelling.excitation == "conv"
-        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias) if convolution else nn.Linear(channels, hidden, bias=bias)
-        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias) if convolution else nn.Linear(hidden, channels, bias=bias)
-        if spelling.squeeze == "pool":
+        self.nhwc, self.pooled = spelling.layout == "nhwc", spelling.squeeze == "pool"
+        self.convolution, self.in_place = spelling.excitation == "conv", spelling.in_place
+        layer = functools.partial(nn.Conv2d, kernel_size=1) if self.convolution else nn.Linear
+        self.fc1, self.fc2 = layer(channels, hidden, bias=bias), layer(hidden, channels, bias=bias)
+        if self.pooled:
             self.pool = nn.AdaptiveAvgPool2d(1)
         self.bound = nn.Hardsigmoid() if spelling.gate == "hardsigmoid" else nn.Sigmoid()
+        self.opened = (("fc2", _HARD_OPEN if spelling.gate == "hardsigmoid" else _OPEN),)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.spelling.layout == "nhwc":
+        if self.nhwc:
             view = x.permute(0, 2, 3, 1)
             return self._scaled(view, self._gate(view.mean((1, 2), keepdim=True))).permute(0, 3, 1, 2)
-        if self.spelling.excitation == "conv":
-            squeezed = self.pool(x) if self.spelling.squeeze == "pool" else x.mean((2, 3), keepdim=True)
+        squeezed = self.pool(x) if self.pooled else x.mean((2, 3), keepdim=self.convolution)
+        if self.convolution:
             return self._scaled(x, self._gate(squeezed))
-        squeezed = self.pool(x).flatten(1) if self.spelling.squeeze == "pool" else x.mean((2, 3))
-        return self._scaled(x, _as_map(self._gate(squeezed)))
+        return self._scaled(x, _as_map(self._gate(squeezed.flatten(1) if self.pooled else squeezed)))
 
     def _gate(self, squeezed: Tensor) -> Tensor:
         result: Tensor = self.bound(self.fc2(torch.relu(self.fc1(squeezed))))
         return result
 
     def _scaled(self, x: Tensor, gate: Tensor) -> Tensor:
-        return x.mul_(gate) if self.spelling.in_place else x * gate
+        return x.mul_(gate) if self.in_place else x * gate
 
 
 class EffectiveSqueezeExcite(GatedAttention):
@@ -131,6 +156,7 @@ class EffectiveSqueezeExcite(GatedAttention):
     """
 
     attention = "ese"
+    opened = (("fc", _HARD_OPEN),)
 
     def __init__(self, channels: int, bias: bool = True) -> None:
         super().__init__(channels)
@@ -170,6 +196,7 @@ class ConvolutionalBlockAttention(Attention):
     """
 
     attention = "cbam"
+    opened = (("fc2", _OPEN / 2), ("spatial.1", _OPEN))  # two outputs of fc2 are added
 
     def __init__(self, channels: int, reduction: int = 16, bias: bool = True) -> None:
         super().__init__(channels, reduction)
@@ -179,11 +206,11 @@ class ConvolutionalBlockAttention(Attention):
     def channel_gate(self, x: Tensor) -> Tensor:
         # Both vectors go through the perceptron as one batch: the same products in half the kernels.
         pooled = torch.stack((x.mean((2, 3)), x.amax((2, 3))), dim=1)
-        return _as_map(torch.sigmoid(_bottleneck(pooled, self.fc1, self.fc2).sum(1)))
+        return _as_map(torch.sigmoid(self.fc2(torch.relu(self.fc1(pooled))).sum(1)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * self.channel_gate(x)
-        return x * _spatial_gate(x, self.spatial)
+        return x * torch.sigmoid(self.spatial(_along_channels(x)))
 
 
 class BottleneckAttention(GatedAttention):
@@ -200,6 +227,7 @@ class BottleneckAttention(GatedAttention):
     """
 
     attention = "bam"
+    opened = (("channel_norm", -_OPEN), ("spatial.7", 0.0))  # 1 + gate
 
     def __init__(self, channels: int, reduction: int = 16, dilation: int = 4) -> None:
         super().__init__(channels, reduction)
@@ -214,7 +242,7 @@ class BottleneckAttention(GatedAttention):
         )
 
     def gate(self, x: Tensor) -> Tensor:
-        channel = self.channel_norm(_bottleneck(x.mean((2, 3)), self.fc1, self.fc2))
+        channel = self.channel_norm(self.fc2(torch.relu(self.fc1(x.mean((2, 3))))))
         return 1 + torch.sigmoid(_as_map(channel) + self.spatial(x))
 
 
@@ -227,13 +255,14 @@ class SpatialAttention(GatedAttention):
     """
 
     attention = "spatial"
+    opened = (("spatial.1", _OPEN),)
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.spatial = _spatial_layers()
 
     def gate(self, x: Tensor) -> Tensor:
-        return _spatial_gate(x, self.spatial)
+        return torch.sigmoid(self.spatial(_along_channels(x)))
 
 
 class SpatialChannelSqueezeExcite(Attention):
@@ -245,6 +274,7 @@ class SpatialChannelSqueezeExcite(Attention):
     """
 
     attention = "scse"
+    opened = (("fc2", _OPEN), ("conv", -_OPEN))  # the two are added
 
     def __init__(self, channels: int, reduction: int = 2, bias: bool = True) -> None:
         super().__init__(channels, reduction)
@@ -252,7 +282,7 @@ class SpatialChannelSqueezeExcite(Attention):
         self.conv = nn.Conv2d(channels, 1, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        channel = _as_map(torch.sigmoid(_bottleneck(x.mean((2, 3)), self.fc1, self.fc2)))
+        channel = _as_map(torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3)))))))
         return x * channel + x * torch.sigmoid(self.conv(x))
 
 
@@ -282,6 +312,7 @@ class GlobalContext(Attention):
     """
 
     attention = "gc"
+    opened = (("fc2", 0.0),)  # what is added
 
     def __init__(self, channels: int, reduction: int = 16, bias: bool = True) -> None:
         super().__init__(channels, reduction)
@@ -306,6 +337,7 @@ class StyleRecalibration(GatedAttention):
     """
 
     attention = "srm"
+    opened = (("norm", _OPEN),)
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -351,6 +383,7 @@ class CoordinateAttention(Attention):
     """
 
     attention = "coord"
+    opened = (("conv_rows", _OPEN), ("conv_columns", _OPEN))
 
     def __init__(self, channels: int, reduction: int = 32) -> None:
         super().__init__(channels, reduction)
@@ -363,7 +396,7 @@ class CoordinateAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         lines = torch.cat((x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)), dim=2)
-        rows, columns = self.activation(self.norm(self.conv(lines))).split(tuple(x.shape[2:]), dim=2)
+        rows, columns = self.activation(self.norm(self.conv(lines))).split((x.shape[2], x.shape[3]), dim=2)
         x = x * torch.sigmoid(self.conv_rows(rows))
         return x * torch.sigmoid(self.conv_columns(columns.transpose(2, 3)))
 
@@ -375,11 +408,6 @@ def _two_layers(channels: int, reduction: int, bias: bool) -> tuple[nn.Linear, n
     return nn.Linear(channels, hidden, bias=bias), nn.Linear(hidden, channels, bias=bias)
 
 
-def _bottleneck(vectors: Tensor, fc1: nn.Linear, fc2: nn.Linear) -> Tensor:
-    result: Tensor = fc2(torch.relu(fc1(vectors)))
-    return result
-
-
 def _as_map(vectors: Tensor) -> Tensor:
     """(N, C) as (N, C, 1, 1)."""
     return vectors.unsqueeze(-1).unsqueeze(-1)
@@ -389,5 +417,6 @@ def _spatial_layers() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1))
 
 
-def _spatial_gate(x: Tensor, layers: nn.Sequential) -> Tensor:
-    return torch.sigmoid(layers(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)))
+def _along_channels(x: Tensor) -> Tensor:
+    """Mean and maximum over the channels, (N, 2, H, W)."""
+    return torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)

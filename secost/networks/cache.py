@@ -35,7 +35,7 @@ _BUILT_IN_CONTAINERS = (list, tuple, set, frozenset, dict, collections.OrderedDi
 _NOT_IN_FORWARD = frozenset(
     "__init__ __repr__ __str__ extra_repr __doc__ __module__ __dict__ __weakref__ __annotations__ __qualname__ "
     "__firstlineno__ __static_attributes__ __parameters__ __orig_bases__ __abstractmethods__ _abc_impl "
-    "__constants__".split()
+    "__constants__ __jit_unused_properties__ __dataclass_fields__ __dataclass_params__".split()
 )
 # What makes a forward pass depend on more than the network; a user's code that names them is never cached.
 _OUTSIDE = frozenset(
@@ -54,15 +54,15 @@ class Uncacheable(Exception):
     """Something in the network has no content that could be compared."""
 
 
-def cached_trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
-    """The graph of one forward pass, from the disk where the same network was traced before."""
-    path = content_file("traces", net, inputs)
+def cached_trace(net: nn.Module, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype | None = None) -> Graph:
+    """The graph of one forward pass (in `dtype`, see `trace`), from the disk where the same was traced before."""
+    path = content_file("traces", net, inputs, *([] if dtype is None else [str(dtype)]))
     graph = read_kept(path, Graph.from_dict)
     if graph is None:
         image = inputs[0]
         is_image = len(inputs) == 1 and image.ndim == 4 and image.shape[2] == image.shape[3]
-        graph = trace_image(net, image) if is_image else trace(net, inputs)
-        if graph.on_meta:  # on real tensors the values decide as well
+        graph = trace_image(net, image, dtype) if is_image else trace(net, inputs, dtype)
+        if path is not None and graph.on_meta:  # on real tensors the values decide as well
             write_kept(path, graph.to_dict())
     return graph
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secost.networks.attended import attached_paths, plain_names
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.surgery import native_paths
 
 CHANNEL, POSITION, ROW, COLUMN, ELEMENT, CONTEXT = "channel", "position", "row", "column", "element", "context"
@@ -62,7 +62,7 @@ def gate_paths(net: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
     """Paths of the attention modules, the network's own and attached ones; empty where there is none."""
     ours = attached_paths(net)
     wanted = {*ours, *native_paths(cached_trace(net, inputs), ours)}
-    return [name for name, _ in net.named_modules() if name in wanted]
+    return [name for name in plain_names(net) if name in wanted]
 
 
 @contextlib.contextmanager

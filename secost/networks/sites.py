@@ -30,7 +30,8 @@ class Site:
     `channels`, `height` and `width` are the map's at the traced resolution; `maps` has one (height, width) for each
     time the module is called. `side` tells whether the module's output or input is meant; `restore` names the module
     that gets the map back unchanged (identity integration, where the map feeds the branch as well). `occupied_by` is
-    the attention that already reads this map, the network's own or ours.
+    the attention that already reads this map, the network's own or ours. `one_tensor` tells that the module takes one
+    tensor and gives one.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Site:
     maps: tuple[tuple[int, int], ...] = ()
     restore: str | None = None
     occupied_by: str | None = None
+    one_tensor: bool = False
 
     @property
     def calls(self) -> int:
@@ -134,6 +136,7 @@ class _Finder:
             place.call.path, channels, height, width, stage, placement, integration, place.side,
             self.view.channels_last[place.value], ((height, width),), place.restore,
             None if occupied is None else occupied.path or f"inside {self.nodes[occupied.output].path or 'forward'}",
+            all(call.one_tensor for call in self._calls_of[place.call.path]),
         )
 
     def _branch_input(self, addition: Addition) -> _Place | None:
@@ -212,7 +215,7 @@ class _Finder:
         return CONSTANT
 
     def _maker(self, value: int) -> Call | None:
-        """The innermost module whose own work made the value and that may carry a hook."""
+        """The innermost module whose own work made the value and that may carry attention."""
         return next((call for call in reversed(self.calls)
                      if call.start <= value < call.end and self._first_map(call.outputs) == value
                      and self._may_carry(call.path)), None)
@@ -227,7 +230,7 @@ class _Finder:
                 and all(call.start <= reader < call.end for reader in readers)]
 
     def _first_map(self, values: list[int]) -> int | None:
-        """The value that a hook on a module would gate."""
+        """The value that attention at a module would gate."""
         return next((value for value in values if len(self.nodes[value].shape) == 4), None)
 
     def _map_taken(self, call: Call) -> int | None:

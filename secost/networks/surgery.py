@@ -1,6 +1,6 @@
 """Puts attention into a network and takes it out: attach, strip, set_reduction, and a switch between variants.
 
-`sites` says where, `attention` says what, `hooks` how; the network's own attention is replaced by `nn.Identity()`.
+`sites` says where, `attention` says what, `attended` how; the network's own attention is replaced by `nn.Identity()`.
 Refused is what does not fit: sites that are taken, ratios above the channels, and a spelling that gives, in this very
 network, something else than secost's own. On paper all spellings of one function are equal. In a network one that
 works in place is not where the map that it overwrites is read elsewhere (a block's input that its shortcut takes too, a
@@ -10,19 +10,31 @@ network's own input). Which maps those are is found by running, not by reading c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.hooks import RemovableHandle
 
 from secost.errors import BadSpecError, NoSiteError
-from secost.networks import hooks
+from secost.networks.attended import (
+    Attended,
+    Edit,
+    GiveBack,
+    Placed,
+    attached_paths,
+    attended,
+    attended_at,
+    plain_names,
+    redo,
+    replace_module,
+    stand_ins,
+    take_out,
+    undo,
+)
 from secost.networks.attention import ATTENTION, build_attention, check_attention, has_reduction
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import GiveBack, InputHook, MapHook, Placed, attached_paths, our_hooks, set_module
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import Example, inputs_for
@@ -53,16 +65,23 @@ def sites(
 def attach(
     net: nn.Module, attention: str, reduction: int | None = 16, placement: str = "auto", integration: str = "standard",
     stages: int | Sequence[int] | None = None, resolution: int = 224, example: Example | None = None,
-    replace: bool = False, at: Sequence[Site] | None = None, spelling: str | None = None,
+    replace: bool = False, at: Sequence[Site] | None = None, spelling: str | None = None, init: str = "random",
 ) -> nn.Module:
     """Put attention into the network, in place, and return it.
 
+    Each site's module is replaced by one that holds it and the attention (`attended`): every key of the state dict
+    stays as it was, and the attention's are beside, as `PATH.secost...`.
+
     `at` names the sites yourself (from `sites`, filtered); otherwise placement, integration and stages choose them.
     `spelling` is another way to write the same attention (`secost.plan.variants`), None is secost's own. A mix
-    (`mix:2xnone+se/4`, see `secost.plan.variants`) names an attention for each of the sites.
+    (`mix:2xnone+se/4`, see `secost.plan.variants`) names an attention for each of the sites. `init="open"` starts with
+    gates near 1, so that a trained network keeps its outputs to within 1e-3 of the largest; "random" draws weights.
     Where attention sits already, the network's own or ours, this is refused unless `replace`. Raises NoSiteError where
-    there is no site, BadSpecError for a reduction below 1 or above the channels of a site (naming the sites).
+    there is no site, BadSpecError for a reduction below 1 or above the channels of a site (naming the sites), and for
+    an attention that can't start open.
     """
+    if init not in ("random", "open"):
+        raise BadSpecError(f"init {init!r} is not known: give 'random' or 'open'")
     if attention in (BASELINE, NATIVE):
         raise BadSpecError(f"{attention!r} is not an attention to attach: use strip(net) to take attention out")
     check_attention(attention)  # an unknown name before the work
@@ -70,10 +89,13 @@ def attach(
     require_sites(chosen, net, placement)
     _check_free(net, chosen, replace)
     placed = build_placed(net, chosen, attention, reduction, spelling)
+    for item in placed if init == "open" else ():
+        item.attention.open_gates()  # type: ignore[operator]
     if replace:
         _clear(net, chosen)
-    for item in placed:
-        item.register(net)
+    edits = [edit for item in placed for edit in item.put(net)]
+    if at is None:
+        _check_reached(net, edits, cached_trace(net, inputs_for(net, resolution, example)))
     return net
 
 
@@ -83,11 +105,14 @@ def strip(net: nn.Module, resolution: int = 224, example: Example | None = None)
     A module of the network's own is replaced by `nn.Identity()`, so its weights leave the state dict. Attention
     written out in a larger module's forward stays (`FoundAttention.path` is None for it).
     """
-    with hooks.hooks_off(net):
+    edits = take_out(net)
+    try:
         graph = cached_trace(net, inputs_for(net, resolution, example))
-    _detach_all(net)
+    except BaseException:
+        undo(edits)
+        raise
     for path in native_paths(graph):
-        set_module(net, path, nn.Identity())
+        replace_module(net, net.get_submodule(path), nn.Identity())
     return net
 
 
@@ -97,24 +122,18 @@ def set_reduction(net: nn.Module, reduction: int) -> nn.Module:
     Raises BadSpecError where nothing is attached, or the attention has no reduction ratio.
     """
     chosen: dict[str, list[Site]] = {}
-    for _, hook in our_hooks(net):
-        if isinstance(hook, MapHook):
-            chosen.setdefault(hook.kind, []).append(hook.site)
+    for carrier in attended(net):
+        chosen.setdefault(carrier.secost_kind, []).append(carrier.secost_site)
     if not chosen:
         raise BadSpecError("set_reduction found nothing that secost attached: call attach(net, ...) first")
     for name in chosen:
         if not ATTENTION.get(name).has_reduction:
             raise BadSpecError(f"{name} has no reduction ratio to set")
     placed = [item for name, at in chosen.items() for item in build_placed(net, at, name, reduction)]
-    _detach_all(net)
+    take_out(net)
     for item in placed:
-        item.register(net)
+        item.put(net)
     return net
-
-
-def _detach_all(net: nn.Module) -> None:
-    for module, hook in our_hooks(net):
-        hooks.detach(module, hook)
 
 
 class Switch:
@@ -126,39 +145,32 @@ class Switch:
 
     def __init__(self, net: nn.Module, natives: Iterable[str]) -> None:
         self.net = net
-        self._natives = {path: net.get_submodule(path) for path in natives}
-        self._native_hooks = hooks.hook_tables(net)
-        self._variants: dict[str, list[Placed]] = {BASELINE: [], NATIVE: []}
-        self._handles: list[RemovableHandle] = []
+        stripped, wanted = take_out(net), set(natives)
+        for module in [module for path, module in plain_names(net).items() if path in wanted]:
+            stripped += replace_module(net, module, nn.Identity())
+        undo(stripped)
+        self._edits: dict[str, list[Edit]] = {NATIVE: [], BASELINE: stripped}
+        self._selected = NATIVE
 
     def add(self, label: str, placed: list[Placed]) -> None:
-        """Make a variant known. Its attention is built already and is not registered as a submodule."""
-        self._variants[label] = placed
+        """Make a variant known: its attention on the stripped network."""
+        self.select(BASELINE)
+        put = [edit for item in placed for edit in item.put(self.net)]
+        undo(put)
+        self._edits[label] = [*self._edits[BASELINE], *put]
 
     def select(self, label: str) -> nn.Module:
         """Make one variant the network, and return the network."""
-        placed = self._variants[label]
-        self._restore()
-        if label != NATIVE:
-            hooks.drop_our_hooks(self.net)
-            for path in self._natives:
-                set_module(self.net, path, nn.Identity())
-        self._handles = [handle for item in placed for handle in item.hook_on(self.net)]
+        undo(self._edits[self._selected])
+        redo(self._edits[label])
+        self._selected = label
         return self.net
 
     def __enter__(self) -> Switch:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        hooks.restore_hooks(self._native_hooks)
-        for path, module in self._natives.items():
-            set_module(self.net, path, module)
+        self.select(NATIVE)
 
 
 def build_placed(
@@ -227,25 +239,25 @@ def native_paths(graph: Graph, ours: frozenset[str] = frozenset()) -> list[str]:
 def _clear(net: nn.Module, chosen: Sequence[Site]) -> None:
     """Take out whatever attention sits at these sites."""
     for site in chosen:
-        at_site = hooks.hooks_at(net, site)
-        keeps = [hook.keep for hook in at_site if isinstance(hook, InputHook) and hook.keep is not None]
-        for module, hook in our_hooks(net):
-            if hook in at_site or (isinstance(hook, GiveBack) and any(hook.keep is keep for keep in keeps)):
-                hooks.detach(module, hook)
-        if not at_site and site.occupied_by in dict(net.named_modules()):
-            set_module(net, str(site.occupied_by), nn.Identity())
+        ours = attended_at(net, site)
+        keeps = [item.secost_keep for item in ours if item.secost_keep is not None]
+        take_out(net, [item for item in stand_ins(net) if item in ours or (
+            isinstance(item, GiveBack) and any(item.secost_keep is keep for keep in keeps))])
+        native = plain_names(net).get(str(site.occupied_by))
+        if not ours and native is not None:
+            replace_module(net, native, nn.Identity())
 
 
 def _check_free(net: nn.Module, chosen: Sequence[Site], replace: bool) -> None:
     """Refuse sites that are not in the network, and those that carry attention; with `replace` of these only those
     whose attention is no module to take out."""
-    known = dict(net.named_modules())
+    known = plain_names(net)
     absent = [site.path for site in chosen if site.path not in known]
     if absent:
         raise BadSpecError(
             f"{type(net).__name__} has no module {absent[0]!r}: give sites that sites(net) found in this network")
     for site in chosen:
-        attached = bool(hooks.hooks_at(net, site))
+        attached = bool(attended_at(net, site))
         taken = "attached by secost" if site.occupied_by is None and attached else site.occupied_by
         if taken is not None and not replace:
             raise BadSpecError(
@@ -253,6 +265,18 @@ def _check_free(net: nn.Module, chosen: Sequence[Site], replace: bool) -> None:
         if taken is not None and taken not in known and not attached:
             raise BadSpecError(f"the attention at {site.path} ({taken}) is written out in a forward, not a module to "
                                "take out: choose other sites")
+
+
+def _check_reached(net: nn.Module, edits: Sequence[Edit], graph: Graph) -> None:
+    """Raise NoSiteError where attention that was put into the network does not run, and take all of it out again."""
+    called = {call.path for call in graph.calls}
+    silent = [name for name, module in plain_names(net).items() if name not in called
+              and any(isinstance(edit.after, Attended) and edit.after.secost_attention is module for edit in edits)]
+    if silent:
+        undo(edits)
+        raise NoSiteError(f"{type(net).__name__} runs the module at {silent[0].rpartition('.')[0]} through a reference "
+                          "of its own (a tuple, a closure), so attention put there would not run: choose other sites, "
+                          "or let the forward call self's module")
 
 
 @contextmanager
@@ -293,10 +317,12 @@ def check_outputs(
 def _outputs(net: nn.Module, places: Iterable[Placed], inputs: Sequence[Any]) -> tuple[list[Tensor], bool]:
     """All tensors that the network puts out with these attentions in place, and whether its inputs are as before."""
     given = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
-    with ExitStack() as stack, torch.inference_mode():
-        for handle in (handle for placed in places for handle in placed.hook_on(net)):
-            stack.callback(handle.remove)
-        outputs = [leaf for leaf in tree_leaves(net(*given)) if isinstance(leaf, Tensor)]
+    edits = [edit for placed in places for edit in placed.put(net)]
+    try:
+        with torch.inference_mode():
+            outputs = [leaf for leaf in tree_leaves(net(*given)) if isinstance(leaf, Tensor)]
+    finally:
+        undo(edits)
     untouched = all(torch.equal(now, before) for now, before in zip(given, inputs, strict=True)
                     if isinstance(before, Tensor))
     return outputs, untouched

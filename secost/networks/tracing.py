@@ -2,7 +2,8 @@
 
 A dispatch mode over the meta device gives the graph without weights or arithmetic; where a network can't run
 there, the same pass runs on real tensors. `sites` and `recognition` read the graph, the meters sum it up, and
-`cache` keeps it on disk. Nothing here knows what attention is.
+`cache` keeps it on disk. Nothing here knows what attention is. Long, as what a pass does to a network and what is
+read of it belong together.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import operator
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
@@ -25,12 +26,14 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secost.errors import BadSpecError, SecostError, one_line
+from secost.networks.attended import kind_of, plain_names
 
 CONSTANT = -1  # an operand that does not depend on the network's input: a parameter, a buffer, a made tensor
 _ALLOCATIONS = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "detach", "lift_fresh", "alias")
 _LIKE = ("new_", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
 SPLITTERS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
 _CONTAINERS = (list, dict, set, OrderedDict)
+_MOST_SHAPES = 10_000  # remembered
 _TRIED_RESOLUTIONS = (64, 128, 224, 256, 299, 384)
 
 
@@ -69,7 +72,8 @@ class Node:
 class Call:
     """One call of one module: which values went in and came out, and the range of nodes run meanwhile.
 
-    `inputs` are the tensors among the positional arguments, `keywords` those given by name.
+    `inputs` are the tensors among the positional arguments, `keywords` those given by name. `one_tensor` tells that it
+    was called with one tensor and nothing else, and gave one.
     """
 
     path: str
@@ -79,6 +83,7 @@ class Call:
     start: int
     end: int
     keywords: list[int] = field(default_factory=list)
+    one_tensor: bool = False
 
 
 @dataclass
@@ -90,6 +95,7 @@ class Graph:
     outputs: list[int] = field(default_factory=list)
     inputs: int = 0
     on_meta: bool = True
+    second: bool = False  # the pass after the first, which kept something for it
 
     @cached_property
     def ancestors(self) -> list[int]:
@@ -99,6 +105,11 @@ class Graph:
             of_inputs = (masks[source] for source in node.inputs if source != CONSTANT)
             masks.append(reduce(operator.or_, of_inputs, 1 << index))
         return masks
+
+    @cached_property
+    def needed(self) -> int:
+        """A bit mask of the nodes that some output depends on: a TorchScript trace leaves out the others."""
+        return reduce(operator.or_, (self.ancestors[output] for output in self.outputs), 0)
 
     def last_common(self, first: int, second: int) -> int:
         """The last node that both depend on; -1 where there is none."""
@@ -125,42 +136,64 @@ class Graph:
             if self.ancestors[target] >> index & 1 and self.ancestors[index] >> source & 1:
                 yield index
 
+    def content(self, call: Call) -> str | None:
+        """All operations of a call, told without where in the graph they stand; None where no output needs its layers,
+        values go in and out elsewhere than by its inputs and its one output, or its modules run elsewhere too."""
+        inside, within = range(call.start, call.end), f"{call.path}."
+        outside = {source for index in inside for source in self.nodes[index].inputs} - {CONSTANT, *inside}
+        leaves = {index for index in inside
+                  if index in self.outputs or max(self.consumers[index], default=0) >= call.end}
+        through = outside <= {*call.inputs} and leaves <= {*call.outputs} <= {*inside} and len(call.outputs) == 1
+        apart = all(f"{self.nodes[index].path}.".startswith(within) for index in inside) and all(
+            call.start <= other.start and other.end <= call.end for other in self.calls if other is call
+            or f"{other.path}.".startswith(within))
+        layers = [index for index in inside if self.nodes[index].flop_macs]
+        needed = bool(layers) and all(self.needed >> index & 1 for index in layers)
+        if not (through and apart and needed and call.inputs and not call.keywords):
+            return None
+        places = {**{source: f"in{place}" for place, source in enumerate(call.inputs)},
+                  **{index: str(index - call.start) for index in inside}, CONSTANT: ""}
+        rows = [(replace(node, inputs=[], path=node.path[len(call.path):]), [places[source] for source in node.inputs])
+                for node in self.nodes[call.start:call.end]]
+        return repr((places[call.outputs[0]], rows))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "nodes": [list(asdict(node).values()) for node in self.nodes],
             "calls": [list(asdict(call).values()) for call in self.calls],
-            "outputs": self.outputs, "inputs": self.inputs, "on_meta": self.on_meta,
+            "outputs": self.outputs, "inputs": self.inputs, "on_meta": self.on_meta, "second": self.second,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Graph:
         nodes, calls = [Node(*row) for row in values["nodes"]], [Call(*row) for row in values["calls"]]
-        return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"])
+        return cls(nodes, calls, values["outputs"], values["inputs"], values["on_meta"], values["second"])
 
 
-def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
-    """The graph of one forward pass in eval mode. The network is left as it was.
+def trace(net: nn.Module, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype | None = None) -> Graph:
+    """The graph of a steady forward pass in eval mode, as if network and inputs had been cast to `dtype` where one is
+    given. The network is left as it was.
 
     Raises ForwardError with the network's own reason where it can't run.
     """
     try:
-        return _trace_on(net, inputs, meta=True)
+        return _trace_on(net, inputs, True, dtype)
     except Exception:  # many networks make tensors of their own on the CPU: then the real pass decides
         try:
-            return _trace_on(net, inputs, meta=False)
+            return _trace_on(net, inputs, False, dtype)
         except Exception as error:
             raise ForwardError(one_line(error)) from error
 
 
-def trace_image(net: nn.Module, image: torch.Tensor) -> Graph:
+def trace_image(net: nn.Module, image: torch.Tensor, dtype: torch.dtype | None = None) -> Graph:
     """`trace` with one square image; tells a resolution that is too small from a network that is broken."""
     try:
-        return trace(net, (image,))
+        return trace(net, (image,), dtype)
     except ForwardError as error:
         resolution = image.shape[-1]
         for larger in (size for size in _TRIED_RESOLUTIONS if size > resolution):
             with contextlib.suppress(ForwardError):
-                trace(net, (image.new_zeros(*image.shape[:2], larger, larger),))
+                trace(net, (image.new_zeros(*image.shape[:2], larger, larger),), dtype)
                 raise BadSpecError(
                     f"resolution {resolution} does not fit this network ({error}): {larger} does, give --resolution"
                 ) from None
@@ -179,53 +212,55 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool) -> Graph:
-    recorder = _Recorder(net)
+def _trace_on(net: nn.Module, inputs: tuple[torch.Tensor, ...], meta: bool, dtype: torch.dtype | None) -> Graph:
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to("meta" if meta else tensor.device, dtype if tensor.is_floating_point() else None)
+
+    def recorded() -> Graph:
+        recorder = _Recorder(net)
+        with recorder.watching_modules():
+            return recorder.run(forward, images, on_meta=meta)
+
     with contextlib.ExitStack() as stack:
         # In inference mode operations come undivided (conv2d, batch_norm), which is another graph.
-        for guard in (_attributes_kept(net), eval_mode(net), torch.inference_mode(False), torch.no_grad(),
-                      torch.random.fork_rng(devices=[]), warnings.catch_warnings(), recorder.watching_modules()):
+        for guard in (eval_mode(net), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]),
+                      warnings.catch_warnings(), contextlib.nullcontext() if meta else buffers_kept(net)):
             stack.enter_context(guard)
         warnings.simplefilter("ignore")
-        if not meta:
-            stack.enter_context(buffers_kept(net))
-            return recorder.run(lambda *given: net(*given), inputs, on_meta=False)
-        state = {name: tensor.to("meta") for name, tensor in (*net.named_parameters(), *net.named_buffers())}
-        images = tuple(item.to("meta") for item in inputs)
-        return recorder.run(lambda *given: torch.func.functional_call(net, state, given), images, on_meta=True)
+        changed = stack.enter_context(attributes_kept(net))
+        forward: Callable[..., Any] = net
+        if meta or dtype is not None:
+            state = {name: moved(tensor) for name, tensor in (*net.named_parameters(), *net.named_buffers())}
+            forward = lambda *given: torch.func.functional_call(net, state, given)  # noqa: E731
+        images = tuple(map(moved, inputs))
+        graph = recorded()
+        # What a first pass makes and keeps, a steady one finds there.
+        return replace(recorded(), second=True) if changed() else graph
 
 
 @contextlib.contextmanager
-def _attributes_kept(net: nn.Module) -> Iterator[None]:
-    """Put back what a forward keeps on its modules: a grid made once, a weight that a hook computes, a counter.
+def attributes_kept(net: nn.Module) -> Iterator[Callable[[], bool]]:
+    """Put back what a forward keeps on its modules: a grid made once, a weight that a hook computes, a counter. Gives
+    a test whether there is any such thing.
 
-    Made on the meta device such a thing has no data, and the network would be broken by having been looked at.
+    Made on the meta device it has no data, and the network would be broken by having been looked at.
     """
-    modules = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
-    kept = [(module, dict(module.__dict__)) for module in modules]
-    contents = [(value, value.copy()) for _, table in kept for value in table.values() if type(value) in _CONTAINERS]
+    tables = [module.__dict__ for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    held = [value for table in tables for value in table.values() if type(value) in _CONTAINERS]
+    kept = [(container, container.copy()) for container in (*tables, *held)]
     try:
-        yield
+        yield lambda: not all(_same(*pair) for pair in kept)
     finally:
-        for module, attributes in kept:
-            now = module.__dict__
-            if list(now) != list(attributes) or any(now[name] is not value for name, value in attributes.items()):
-                now.clear()
-                now.update(attributes)
-        for container, content in contents:
-            _refill(container, content)
+        for container, content in kept:
+            if not _same(container, content):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(content)
 
 
-def _refill(container: Any, content: Any) -> None:
-    """Give a list, dict or set that was changed in place its old content back."""
-    def parts(value: Any) -> list[Any]:
-        return [part for item in value.items() for part in item] if isinstance(value, dict) else list(value)
-
-    now, before = parts(container), parts(content)
-    if len(now) == len(before) and all(map(operator.is_, now, before)):
-        return
-    container.clear()
-    (container.extend if isinstance(container, list) else container.update)(content)
+def _same(one: Any, other: Any) -> bool:
+    """Whether two lists, dicts or sets hold the very same objects in the same order."""
+    alike = len(one) == len(other) and all(map(operator.is_, one, other))
+    return alike and not (isinstance(one, dict) and any(map(operator.is_not, one.values(), other.values())))
 
 
 @contextlib.contextmanager
@@ -257,7 +292,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, net: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Graph()
-        self._names = {id(module): name for name, module in reversed(list(net.named_modules(remove_duplicate=False)))}
+        self._names = {id(module): name for name, module in reversed(plain_names(net).items())}
         self._known: Any = WeakTensorKeyDictionary()
         self._bases: Any = WeakTensorKeyDictionary()
         self._open = [_OpenCall("", 0, [])]
@@ -293,15 +328,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
         call = self._open.pop()
         if id(module) in self._names:
-            kind, end = type(module).__name__, len(self.graph.nodes)
+            kind, end = kind_of(module), len(self.graph.nodes)
             outputs, keywords = self._indices(output), self._indices(kwargs)
-            self.graph.calls.append(Call(call.path, kind, call.inputs, outputs, call.start, end, keywords))
+            alone = len(args) == 1 and not kwargs and all(isinstance(item, torch.Tensor) for item in (*args, output))
+            self.graph.calls.append(Call(call.path, kind, call.inputs, outputs, call.start, end, keywords, alone))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         operands = _tensors((args, kwargs))
         sources = [self._known.get(operand, CONSTANT) for operand in operands]
-        output = func(*args, **kwargs)
+        output = _run(func, args, kwargs) if self.graph.on_meta else func(*args, **kwargs)
         results = _tensors(output)
         if results:
             self._record(func, args, kwargs, operands, sources, results)
@@ -350,6 +386,36 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _indices(self, values: Any) -> list[int]:
         indices = [self._known.get(item, CONSTANT) for item in _tensors(values)]
         return [index for index in indices if index != CONSTANT]
+
+
+_known_shapes: dict[Any, list[tuple[Any, ...]]] = {}
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """An operation on the meta device, which gives shapes alone: those that the same one gave before are not worked
+    out again, as torch does that in Python. Not of operations that give views or write."""
+    schema = func._schema
+    if any(part.alias_info is not None for part in (*schema.arguments, *schema.returns)):
+        return func(*args, **kwargs)
+    key = (func, torch.get_default_dtype(), _key(args), _key(tuple(sorted(kwargs.items()))))
+    if key in _known_shapes:
+        made = [torch.empty_strided(*shape, dtype=dtype, device="meta") for *shape, dtype in _known_shapes[key]]
+        return made[0] if len(schema.returns) == 1 else tuple(made)
+    output = func(*args, **kwargs)
+    results = output if isinstance(output, tuple) else (output,)
+    if len(_known_shapes) >= _MOST_SHAPES:
+        _known_shapes.clear()
+    if all(type(item) is torch.Tensor and item.device.type == "meta" for item in results):
+        _known_shapes[key] = [(item.shape, item.stride(), item.dtype) for item in results]
+    return output
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return type(value), value.shape, value.stride(), value.dtype, value.device.type
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    return type(value), value
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

@@ -17,13 +17,15 @@ _HEADS = ("Network", "Attention", "r", "Data", "px", "none", "with it", "gain", 
 _COUNTED_PX = 224
 
 
-def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) -> Page:
-    """Every gain with its source, and what the pairs of one recipe say together about a network nobody published."""
+def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = (),
+                 left_out: Sequence[PublishedGain] = ()) -> Page:
+    """Every gain with its source, what was left out and why, and what the pairs of one recipe say together about a
+    network nobody published."""
     names = list(attention) or list(dict.fromkeys(pair.row.attention for pair in gains))
     summary = [item for name in names
                for item in references(name, [pair for pair in gains if pair.row.attention == name])]
     sources = list(dict.fromkeys(pair.row.citation for pair in gains))
-    tables = (
+    tables: tuple[Table, ...] = (
         Table.of("Top-1 accuracy (%), each pair from one table and one recipe", _HEADS,
                  [_row(pair, sources.index(pair.row.citation) + 1) for pair in gains], left=5),
         Table.of("Sources", ("No.", "Source"), [(str(place), text) for place, text in enumerate(sources, 1)], left=2),
@@ -31,12 +33,16 @@ def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = ()) 
     table = Table.of("Gain over same-recipe pairs on ImageNet, in points of top-1",
                      ("Attention", "Networks", "pairs", "median", "lowest", "highest", "below 0"),
                      map(_reference_row, summary), left=2)
+    beside = Table.of("Printed, and not counted: one training is one study",
+                      ("Network", "Attention", "r", "Source", "reason"), map(_left_out_row, left_out), left=5)
+    tables = (*tables, beside) if left_out else tables
     sections = (Section("gains", "Published gains", _gain_words(gains), tables),
                 Section("reference", "For a network that nobody published", _reference_words(summary), (table,)))
     headline = (f"{len(gains)} pairs of the same network with and without attention; figures of different tables are "
                 "never subtracted from one another.")
     rows = tuple(map(_plain, gains))
-    document = {"gains": list(rows), "references": [asdict(item) for item in summary]}
+    document = {"gains": list(rows), "references": [asdict(item) for item in summary],
+                "left_out": [{**_plain(pair), "reason": pair.left_out} for pair in left_out]}
     return Page("benefit", "What attention gains, as published", headline, sections, rows, document)
 
 
@@ -68,9 +74,8 @@ def _gain_words(gains: Sequence[PublishedGain]) -> tuple[str, ...]:
                      "matters as much as the attention.")
     if lost:
         found.append(f"{len(lost)} of {len(gains)} pairs lost accuracy.")
-    if any(pair.row.source.startswith("ECA-Net arXiv") for pair in gains):
-        found.append("ECA-Net's Table 3 repeats the figures of none, SE and CBAM from those papers beside its own, and "
-                     "counts parameters and FLOPs in binary units (2^20, 2^30).")
+    if any(pair.row.binary_units for pair in gains):
+        found.append("ECA-Net prints GMACs in binary units (2^30).")
     if any(not pair.row.verified for pair in gains):
         found.append("Rows marked ? could not be checked against a copy of their source.")
     return tuple(found)
@@ -91,6 +96,10 @@ def _row(pair: PublishedGain, source: int) -> tuple[str, ...]:
     doubt = "" if row.verified and base.verified else " ?"
     return (row.model, row.attention, _whole(row.reduction), row.dataset, _whole(row.resolution), f"{base.top1:g}",
             f"{row.top1:g}", f"{pair.points:+.2f}{doubt}", printed, counted, str(source))
+
+
+def _left_out_row(pair: PublishedGain) -> tuple[str, ...]:
+    return pair.row.model, pair.row.attention, _whole(pair.row.reduction), pair.row.citation, pair.left_out
 
 
 def _counted_there(row: PublishedAccuracy) -> OwnCount | None:

@@ -199,7 +199,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("example", _T, None, "path.py:function that returns the example inputs.", "profile sites"),
     _grid("batch", _I, (1,), "Images in one forward pass of the latency rounds [{default}].", rule=at_least(1)),
     _more("backend", _W, ("eager",), "What runs the network [{default}].", f"{_GRID} search", single="search"),
-    _grid("precision", _W, ("fp32",), "Precision of the latency rounds [{default}].", choices=PRECISIONS),
+    _grid("precision", _W, ("fp32",), "Precision of latency and memory traffic [{default}].", choices=PRECISIONS),
     _more("device", _W, ("cpu",), "Device of the latency rounds [{default}].", f"{_GRID} train"),
     _more("threads", _I, (1,), "Threads of the latency rounds [{default}].", f"{_GRID} search", rule=at_least(1),
           single="search"),

@@ -113,6 +113,7 @@ def _explorer(page: Page) -> tuple[Markup | None, str | None]:
     return (None, None) if bundle is None else (Markup(json_for_script(chart)), bundle)
 
 
+@cache
 def _bundle() -> str | None:
     """Vega, Vega-Lite and vega-embed as one script (0.9 MB); None without the `html` extra."""
     try:

@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from secost.errors import BadSpecError
+from secost.networks.attended import replace_module
 from secost.networks.attention_modules import GatedAttention
-from secost.networks.hooks import set_module
 from secost.runs.study import GATE, GROUPS, MIN_MAX, PERCENTILE, PRODUCT, REST
 
 BITS = (2, 16)
@@ -154,7 +154,7 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
     with torch.inference_mode():
         before = net(images[:1])
     pairs = _norms_after(net, images)
-    for path, (conv, norm) in pairs.items():
+    for conv, norm in pairs:
         weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps,
                                             norm.weight, norm.bias)
         conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
@@ -162,7 +162,7 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
         for table in ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",
                       "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "_modules"):
             setattr(folded, table, getattr(norm, table))
-        set_module(net, path, folded.eval())
+        replace_module(net, norm, folded.eval())
     with torch.inference_mode():
         after = net(images[:1])
     if not torch.allclose(after, before, rtol=_SAME, atol=_SAME * float(before.abs().max())):
@@ -185,31 +185,28 @@ def _foldable(norm: nn.Module) -> bool:
     return type(norm) is nn.BatchNorm2d or (isinstance(norm, nn.BatchNorm2d) and set(_WITH_NORM) <= set(norm._modules))
 
 
-def _norms_after(net: nn.Module, images: Tensor) -> dict[str, tuple[Any, Any]]:
+def _norms_after(net: nn.Module, images: Tensor) -> list[tuple[Any, Any]]:
     made: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}
-    found: dict[str, tuple[Any, Any]] = {}
+    found: dict[int, tuple[Any, Any]] = {}
     handles = []
 
     def after(module: nn.Conv2d, args: Any, output: Tensor) -> None:
         made[id(output)] = (module, output, output._version)  # kept, so that no other tensor gets its id
 
-    def before(path: str) -> Any:
-        def hook(module: nn.BatchNorm2d, args: Any) -> None:
-            entry = made.get(id(args[0]))
-            written = entry is not None and entry[1]._version != entry[2]  # in place, by an activation or a sum
-            if entry is not None and not written and module.running_mean is not None:
-                found[path] = (entry[0], module)
+    def before(module: nn.BatchNorm2d, args: Any) -> None:
+        entry = made.get(id(args[0]))
+        written = entry is not None and entry[1]._version != entry[2]  # in place, by an activation or a sum
+        if entry is not None and not written and module.running_mean is not None:
+            found[id(module)] = (entry[0], module)
 
-        return hook
-
-    for name, module in net.named_modules():
+    for module in net.modules():
         if isinstance(module, nn.Conv2d) and not module._forward_hooks:
             handles.append(module.register_forward_hook(after))
-        elif _foldable(module):
-            handles.append(module.register_forward_pre_hook(before(name), prepend=True))
+        elif isinstance(module, nn.BatchNorm2d) and _foldable(module):
+            handles.append(module.register_forward_pre_hook(before, prepend=True))
     with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode don't count writes
         net(images[:1])
     for handle in handles:
         handle.remove()
     shared = [id(conv) for conv, _ in found.values()]
-    return {path: pair for path, pair in found.items() if shared.count(id(pair[0])) == 1}
+    return [pair for pair in found.values() if shared.count(id(pair[0])) == 1]

@@ -7,6 +7,7 @@ arXiv:1904.00420). A point is judged by choosing its options, measuring the norm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secost.networks.hooks import Placed
+from secost.networks.attended import Placed
 from secost.networks.sites import Site
 from secost.networks.surgery import build_placed
 from secost.plan.trials import BASELINE
@@ -23,6 +24,7 @@ from secost.training.datasets import Data, Split, shuffled
 
 _HELD_SHARE, _SPLIT_SEED = 0.25, 1
 _BATCH, _MOST_STATISTICS, _MOST_HELD = 128, 1024, 2000
+_PIXELS = 1 << 20  # of a batch that norms are measured on: a map of 64 channels at full size takes 256 MiB
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class OneShot(nn.Module):
         for group, options in zip(space.groups, space.options, strict=True):
             for place in group:
                 self._sites[place] = Alternatives([_option(net, sites[place], choice) for choice in options])
-                Placed(sites[place], "oneshot", self._sites[place]).register(net)
+                Placed(sites[place], "oneshot", self._sites[place]).put(net)
         self.net = net
 
     def choose(self, point: Point) -> None:
@@ -76,18 +78,47 @@ class OneShot(nn.Module):
         """The accuracy of one point. `statistics` are the images (N, C, H, W) that the norms are measured on."""
         self.choose(point)
         self.eval()
-        norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean over all batches
-            norm.train()
         with torch.no_grad():
-            for images in torch.split(statistics, _BATCH):
-                self.net(images)
-            self.eval()
+            measure_norms(self.net, statistics)
             scores = torch.cat([self.net(images) for images in torch.split(held.images, _BATCH)])
         top1 = 100.0 * float((scores.argmax(1) == held.labels).float().mean())
         return Judged(top1, float(nn.functional.cross_entropy(scores, held.labels)))
+
+
+def measure_norms(net: nn.Module, images: Tensor) -> None:
+    """Set the running statistics of every batch norm that a pass in evaluation mode reaches, from images (N, C, H, W).
+
+    As one batch of all images leaves them: mean and unbiased variance over every value of a channel, layer by layer.
+    Up to 2^20 pixels they are one batch. Above, they are batches as equal as can be, never a remainder of few, pooled
+    by the law of total variance: exact for the first norm; a deeper one sees what each batch made of itself upstream,
+    as in training. Raises ValueError where a norm has one value a channel to measure.
+    """
+    pooled: dict[nn.modules.batchnorm._BatchNorm, Tensor] = {}
+
+    def note(norm: nn.modules.batchnorm._BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0]
+        variance, mean = torch.var_mean(values, [0, *range(2, values.ndim)], correction=0)
+        variance, mean, count = variance.double(), mean.double(), values.numel() // values.shape[1]
+        moments = count * torch.stack((torch.ones_like(mean), mean, variance + mean.square()))
+        pooled[norm] = pooled.get(norm, torch.zeros_like(moments)) + moments
+
+    net.eval()
+    norms = [module for module in net.modules()
+             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None]
+    hooks = [norm.train().register_forward_pre_hook(note) for norm in norms]
+    parts = math.ceil(images.shape[0] * images.shape[2] * images.shape[3] / _PIXELS)
+    try:
+        for batch in torch.tensor_split(images, max(1, min(parts, len(images) // 2))):
+            net(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        net.eval()
+    for norm, (count, total, squares) in pooled.items():
+        mean = total / count
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_((squares - count * mean.square()).clamp_min(0) / (count - 1))
 
 
 def _option(net: nn.Module, site: Site, choice: Choice) -> nn.Module:

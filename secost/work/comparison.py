@@ -21,9 +21,9 @@ from secost.meters.backends.exported import load_calibration
 from secost.meters.backends.offered import BACKENDS
 from secost.meters.counts import MAC_CONVENTION, Cost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.latency import Rounds, cautions
-from secost.meters.roofline import Roofline, cached_roofline, site_floors_ms
+from secost.meters.roofline import DTYPES, Roofline, cached_roofline, site_floors_ms
+from secost.networks.attended import attached_paths
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import WEIGHT_SEED, Example, inputs_for, load
@@ -65,12 +65,12 @@ class Networks:
         assert self._net is not None
         return self._net
 
-    def trace(self, inputs: tuple[torch.Tensor, ...], state: str = NATIVE) -> Graph:
-        """The graph of the network that was asked for last, in a state that the caller has put it in."""
+    def trace(self, inputs: tuple[torch.Tensor, ...], state: str = NATIVE, dtype: torch.dtype | None = None) -> Graph:
+        """The graph of the network that was asked for last, in a state that the caller has put it in, cast or not."""
         assert self._net is not None
-        key = (state, *(item.shape for item in inputs))
+        key = (state, dtype, *(item.shape for item in inputs))
         if key not in self._graphs:
-            self._graphs[key] = cached_trace(self._net, inputs)
+            self._graphs[key] = cached_trace(self._net, inputs, dtype)
         return self._graphs[key]
 
 
@@ -98,7 +98,16 @@ class _Bench:
         self.net, example = networks.get(comparison.setting.model), networks.example
         self.own_input = example is not None or getattr(self.net, "example_input_array", None) is not None
         self.inputs = inputs_for(self.net, comparison.setting.resolution, example)
-        self.native_graph = networks.trace(self.inputs)
+        self.dtype = DTYPES.get(comparison.setting.precision)
+        self.claims_memory = comparison.setting.precision in DTYPES
+        try:
+            self.native_graph = networks.trace(self.inputs, dtype=self.dtype)
+        except ForwardError:
+            if self.dtype is None:
+                raise
+            # A backend that casts by itself may run what eager can't; all but the bytes are as they are uncast.
+            self.dtype, self.claims_memory = None, False
+            self.native_graph = networks.trace(self.inputs)
         self.natives = native_paths(self.native_graph)
         self._exit = contextlib.ExitStack()
         self.failures: dict[str, Exception] = {}
@@ -107,7 +116,7 @@ class _Bench:
         self._exit.enter_context(eval_mode(self.net))
         self.switch = self._exit.enter_context(Switch(self.net, self.natives))
         self.switch.select(BASELINE)
-        self.graph = self.networks.trace(self.inputs, BASELINE) if self.natives else self.native_graph
+        self.graph = self.networks.trace(self.inputs, BASELINE, self.dtype) if self.natives else self.native_graph
         return self
 
     def __exit__(self, *reason: Any) -> None:
@@ -123,6 +132,8 @@ class _Bench:
         timing = self._timed(counted, sites)
         baseline = counted[0][1]
         for trial, record in counted:
+            if not self.claims_memory and record.status == DONE:
+                _without_memory(record)
             finished = self._finished(trial, record, baseline, timing)
             finished.placement = sites[0].placement if sites else finished.placement
             finished.resolution = None if self.own_input else finished.resolution
@@ -157,7 +168,7 @@ class _Bench:
                 return _with_cost(record, base, Cost(), 0)
             if trial.attention == NATIVE:
                 return self._counted_native(record)
-            costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known, trial.spelling)
+            costs = attention_cost(self.net, sites, trial.attention, trial.reduction, known, trial.spelling, self.dtype)
             added = sum((item.cost for item in costs), Cost())
             record.by_stage, record.by_site = by_stage(costs), by_site(costs)
             setting = self.comparison.setting
@@ -217,6 +228,14 @@ def _with_cost(record: Record, whole: Cost, added: Cost, sites: int) -> Record:
     record.attention_params, record.attention_macs = added.params, added.macs
     record.unsupported_ops, record.sites = dict(whole.unsupported_ops), sites
     return record
+
+
+def _without_memory(record: Record) -> None:
+    """Not what fp32 would move: nothing is known of what the backend moves in this precision."""
+    record.memory_bytes = None
+    record.cautions.append(Caution.MEMORY_UNKNOWN)
+    for row in (*record.by_stage, *record.by_site):
+        row["memory_bytes"] = None
 
 
 def failed(trial: Trial, error: BaseException) -> Record:

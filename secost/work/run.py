@@ -18,8 +18,8 @@ from secost.errors import BadSpecError, MissingExtraError, SecostError, one_line
 from secost.meters.backends.offered import get_backend, not_offered
 from secost.meters.conditions import threads_of_torch
 from secost.meters.environment import describe
+from secost.networks.attended import attached_paths
 from secost.networks.attention import has_reduction
-from secost.networks.hooks import attached_paths
 from secost.networks.sites import find_sites
 from secost.networks.sources import check_name, inputs_for
 from secost.plan.options import DEFAULT_REDUCTIONS
@@ -297,7 +297,7 @@ def make_plan(spec: Spec, networks: Networks | None = None) -> Plan:
                 f"threads {threads} is more than the {cores} processors of this machine: give at most {cores}"
             )
     asked = list(itertools.product(spec.backend, spec.precision, spec.device, spec.memory_format))
-    runnable = _runnable(asked, spec.cuda_graphs)
+    runnable = _runnable(asked, spec.cuda_graphs, here=spec.latency or spec.train is not None)
     kept = [comparison for comparison in spec.comparisons(reducible, check_spellings(spec.spelling, spec.attention))
             if attrgetter("backend", "precision", "device", "memory_format")(comparison.setting) in runnable]
     lost = [f"{values[0]} has no {value}" for values in asked for value in not_offered(*values)]
@@ -325,15 +325,17 @@ def _fitting(spec: Spec, networks: Networks, notes: list[str]) -> Spec:
     return spec.with_changes(reductions=kept)
 
 
-def _runnable(asked: Sequence[tuple[str, str, str, str]], cuda_graphs: bool) -> list[tuple[str, str, str, str]]:
+def _runnable(
+    asked: Sequence[tuple[str, str, str, str]], cuda_graphs: bool, here: bool,
+) -> list[tuple[str, str, str, str]]:
     """The combinations that their backends offer, each at hand here.
 
     A grid of several backends and precisions asks for what there is of it. But a value that is in none of the
-    combinations was asked for in vain: that raises, as does what this machine lacks.
+    combinations was asked for in vain: that raises, as does what this machine lacks where something runs `here`.
     """
     offered = [values for values in asked if not not_offered(*values)]
     vain = [values for values in asked
             if any(all(values[place] != other[place] for other in offered) for place in range(len(values)))]
     for values in (*vain, *offered):
-        get_backend(*values, cuda_graphs)
+        get_backend(*values, cuda_graphs, here)
     return offered

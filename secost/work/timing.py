@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secost.errors import NoSiteError
 from secost.meters.backends.offered import get_backend
 from secost.meters.conditions import AS_IT_IS, Backend, Prepared, Request, measuring, scatter
 from secost.meters.fitness import Snapshot, between, snapshot
 from secost.meters.latency import Rounds, Subject, Timer, Turn, measure, measure_turn, timer_for
 from secost.meters.processes import ChildError, can_fork, in_child
-from secost.networks.hooks import Placed, attention_at, standalone
+from secost.networks.attended import Placed, attention_at, standalone
 from secost.networks.sites import Site
 from secost.networks.surgery import Switch, build_placed, check_outputs, seeded
 from secost.plan.spec import Spec
@@ -141,13 +142,17 @@ class Stopwatch:
         with torch.inference_mode(False):
             copy = standalone(self.net)
             prepared = self.backend.prepare(copy, self.inputs, self.request)
-        return Variant(prepared, attention_at(copy, sites) if prepared.hooks_run else [])
+        return Variant(prepared, attention_at(copy, sites) if prepared.modules_run else [])
 
     def _try(self, variant: Variant) -> None:
         run = variant.prepared.open()
         begin = perf_counter()
-        run()
+        with _marked(variant.attention, self.timer) as (numbers, _):
+            run()
         variant.pass_s = perf_counter() - begin
+        if len(set(numbers)) < len(variant.attention):
+            raise NoSiteError("attention does not run at every site: the network calls a module there through a "
+                              "reference of its own (a tuple, a closure); let its forward call self's module")
         variant.run = None if self.apart else run
 
     def _measured(self, on_share: Callable[[float], object], on_note: Callable[[str], object]) -> Rounds:

@@ -31,8 +31,8 @@ import torch
 
 from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
+from secost.networks.attended import attached_paths
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.sites import find_sites
 from secost.networks.sources import inputs_for, load
 from secost.networks.surgery import Switch, native_paths

@@ -210,8 +210,8 @@ def test_the_floor_stands_in_the_stage_figure_and_beside_the_time() -> None:
 
 def test_names_of_figures_are_their_own() -> None:
     threads = [replace(item, threads=count) for item in by_backend() for count in (1, 2)]
-    for make in (by_backend, over_batch, spelled, lambda: threads):
-        names = [drawing.name for drawing in draw(group_records(make()))]
+    for drawings in (*map(drawn, (by_backend, over_batch, spelled)), draw(group_records(threads))):
+        names = [drawing.name for drawing in drawings]
         assert len(set(names)) == len(names), names
 
 

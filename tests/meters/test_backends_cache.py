@@ -18,7 +18,7 @@ from torch import nn
 
 from secost.meters.backends import conversion, converters
 from secost.meters.backends.conversion import content_key, kept, tensors_key, under
-from secost.networks import hooks, surgery
+from secost.networks import attended, surgery
 
 X = (torch.zeros(1, 3, 32, 32),)
 
@@ -102,7 +102,8 @@ def test_where_another_process_was_faster_its_entry_is_used() -> None:
     assert len(list(entry.folder.parent.iterdir())) == 1
 
 
-@pytest.mark.parametrize("how", ["empty", "unwritable", "no key"])
+@pytest.mark.parametrize("how", [
+    "unwritable", *(pytest.param(how, marks=pytest.mark.slow) for how in ("empty", "no key"))])
 def test_where_nothing_can_be_kept_the_folder_goes_with_the_process(how: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "passing").mkdir()
@@ -165,7 +166,7 @@ def attached(attention: str = "se", reduction: int = 4) -> nn.Module:
 
 def test_equal_networks_have_one_key_and_each_change_has_another() -> None:
     keys = {"as it is": content_key(attached(), X)}
-    assert content_key(hooks.standalone(attached()), X) == keys["as it is"] is not None
+    assert content_key(attended.standalone(attached()), X) == keys["as it is"] is not None
     keys["another attention"] = content_key(attached("eca"), X)
     keys["another ratio"] = content_key(attached(reduction=8), X)
     keys["no attention"] = content_key(surgery.strip(attached(), 32), X)

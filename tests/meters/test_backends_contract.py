@@ -19,7 +19,7 @@ from secost.meters.backends.offered import BACKENDS
 from secost.meters.backends.torch import has_bf16
 from secost.meters.conditions import ConversionError, Prepared, Request, apart, measuring
 from secost.meters.processes import ChildError, can_fork, in_child
-from secost.networks import hooks, surgery
+from secost.networks import attended, surgery
 from secost.networks.importing import import_timm
 
 CASES = [(name, precision) for name in BACKENDS.names() for precision in BACKENDS.get(name).precisions]
@@ -103,7 +103,7 @@ def require(backend: str, precision: str) -> None:
 
 def prepared(backend: str, precision: str, net: nn.Module, x: Tensor, **conditions: Any) -> Prepared:
     require(backend, precision)
-    return BACKENDS.get(backend).prepare(hooks.standalone(net), (x,), Request(precision=precision, **conditions))
+    return BACKENDS.get(backend).prepare(attended.standalone(net), (x,), Request(precision=precision, **conditions))
 
 
 def check_output(precision: str, net: nn.Module, expected: Tensor, found: Tensor) -> None:
@@ -174,7 +174,7 @@ def test_the_same_network_is_not_converted_twice(
 @pytest.mark.parametrize(("backend", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32")])
 def test_one_other_weight_is_another_model(backend: str, precision: str, net: nn.Module, expected: Tensor) -> None:
     prepared(backend, precision, net, image())
-    other = hooks.standalone(net)
+    other = attended.standalone(net)
     with torch.no_grad():
         last = other[-1]
         assert isinstance(last, nn.Linear)
@@ -184,7 +184,8 @@ def test_one_other_weight_is_another_model(backend: str, precision: str, net: nn
     torch.testing.assert_close(three_passes(ready)[0] - expected, torch.eye(10)[:1].repeat(2, 1), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("backend", "precision"), [("onnxruntime", "int8"), ("openvino", "int8")])
+@pytest.mark.parametrize(("backend", "precision"), [
+    ("onnxruntime", "int8"), pytest.param("openvino", "int8", marks=pytest.mark.slow)])
 def test_int8_is_fitted_to_the_images_given_and_cached_by_them(backend: str, precision: str, net: nn.Module) -> None:
     x = image()
     dim = tuple((item / 50,) for item in image(batch=8).split(2))  # ranges fitted to these cut the real images off
@@ -263,7 +264,7 @@ def test_a_network_of_two_inputs_gets_both() -> None:
         expected = net(*inputs)
     for name in ("onnxruntime", "openvino"):
         require(name, "fp32")
-        ready = BACKENDS.get(name).prepare(hooks.standalone(net), inputs, Request())
+        ready = BACKENDS.get(name).prepare(attended.standalone(net), inputs, Request())
         check_output("fp32", net, expected, three_passes(ready)[0])
 
 

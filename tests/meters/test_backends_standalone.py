@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secost.errors import SecostError
-from secost.networks import hooks, surgery
-from secost.networks.hooks import standalone
+from secost.networks import attended, surgery
+from secost.networks.attended import standalone
 from secost.networks.surgery import Switch, build_placed
 from secost.networks.tracing import eval_mode
 
@@ -71,7 +71,7 @@ def test_casting_moving_or_stripping_the_copy_leaves_the_original_as_it_was(chan
 def test_selected_attention_is_in_the_copys_tree_so_that_it_is_cast_with_it() -> None:
     net, switch = switched()
     copied = standalone(switch.select("se"))
-    assert len(hooks.attached_paths(copied)) == 2 and not hooks.attached_paths(net)
+    assert len(attended.attached_paths(copied)) == 2 and not attended.attached_paths(net)
     with torch.no_grad():
         assert copied.to(torch.bfloat16)(X.to(torch.bfloat16)).dtype == torch.bfloat16
     assert set(net.state_dict()) < set(copied.state_dict())

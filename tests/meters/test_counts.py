@@ -20,6 +20,7 @@ import secost
 from secost.errors import CountError
 from secost.kept import write_kept
 from secost.meters import counts, macs
+from secost.meters.backends import torch as torch_backends
 from secost.meters.counts import Cost, SiteCost, attention_cost, by_site, by_stage, native_cost, network_cost
 from secost.meters.macs import cached_fvcore_macs, einsum_macs, fvcore_macs, operation_class
 from secost.networks.attention import ATTENTION, register_attention
@@ -720,14 +721,139 @@ def test_a_disagreement_about_an_attention_names_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_disagreement_about_one_attention_is_one_failed_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trace_wrongly(net: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
+    def trace_wrongly(net: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype | None) -> Graph:
         at_8 = any(isinstance(module, nn.Linear) and module.out_features == 8 for module in net.modules())
-        return _plant(trace(net, inputs), 7) if at_8 else trace(net, inputs)
+        return _plant(trace(net, inputs, dtype), 7) if at_8 else trace(net, inputs, dtype)
 
     monkeypatch.setattr(counts, "trace", trace_wrongly)
     records = secost.profile("resnet18", reductions=[8, 2], latency=False, resolution=64)
     assert [record.status for record in records] == ["done", "failed", "done"]
     assert "neither is printed" in str(records[1].error)
+
+
+# --- precision, and what a first pass keeps ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["se", "cbam"])
+def test_bf16_memory_is_that_of_the_network_cast_as_a_whole(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_backends, "has_bf16", lambda: False)  # counting runs nothing
+    none, with_attention = secost.profile("resnet18", attention, 16, latency=False, precision="bf16")
+    x = torch.rand(1, 3, 224, 224).bfloat16()
+    plain = secost.load("resnet18").bfloat16()
+    assert none.memory_bytes == _cost(plain, x).memory_bytes == 60_119_328
+    whole = _cost(secost.attach(plain, attention, 16), x)
+    assert (with_attention.memory_bytes, with_attention.kernels) == (whole.memory_bytes, whole.kernels)
+    for rows in (with_attention.by_site, with_attention.by_stage):
+        assert sum(row["memory_bytes"] for row in rows) == whole.memory_bytes - none.memory_bytes
+
+
+def test_of_int8_no_memory_is_claimed() -> None:
+    pytest.importorskip("onnxruntime")
+    fp32, int8 = (secost.profile("resnet18", "se", 16, latency=False, resolution=64, backend="onnxruntime",
+                                 precision=precision) for precision in ("fp32", "int8"))
+    for known, unknown in zip(fp32, int8, strict=True):
+        assert (unknown.memory_bytes, unknown.memory_overhead) == (None, None) and known.memory_bytes
+        assert set(unknown.cautions) - set(known.cautions) == {"memory-unknown"}
+        assert {row["memory_bytes"] for row in (*unknown.by_site, *unknown.by_stage)} <= {None}
+        assert (unknown.macs, unknown.kernels, unknown.params) == (known.macs, known.kernels, known.params)
+
+
+class OwnTable(nn.Module):
+    """A network that eager can't run in bf16: a tensor that is no buffer stays in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.block = torch.ones(1, 3, 1, 1), nn.Sequential(nn.Conv2d(3, C, 3, padding=1), Around())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(x + self.table)
+        return y
+
+
+def test_where_eager_cannot_run_the_cast_network_no_memory_is_claimed() -> None:
+    (record,) = secost.profile(OwnTable(), "none", latency=False, resolution=SIZE, precision="bf16")
+    assert (record.status, record.memory_bytes) == ("done", None) and record.macs
+
+
+class Keeps(nn.Module):
+    """A table that a linear layer makes in the first pass, kept for those after it; or made in each."""
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self.conv, self.make = nn.Conv2d(3, 4, 1), nn.Linear(4, 4)
+        self.keeps, self.table = keeps, dict[str, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.table.get("it")
+        if made is None:
+            made = self.make(torch.ones(1, 4, device=x.device)).sigmoid().reshape(1, 4, 1, 1)
+            if self.keeps:
+                self.table["it"] = made
+        y: Tensor = self.conv(x) + made
+        return y
+
+
+def test_a_table_that_the_first_pass_keeps_is_read_in_a_steady_pass_and_not_made() -> None:
+    net, each_time = Keeps(keeps=True), Keeps(keeps=False)
+    x = torch.rand(1, 3, 8, 8)
+    steady, whole = _cost(net, x), _cost(each_time, x)
+    conv, add = (3 + 4) * 64 * BYTES + (12 + 4) * BYTES, (4 + 4) * 64 * BYTES + 4 * BYTES
+    assert (steady.macs, steady.kernels, steady.memory_bytes) == (3 * 4 * 64, 2, conv + add)
+    assert (whole.macs, whole.kernels) == (3 * 4 * 64 + 16, 2 + 3)  # ones, the layer, the sigmoid
+    assert not net.table  # left as it was
+    with torch.no_grad():
+        net(x)
+    assert _cost(net, x) == steady and list(net.table) == ["it"]
+
+
+def test_levits_biases_are_kept_from_its_first_pass() -> None:
+    net, (x,) = secost.load("levit_128s"), image_input(secost.load("levit_128s"), 224)
+    before = _cost(net, x)
+    assert not any(module.attention_bias_cache for module in net.modules() if hasattr(module, "attention_bias_cache"))
+    net.eval()
+    with torch.no_grad():
+        net(x)
+    assert any(module.attention_bias_cache for module in net.modules() if hasattr(module, "attention_bias_cache"))
+    assert before.kernels == 220 and _cost(net, x) == before
+
+
+# --- blocks that are alike --------------------------------------------------------------------------------------------
+
+
+class Blocks(nn.Module):
+    """Four blocks: three alike, where `shared` puts one more convolution, the same one, into each."""
+
+    def __init__(self, shared: bool, last: int = 1) -> None:
+        super().__init__()
+        common = [nn.Conv2d(4, 4, 1)] if shared else []
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), *common, nn.ReLU(), nn.Conv2d(
+            4, 4, 1, groups=last if index == 3 else 1)) for index in range(4)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.blocks(x)
+        return y
+
+
+@pytest.mark.parametrize(("shared", "last", "run"), [
+    (False, 1, "0"), (False, 2, "03"), (True, 1, "0123"),
+], ids=["all alike", "another last one", "a shared layer in each"])
+def test_fvcore_runs_one_of_the_blocks_that_are_alike_and_the_count_is_the_whole(
+    shared: bool, last: int, run: str
+) -> None:
+    net, inputs = Blocks(shared, last).eval(), (torch.rand(1, 4, 8, 8),)
+    graph = trace(net, inputs)
+    assert fvcore_macs(net, inputs, graph) == fvcore_macs(net, inputs) == sum(node.flop_macs for node in graph.nodes)
+    stubs = macs._alike(net, graph)
+    assert "".join(name for name, _ in net.blocks.named_children() if f"blocks.{name}" not in stubs) == run
+    assert all("forward" not in vars(module) for module in net.modules())
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenetv3_small_100", "levit_128s", "torchvision:shufflenet_v2_x0_5"])
+def test_with_and_without_sharing_fvcore_has_one_number(model: str) -> None:
+    net = secost.load(model).eval()
+    inputs = image_input(net, 224)
+    graph = trace(net, inputs)
+    assert fvcore_macs(net, inputs, graph) == macs.fvcore_macs_by_module(net, inputs, graph.second)[""]
 
 
 # --- the number kept on disk -----------------------------------------------------------------------------------------

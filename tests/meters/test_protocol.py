@@ -84,6 +84,7 @@ def test_an_interval_over_rounds_alone_would_not_hold(name: str) -> None:
     assert held / runs < 0.85
 
 
+@pytest.mark.slow
 def test_a_longer_measurement_is_a_narrower_interval() -> None:
     widths = []
     for seconds in (10.0, 30.0, 90.0):

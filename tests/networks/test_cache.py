@@ -346,6 +346,7 @@ def keys_in_processes(tmp_path: Path, edits: list[tuple[str, str, str]]) -> list
     return found
 
 
+@pytest.mark.slow
 def test_a_process_after_an_edit_has_another_key(tmp_path: Path) -> None:
     before, helped, back = keys_in_processes(tmp_path, [
         ("helper.py", "1, 2, 1, 1", "1, 3, 1, 1"), ("helper.py", "1, 3, 1, 1", "1, 2, 1, 1"),

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secost.errors import BadSpecError, NoSiteError, UnknownNameError
+from secost.networks.attended import attached_paths
 from secost.networks.attention import ATTENTION
 from secost.networks.attention_modules import Attention, SqueezeExcite
 from secost.networks.cache import cached_trace
-from secost.networks.hooks import attached_paths
 from secost.networks.recognition import find_attention
 from secost.networks.sources import load
 from secost.networks.surgery import Switch, attach, build_placed, native_paths, seeded, set_reduction, sites, strip

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secost.errors import BadSpecError
+from secost.networks import tracing
 from secost.networks.tracing import CONSTANT, ForwardError, Graph, attention_macs, eval_mode, trace, trace_image
 
 X = (torch.zeros(1, 3, 16, 16),)
@@ -130,6 +131,20 @@ def test_eval_mode_gives_each_module_its_own_flag_back() -> None:
         assert not any(module.training for module in net.modules())
         raise ZeroDivisionError
     assert [module.training for module in net.modules()] == flags
+
+
+def test_shapes_that_are_known_already_give_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def net(*args: Tensor) -> Tensor:
+        x = F.conv2d(args[0], torch.ones(4, 3, 3, 3, device=args[0].device))
+        gate = x.mean((2, 3), keepdim=True).sigmoid().expand_as(x)
+        return F.batch_norm(x * gate + gate.double() * 2, x.new_ones(4), x.new_ones(4)).flatten(1) @ x.new_ones(784, 2)
+
+    monkeypatch.setattr(tracing, "_known_shapes", {})
+    first = trace(Function(net), X)
+    assert first.on_meta and tracing._known_shapes
+    by_heart = trace(Function(net), X)
+    monkeypatch.setattr(tracing, "_run", lambda func, args, kwargs: func(*args, **kwargs))
+    assert first.to_dict() == by_heart.to_dict() == trace(Function(net), X).to_dict()
 
 
 @pytest.mark.parametrize("on_cpu", [False, True], ids=["on meta", "on real tensors"])

@@ -227,6 +227,7 @@ def test_covering_the_corner_closes_the_gates_that_read_it() -> None:
     assert first is not None and late is not None and late.estimate > first.estimate
 
 
+@pytest.mark.slow
 def test_an_occluder_too_large_for_the_corner_gives_no_test_and_says_so(tmp_path: Path) -> None:
     found = occlusion(seeds=1, epochs=1, occluder=12, out=tmp_path / "run")
     assert found.cues == [] and "no test of that" in found.notes[0]

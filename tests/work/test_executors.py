@@ -326,6 +326,7 @@ def test_latency_wants_a_worker_that_offers_it(fresh: Callable[..., Cluster]) ->
         list(executor.run([Job("timed", jobs.nothing, alone=True)]))
 
 
+@pytest.mark.slow
 def test_a_worker_with_another_secost_is_refused(
     fresh: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,6 +437,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing(fresh: Callable[..., Cluster],
     assert len(found) == 40
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_is_lost_and_the_others_are_done(fresh: Callable[..., Cluster]) -> None:
     """With allowed-failures 0, the first death counts against all that waited at the worker."""
     cluster = fresh(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
@@ -447,6 +449,7 @@ def test_a_job_that_kills_its_workers_is_lost_and_the_others_are_done(fresh: Cal
     assert sorted(outcome.value for outcome in found.values()) == [2 * n for n in range(10)]
 
 
+@pytest.mark.slow
 def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
     fresh: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,6 +469,7 @@ def test_a_job_alone_goes_to_another_host_when_its_own_leaves(
     assert not any(outcome.error for outcome in found)
 
 
+@pytest.mark.slow
 def test_workers_that_all_left_end_the_run_in_time(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,6 +499,7 @@ def test_a_scheduler_killed_in_mid_run_is_one_error(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_was_lost_while_nobody_looked_is_one_error(
     fresh: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,6 +559,7 @@ def test_tls_is_used_as_dask_is_set_up(
 # --- a cluster of processes started here ---
 
 
+@pytest.mark.slow
 def test_a_cluster_started_here_is_quiet_and_ends(tmp_path: Path) -> None:
     """As a user's script, so that all that is printed is seen: two workers with the driver's own environment.
 
@@ -585,6 +591,7 @@ def test_a_cluster_started_here_is_quiet_and_ends(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("[0, 2, 4, 6, 8, 10, 12, 14] None []\n", "")
 
 
+@pytest.mark.slow
 def test_a_cluster_started_here_is_quiet_when_it_is_stopped(tmp_path: Path) -> None:
     """A Ctrl-C in a terminal reaches the workers as well."""
     script = tmp_path / "script.py"

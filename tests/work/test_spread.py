@@ -54,6 +54,7 @@ def test_a_sweep_over_local_processes_is_that_of_one(alone: list[dict[str, Any]]
     assert any(values["status"] == "failed" for values in alone)  # the mix has not VGG's number of sites
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_cluster_is_that_of_one_and_tells_the_host(
     alone: list[dict[str, Any]], cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_trainings_over_a_cluster_are_those_of_one_process(cluster: Cluster, tmp
     assert {record.host for record in two if record.trained} != {None}
 
 
+@pytest.mark.slow
 def test_a_half_finished_sweep_goes_on_with_another_executor(
     alone: list[dict[str, Any]], cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_model_file_that_only_the_driver_has_is_told_before_any_trial(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_package_that_is_needed_is_told_before_any_trial(
     fresh: Callable[..., Cluster], tmp_path: Path
 ) -> None:

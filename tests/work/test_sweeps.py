@@ -64,6 +64,7 @@ def run_killed(spec: Spec, out: Path, after: int) -> int:
     return subprocess.run(arguments, check=False, capture_output=True).returncode
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_several_moments_ends_with_the_records_of_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed = [record.to_dict() for record in secost.sweep(GRID, tmp_path / "whole")]
     assert len(undisturbed) == TRIALS

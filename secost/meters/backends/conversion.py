@@ -33,7 +33,7 @@ from secost.kept import cache_folder
 from secost.meters.backends import converters
 from secost.meters.conditions import Batch, ConversionError, quiet, reason_of
 from secost.meters.environment import installed_version
-from secost.networks import hooks
+from secost.networks import attended
 from secost.networks.cache import Uncacheable, fingerprint
 
 ONNX_FILE = "model.onnx"
@@ -54,14 +54,11 @@ class Entry:
 def content_key(net: nn.Module, inputs: Batch) -> str | None:
     """SHA-256 of the network and the shapes of its inputs; None where its content can't be told for certain.
 
-    Weights count with their values, attention with its hooks.
+    Weights count with their values.
     """
     try:
-        with hooks.hooks_described(net) as described:
-            digest = hashlib.sha256(f"{described}\n{fingerprint(net, inputs)}\n{_own_code()}".encode())
+        digest = hashlib.sha256(f"{fingerprint(net, inputs)}\n{_own_code()}".encode())
     except (Uncacheable, OSError):
-        return None
-    if described is None:
         return None
     for name, tensor in (*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)):
         _add(digest, tensor, f"{name}:")
@@ -184,8 +181,8 @@ def _export(net: nn.Module, inputs: Batch, path: Path) -> None:
 
 @functools.cache
 def _own_code() -> str:
-    """What of secost decides what is in an entry: hooks, and the conversion itself."""
-    files = (hooks.__file__, __file__, converters.__file__)
+    """What of secost decides what is in an entry: how attention stands in the network, and the conversion itself."""
+    files = (attended.__file__, __file__, converters.__file__)
     return hashlib.sha256(b"".join(Path(name).read_bytes() for name in files)).hexdigest()
 
 

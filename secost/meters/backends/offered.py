@@ -23,9 +23,10 @@ _ALTERNATIVES = "secost list backends shows what is here"
 
 def get_backend(
     name: str, precision: str = "fp32", device: str = "cpu", memory_format: str = "contiguous",
-    cuda_graphs: bool = False,
+    cuda_graphs: bool = False, here: bool = True,
 ) -> Backend:
-    """The backend of that name, able to run so on this machine.
+    """The backend of that name, able to run so on this machine; without `here` on some machine, which is enough to
+    count for.
 
     Raises UnknownNameError for a name that no backend has, BadSpecError for what the backend or this machine lacks,
     MissingExtraError, naming the extra, where a package is not installed.
@@ -38,6 +39,8 @@ def get_backend(
         raise BadSpecError(f"CUDA graphs need device 'cuda', not {device!r}: give --device cuda, or leave them out")
     if cuda_graphs and name not in _CAPTURED:
         raise BadSpecError(f"backend {name!r} has no CUDA graphs: expected one of {', '.join(_CAPTURED)}")
+    if not here:
+        return backend
     for package in _absent(backend):
         raise MissingExtraError(package, backend.extra or package, f"backend {name!r}")
     reason = backend.lacks(Request(precision=precision, device=device, memory_format=memory_format))

@@ -48,9 +48,9 @@ def runs_in_place(request: Request) -> bool:
 def prepare_eager(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
     """PyTorch as it is; anything but fp32, contiguous, on the CPU changes the network that is given."""
     if runs_in_place(request):
-        return Prepared(lambda: lambda: net(*inputs), modules=(net,), hooks_run=True)
+        return Prepared(lambda: lambda: net(*inputs), modules=(net,), modules_run=True)
     net, inputs = placed(net, inputs, request)
-    return Prepared(lambda: _opened(lambda: net(*inputs), request), modules=(net,), hooks_run=not request.cuda_graphs)
+    return Prepared(lambda: _opened(lambda: net(*inputs), request), modules=(net,), modules_run=not request.cuda_graphs)
 
 
 def prepare_compiled(net: nn.Module, inputs: Batch, request: Request) -> Prepared:
