@@ -250,7 +250,7 @@ def short_of_time(probe: Rounds, labels: Sequence[str], seconds: float) -> str |
         return None
     width = f"± {100 * _TOLD:g} points" if known else "any width"
     return (f"an interval of {width} takes about {needed_s:.0f} s or more (getting ready {probe.opening_s:.2g} s a "
-            f"process, a round {round_s:.2g} s), and there are {seconds:g}: give it more with --seconds, in a new folder")
+            f"process, a round {round_s:.2g} s), and there are {seconds:g}: give more with --seconds, in a new folder")
 
 
 def _direct_pass(modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer) -> Callable[[], list[float]]:
