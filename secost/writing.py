@@ -175,6 +175,11 @@ def with_ends(value: float, low: float | None, high: float | None, digits: int, 
     return shown if low is None or high is None else f"{shown} [{low:z.{digits}f}, {high:z.{digits}f}]"
 
 
+def counted(count: int, word: str) -> str:
+    """`1 limit`, `2 limits`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def joined(words: list[str], last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     if len(words) < 2:

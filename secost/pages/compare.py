@@ -15,7 +15,7 @@ from secost.glossary import CAUTIONS, NOTES, Code, Note
 from secost.pages.page import Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.runs.records import SCHEMA
 from secost.statistics import PARENT_SPREAD, least_half_width, least_overhead_shift
-from secost.writing import NA, interval_decimals, joined, milliseconds, percent, quantity
+from secost.writing import NA, counted, interval_decimals, joined, milliseconds, percent, quantity
 
 _ANSWERS = (WORSE, changes.FAILED_TRIAL, changes.ONLY_OLD, changes.BETTER, changes.ONLY_NEW, changes.UNCLEAR, SAME)
 _MANY_CHANGES, _MOST_NAMED, _MOST_DRAWN = 10, 3, 12
@@ -74,11 +74,11 @@ def headline(comparison: RunComparison) -> str:
     kinds = [finding.kind for finding in comparison.broken]
     if kinds:
         limits = len(kinds) - kinds.count(VANISHED) - kinds.count(NEWLY_FAILED)
-        parts = [f"{_counted(limits, 'limit')} broken"] if limits else []
+        parts = [f"{counted(limits, 'limit')} broken"] if limits else []
         parts += [f"{kinds.count(kind)} {kind}" for kind in (VANISHED, NEWLY_FAILED) if kind in kinds]
         return f"Yes, more than allowed: {joined(parts)}."
     if comparison.unproven:
-        return f"Not proven: no limit is broken, but {_counted(len(comparison.unproven), 'figure')} may be above one."
+        return f"Not proven: no limit is broken, but {counted(len(comparison.unproven), 'figure')} may be above one."
     answers = [change.answer for _, change in _all_changes(comparison)]
     counts = ", ".join(f"{answers.count(answer)} {answer}" for answer in _ANSWERS if answer in answers)
     if comparison.rules.limits:
@@ -104,7 +104,7 @@ def _compared_line(comparison: RunComparison) -> str:
     matched = sum(match.old is not None and match.new is not None for match in comparison.matches)
     models = list(dict.fromkeys(match.record.model for match in comparison.matches))
     shown = joined(models[:_MOST_NAMED]) + (f" and {len(models) - _MOST_NAMED} more" if len(models) > 3 else "")
-    return f"OLD {comparison.old.name}, NEW {comparison.new.name}: {_counted(matched, 'trial')} of {shown} in both."
+    return f"OLD {comparison.old.name}, NEW {comparison.new.name}: {counted(matched, 'trial')} of {shown} in both."
 
 
 def _rows(comparison: RunComparison, label: Labels, states: States) -> list[Row]:
@@ -223,10 +223,6 @@ def _share(count: int, of: int) -> str:
     return "the one trial" if of == 1 else f"{'all' if count == of else f'{count} of'} {of} trials"
 
 
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
 def _finding(finding: Finding, label: str) -> str:
     match, change, limit = finding.match, finding.change, finding.limit
     if change is None or limit is None:
@@ -243,10 +239,8 @@ def _finding(finding: Finding, label: str) -> str:
 
 def _doubt(limit: Limit, findings: Sequence[Finding], label: Labels) -> str:
     """One line for all trials of which a limit is not proven to be kept, the widest first."""
-    highs = [math.inf if finding.change is None or finding.change.high is None else finding.change.high
-             for finding in findings]
-    reach = sorted(zip(highs, findings, strict=True), key=lambda pair: -pair[0])
-    names = _listed([f"{label(finding.match)} ({_up_to(finding)})" for _, finding in reach])
+    reach = sorted(findings, key=lambda finding: -_high(finding))
+    names = _listed([f"{label(finding.match)} ({_up_to(finding)})" for finding in reach])
     return f"not proven: {FIGURES[limit.figure].title} within {limit.words} of {names}"
 
 
@@ -257,12 +251,16 @@ def _listed(names: Sequence[str]) -> str:
 
 def _advice(limit: Limit, run_spread: float) -> str:
     """Longer runs help only down to what equal runs differ by."""
-    paired = limit.figure == OVERHEAD.name
-    least = least_overhead_shift() if paired else least_half_width(run_spread)
+    of_overhead = limit.figure == OVERHEAD.name
+    least = least_overhead_shift() if of_overhead else least_half_width(run_spread)
     if limit.value > least:
         return "give both runs more processes and seconds"
-    advice = "pt: allow more" if paired else f"% at --run-spread {_points(run_spread, 1)}%, limit overhead instead"
-    return f"no length of run proves a limit below {_points(least, 1)} {advice}"
+    at = f"% at --run-spread {_points(run_spread, 1)}%, limit overhead instead"
+    return f"no length of run proves a limit below {_points(least, 1)} {'pt: allow more' if of_overhead else at}"
+
+
+def _high(finding: Finding) -> float:
+    return math.inf if finding.change is None or finding.change.high is None else finding.change.high
 
 
 def _up_to(finding: Finding) -> str:
@@ -333,15 +331,17 @@ def _note(code: str, where: Sequence[str], words: Mapping[str, Code]) -> str:
     return f"{code} ({_listed(list(dict.fromkeys(where)))}): {meaning}; {step}."
 
 
-def _allowed(comparison: RunComparison) -> Iterator[str]:
-    timed = {change.figure for _, change in _all_changes(comparison) if change.low is not None}
-    if LATENCY in timed and (spread := comparison.rules.run_spread):
-        yield ("Latency is the time of two runs at two times: its interval allows for a standard deviation of "
-               f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.")
-        yield "Times are medians of the processes' medians; a run's own report has them over all rounds."
-    if OVERHEAD in timed:
-        yield (f"The interval of overhead allows for a standard deviation of {_points(PARENT_SPREAD, 1)} points "
-               "between equal runs: the luck of the process that a run forks the others from.")
+def _allowed(comparison: RunComparison) -> list[str]:
+    timed = {change.figure.name for _, change in _all_changes(comparison) if change.low is not None}
+    spread, lines = comparison.rules.run_spread, []
+    if LATENCY.name in timed and spread:
+        lines = ["Latency is the time of two runs at two times: its interval allows for a standard deviation of "
+                 f"{_points(spread, 1)} % between equal runs (--run-spread). In overhead the machine's part cancels.",
+                 "Times are medians of the processes' medians, where a run's own report has the median of all rounds."]
+    if OVERHEAD.name in timed:
+        lines.append(f"The interval of overhead allows for a standard deviation of {_points(PARENT_SPREAD, 1)} points "
+                     "between equal runs: the luck of the process that a run forks the others from.")
+    return lines
 
 
 def _chance(comparison: RunComparison) -> list[str]:

@@ -45,8 +45,8 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
         found.loads[model, classes, seed] += 1
         return load(model, allow_download, classes, seed)
 
-    def tracing_(net: Any, inputs: Any, meta: bool) -> Any:
-        graph = trace(net, inputs, meta)
+    def tracing_(net: Any, inputs: Any, meta: bool, dtype: Any) -> Any:
+        graph = trace(net, inputs, meta, dtype)
         if not isinstance(net, torch.nn.ModuleList) and type(net).__module__ != "secost.meters.counts":
             nodes = json.dumps([type(net).__name__, graph.to_dict()]).encode()
             found.traces[hashlib.sha256(nodes).hexdigest()] += 1
