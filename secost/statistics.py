@@ -22,6 +22,7 @@ import numpy as np
 CONFIDENCE = 0.95
 _BUILT_SHARE = 0.4
 _BLOCKS = 10
+_MOST_PROCESSES = 60  # more are not looked at for the time that an interval takes
 # What another process would bring to a run of one process, as a standard deviation: such a run can't tell it itself.
 # About a point was seen between processes that keep freed memory; a round figure, not a fit.
 PROCESS_SPREAD = 0.01
@@ -109,6 +110,22 @@ def clustered_interval(groups: Sequence[Sequence[float]], confidence: float) -> 
     inside = known[_sign_statistic(ordered, known) <= limit]
     ends = [estimate, *inside, *(known[held]), *(known[held + 1])]
     return Interval(estimate, float(min(ends)), float(max(ends)))
+
+
+def seconds_for(half_width: float, deviation: float, opening_s: float, round_s: float) -> float:
+    """Seconds after which an interval over processes and their rounds has that half-width, by the best number of these.
+
+    Rounds scatter by `deviation` (a standard deviation, as `half_width` a fraction); a process takes `opening_s` to get
+    ready and each round `round_s`. What differs between processes is left out, so it is the least. Without a deviation
+    it is the time of the first interval of any width.
+    """
+
+    def total_s(processes: int) -> float:
+        limit = student_quantile((1 + built_at()) / 2, processes - 1)
+        rounds = max(processes, limit**2 + 1, math.pi / 2 * (limit * deviation / half_width) ** 2)
+        return processes * opening_s + math.ceil(rounds) * round_s
+
+    return min(map(total_s, range(3, _MOST_PROCESSES)))
 
 
 def _sign_statistic(groups: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:

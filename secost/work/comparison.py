@@ -195,7 +195,8 @@ class _Bench:
         if self.comparison.setting.precision == "int8" and self.spec.calibration:
             calibration = load_calibration(self.spec.calibration, self.inputs, self.net)
         watch = Stopwatch(self.net, self.switch, self.inputs, self.comparison.setting, self.spec, calibration)
-        timing = watch.time([t for t, record in counted if record.status == DONE], sites, self.listener.on_share)
+        done = [trial for trial, record in counted if record.status == DONE]
+        timing = watch.time(done, sites, self.listener.on_share, self.listener.on_note)
         self.failures |= timing.failures
         return timing
 

@@ -27,9 +27,12 @@ from secost.networks.sites import Site
 from secost.networks.surgery import Switch, build_placed, check_outputs, seeded
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Setting, Trial
+from secost.statistics import median, seconds_for
 
 CONTROL = "control"
 _PROBE_S, _PATIENCE = 300.0, 20.0
+_PROBES, _PROBE_ROUNDS, _TOLD = 2, 4, 0.02
+_OF_NORMAL = 0.6745  # the median distance from the middle of a normal distribution, in standard deviations
 
 
 @dataclass
@@ -82,17 +85,21 @@ class Stopwatch:
         self.failures: dict[str, Exception] = {}
 
     def time(self, trials: Sequence[Trial], sites: Sequence[Site],
-             on_share: Callable[[float], object] = lambda share: None) -> Timing:
-        """Measure the given trials, the baseline first. Raises what the baseline raises."""
+             on_share: Callable[[float], object] = lambda share: None,
+             on_note: Callable[[str], object] = lambda text: None) -> Timing:
+        """Measure the given trials, the baseline first. Raises what the baseline raises.
+
+        `on_note` hears, as soon as two processes have tried it, where an interval takes longer than there is time.
+        """
         # Where children measure, the allocator is set in them alone.
         with measuring(self.setting.threads, AS_IT_IS if self.apart else self.spec.allocator):
             for trial in trials:
                 self._make_ready(trial, sites)
             try:
-                rounds = self._measured(on_share)
+                rounds = self._measured(on_share, on_note)
             except ChildError:
                 self._drop_what_fails_alone()
-                rounds = self._measured(on_share)
+                rounds = self._measured(on_share, on_note)
             self.switch.select(BASELINE)
         ready = {label: variant.prepared for label, variant in self.variants.items()}
         return Timing(rounds, self._labels(), self.failures,
@@ -148,10 +155,23 @@ class Stopwatch:
                               "reference of its own (a tuple, a closure); let its forward call self's module")
         variant.run = None if self.apart else run
 
-    def _measured(self, on_share: Callable[[float], object]) -> Rounds:
+    def _measured(self, on_share: Callable[[float], object], on_note: Callable[[str], object]) -> Rounds:
         spec = self.spec
         run_turn = self._in_a_child if self.apart else self._in_this_process()
-        return measure(run_turn, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
+        probe, told = Rounds(), False
+
+        def watched(turn: Turn) -> Rounds:
+            nonlocal told
+            part = run_turn(turn)
+            if turn.number < _PROBES and not told:
+                probe.add(part, turn.number)
+                probe.opening_s = part.opening_s  # the first process finds the caches of the disk empty
+                told = (text := short_of_time(probe, self._labels(), spec.seconds)) is not None
+                if text is not None:
+                    on_note(text)
+            return part
+
+        return measure(watched, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
                        apart=self.apart, seed=spec.seed, on_share=on_share)
 
     def _in_this_process(self) -> Callable[[Turn], Rounds]:
@@ -212,6 +232,25 @@ class Stopwatch:
                     raise
                 self.failures[label] = error
                 del self.variants[label]
+
+
+def short_of_time(probe: Rounds, labels: Sequence[str], seconds: float) -> str | None:
+    """How long an interval of 2 points takes by the first rounds, in words, where that is more than `seconds`.
+
+    Of too few rounds to tell their scatter, how long the first interval of any width takes.
+    """
+    away: list[float] = []
+    for label in labels[2:] or labels[1:2]:
+        ratios = [time_s / base_s for time_s, base_s in probe.pairs(label, *labels[:2])]
+        away += [abs(ratio - median(ratios)) for ratio in ratios]
+    known = probe.count >= _PROBE_ROUNDS
+    round_s = sum(median(probe.wall_s[label]) for label in labels) * probe.repeats
+    needed_s = seconds_for(_TOLD, median(away) / _OF_NORMAL if known else 0.0, probe.opening_s, round_s)
+    if needed_s <= seconds:
+        return None
+    width = f"± {100 * _TOLD:g} points" if known else "any width"
+    return (f"an interval of {width} takes about {needed_s:.0f} s or more (getting ready {probe.opening_s:.2g} s a "
+            f"process, a round {round_s:.2g} s), and there are {seconds:g}: give more with --seconds, in a new folder")
 
 
 def _direct_pass(modules: Sequence[nn.Module], run: Callable[[], object], timer: Timer) -> Callable[[], list[float]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from secost.meters.latency import BUILT_AT, Rounds, Turn, cautions, measure
-from secost.statistics import CONFIDENCE
+from secost.statistics import CONFIDENCE, seconds_for
 from tests.noise import LABELS, TRUE, NoisyMachine
 
 TRACES = Path(__file__).parents[1] / "traces"
@@ -91,6 +91,25 @@ def test_a_longer_measurement_is_a_narrower_interval() -> None:
         found = [r.overhead("se", *LABELS[:2]).half_width for r in _simulated("quiet", 6, seconds, target=0.0)]
         widths.append(float(np.median(found)))
     assert widths[1] < 0.75 * widths[0] and widths[2] < 0.75 * widths[1]
+
+
+@pytest.mark.parametrize(("pass_s", "pass_sd", "opening_s"), [(0.02, 0.05, 0.1), (0.05, 0.08, 0.5), (0.2, 0.03, 1.0)])
+def test_an_interval_of_two_points_takes_about_as_long_as_was_told(
+    pass_s: float, pass_sd: float, opening_s: float
+) -> None:
+    """A pass, what it scatters by, and the time of getting ready, as of a busy machine with two threads; a ratio
+    scatters by the variant's pass and half of the variance of the baselines'."""
+    told_s = seconds_for(0.02, pass_sd * math.sqrt(1.5) * (1 + TRUE), opening_s, (3 + TRUE) * pass_s)
+    found = _simulated("quiet", 40, told_s, 0.0, pass_s=pass_s, pass_sd=pass_sd, opening_s=opening_s, process_sd=0.0)
+    assert 0.012 < np.median([rounds.overhead("se", *LABELS[:2]).half_width for rounds in found]) < 0.03
+
+
+def test_in_less_time_than_is_told_for_any_interval_there_is_none() -> None:
+    least_s = seconds_for(0.02, 0.0, 1.0, 0.3 + 0.1 * TRUE)
+    assert least_s == pytest.approx(5 * 1.0 + 16 * 0.306)  # Student's t of 5 processes squared is 14.04
+    for share, known in ((0.6, False), (2.0, True)):
+        found = _simulated("quiet", 10, share * least_s, 0.0, pass_s=0.1, opening_s=1.0)
+        assert all((rounds.overhead("se", *LABELS[:2]).low is not None) == known for rounds in found)
 
 
 # --- recorded traces --------------------------------------------------------------------------------------------------

@@ -9,8 +9,14 @@ import pytest
 
 from secost.meters import environment, machine
 from secost.meters.latency import Rounds
+from secost.plan.spec import Spec
+from secost.plan.trials import Listener
 from secost.runs.records import Record
-from secost.work.comparison import machine_cautions
+from secost.statistics import seconds_for
+from secost.work import timing
+from secost.work.comparison import Networks, machine_cautions, run_comparison
+from secost.work.run import make_plan
+from secost.work.timing import short_of_time
 
 QUIET: dict[str, Any] = {
     "seconds": 10.0, "throttled_s": 0.0, "heat_throttles": 0, "other_processors": 0.0, "steal_processors": 0.0,
@@ -89,3 +95,43 @@ def test_a_group_above_that_is_throttled_counts(tmp_path: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert machine.throttled(tmp_path) == (3, 2.5)
+
+
+# --- how long it would take -------------------------------------------------------------------------------------------
+
+
+def probe(ratios: list[float], pass_s: float = 0.1) -> Rounds:
+    base = [pass_s] * len(ratios)
+    columns = {"none": base, "control": base, "se": [pass_s * ratio for ratio in ratios]}
+    return Rounds("wall", 1, columns, {}, [0] * len(ratios), opening_s=1.0)
+
+
+def test_a_time_too_short_for_two_points_is_told_from_the_first_rounds() -> None:
+    """Half of five rounds are within 0.05 of their median, so that they scatter by 0.05 / 0.6745."""
+    rounds = probe([1.0, 1.05, 1.10, 1.15, 1.20])
+    needed_s = seconds_for(0.02, 0.05 / 0.6745, 1.0, 0.31)
+    text = short_of_time(rounds, ("none", "control", "se"), 30.0)
+    assert text is not None and text.startswith(f"an interval of ± 2 points takes about {needed_s:.0f} s or more")
+    assert "a process, a round 0.31 s), and there are 30: give more with --seconds" in text
+    assert short_of_time(rounds, ("none", "control", "se"), needed_s + 1) is None
+
+
+def test_of_too_few_rounds_the_time_of_the_first_interval_is_told() -> None:
+    text = short_of_time(probe([1.0, 2.0, 3.0]), ("none", "control", "se"), 5.0)
+    assert text is not None and "an interval of any width takes about 11 s or more" in text
+
+
+def test_who_measures_hears_it_once_from_the_first_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def short(probe: Rounds, labels: list[str], seconds: float) -> str | None:
+        asked.append(probe.processes)
+        return "short" if len(asked) == 2 else None
+
+    monkeypatch.setattr(timing, "short_of_time", short)
+    told: list[str] = []
+    spec = Spec(("small:resnet",), ("se",), (4,), seconds=1.0, processes=4)
+    comparison, = make_plan(spec).comparisons
+    records = list(run_comparison(comparison, spec, Listener(on_note=told.append), Networks()))
+    assert [made.status for made in records] == ["done", "done"]
+    assert told == ["short"] and len(asked) == 2

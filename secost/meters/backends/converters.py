@@ -39,6 +39,16 @@ def quantise_onnx(source: str, target: str, batches: str, unsigned: bool, reduce
     cleaned.unlink()
 
 
+def optimise_onnx(source: str, target: str) -> None:
+    """An ONNX file as onnxruntime runs it on this kind of processor: its graph optimisations done (onnxruntime)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath, options.log_severity_level = target, 4
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
 def import_openvino() -> Any:
     """The openvino module without its telemetry, which would report each import and conversion over the network."""
     if "openvino" in sys.modules:
@@ -99,7 +109,8 @@ def _reader(model: str, batches: str) -> Any:
 
 
 _CONVERTERS: dict[str, Callable[..., None]] = {
-    "quantise_onnx": quantise_onnx, "convert_openvino": convert_openvino, "quantise_openvino": quantise_openvino,
+    "quantise_onnx": quantise_onnx, "optimise_onnx": optimise_onnx, "convert_openvino": convert_openvino,
+    "quantise_openvino": quantise_openvino,
 }
 
 
