@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.trust truth            a long run over fresh processes: what the overhead is here
     python -m tests.benchmarks.trust repeats          100 short runs: A/A, coverage, error, a planted 2 %
+    python -m tests.benchmarks.trust controls         what must cost nothing: an identity attached; attached for native
     python -m tests.benchmarks.trust peers            beside timm's, torch.utils.benchmark's and pyperf's protocols
     python -m tests.benchmarks.trust record           traces for tests/traces
 
@@ -21,24 +22,25 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported
 
 import torch
+from torch import nn
 
 from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
-from secost.networks.attended import attached_paths
+from secost.networks.attended import Placed, attached_paths
 from secost.networks.cache import cached_trace
-from secost.networks.sites import find_sites
+from secost.networks.sites import Site, find_sites
 from secost.networks.sources import inputs_for, load
 from secost.networks.surgery import Switch, native_paths
 from secost.networks.tracing import eval_mode
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, Setting, Trial
+from secost.plan.trials import BASELINE, NATIVE, Setting, Trial
 from secost.work.timing import CONTROL, Stopwatch
 from tests.benchmarks.neighbour import neighbour
 
@@ -181,6 +183,60 @@ def _tell(model: str, condition: str, seconds: float, rows: list[dict[str, Any]]
               f"{_points(_rms(errors))}  mean error {_points(statistics.mean(errors))}  half-width median "
               f"{_points(statistics.median(widths))} p90 {_points(widths[int(0.9 * len(widths))])}  above 0: {above}",
               flush=True)
+
+
+# --- controls ---------------------------------------------------------------------------------------------------------
+
+
+IDENTITIES = {"resnet18": 64, "mobilenetv2_100": 160, "efficientnet_b0": 224, "resnet50": 224}
+NATIVES = {"seresnet18": 64, "mobilenetv3_small_100": 224}
+
+
+class Controls(Stopwatch):
+    """A stopwatch whose variants add no work: identities at all sites, or the network's own attention attached there
+    in the place of where it sits."""
+
+    own: dict[str, nn.Module]
+
+    def _placed(self, trial: Trial, sites: Sequence[Site]) -> list[Placed]:
+        if trial.attention not in ("identity", "attached"):
+            return super()._placed(trial, sites)
+        placed = [Placed(site, trial.attention, self.own.get(str(site.occupied_by)) or nn.Identity()) for site in sites]
+        self.switch.add(trial.label, placed)
+        return placed
+
+
+def controls(condition: str, seconds: float, out: Path) -> None:
+    for model, resolution in (IDENTITIES | NATIVES).items():
+        with _condition(condition):
+            rounds = _control_rounds(Setting(model, resolution=resolution), seconds)
+        label, base = ("attached", NATIVE) if model in NATIVES else ("identity", BASELINE)
+        interval = rounds.overhead(label, base, base if base == NATIVE else CONTROL)
+        assert interval.low is not None and interval.high is not None
+        _write(out, {"kind": "controls", "model": model, "resolution": resolution, "condition": condition,
+                     "what": label, "overhead": [interval.estimate, interval.low, interval.high]})
+        print(f"{model} at {resolution} px, {condition}: {label} over {base} {_points(interval.estimate)} "
+              f"[{_points(interval.low)}, {_points(interval.high)}], {rounds.count} rounds in {rounds.processes} "
+              f"processes", flush=True)
+        if model in NATIVES:
+            both = (rounds.overhead(name, BASELINE, CONTROL) for name in (NATIVE, label))
+            print(f"    over none: {', '.join(_points(item.estimate) for item in both)}", flush=True)
+
+
+def _control_rounds(setting: Setting, seconds: float) -> Rounds:
+    net = load(setting.model)
+    inputs = inputs_for(net, setting.resolution, None)
+    graph = cached_trace(net, inputs)
+    with_own = setting.model in NATIVES
+    sites = [site for site in find_sites(graph, "auto", "standard", None, attached_paths(net))
+             if site.occupied_by is not None or not with_own]
+    own = {str(site.occupied_by): net.get_submodule(str(site.occupied_by)) for site in sites} if with_own else {}
+    trials = [Trial(setting, BASELINE), *([Trial(setting, NATIVE)] if with_own else []),
+              Trial(setting, "attached" if with_own else "identity")]
+    with eval_mode(net), Switch(net, native_paths(graph)) as switch:
+        watch = Controls(net, switch, inputs, setting, Spec((setting.model,), seconds=seconds, target=1e-6, seed=0))
+        watch.own = own
+        return watch.time(trials, sites).rounds
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------
@@ -357,7 +413,7 @@ def _known(out: Path, judged: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("truth", "repeats", "peers", "record"))
+    parser.add_argument("what", choices=("truth", "repeats", "controls", "peers", "record"))
     parser.add_argument("--model", action="append", choices=tuple(NETWORKS))
     parser.add_argument("--condition", choices=("quiet", "busy"), default="quiet")
     parser.add_argument("--runs", type=int)
@@ -372,6 +428,8 @@ def main() -> None:
         truth(models, given.out)
     elif given.what == "record":
         record(models, given.condition, Path("tests/traces"))
+    elif given.what == "controls":
+        controls(given.condition, given.seconds, given.out)
     elif given.what == "repeats":
         repeats(models, given.condition, given.runs or 100, given.seconds, given.target,
                 _known(given.out, "repeats"), given.out)
