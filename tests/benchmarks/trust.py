@@ -31,9 +31,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported
 import torch
 from torch import nn
 
+from secost.api import sweep
 from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
 from secost.networks.attended import Placed, attached_paths
+from secost.networks.attention import register_attention
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import inputs_for, load
@@ -188,54 +190,58 @@ def _tell(model: str, condition: str, seconds: float, rows: list[dict[str, Any]]
 # --- controls ---------------------------------------------------------------------------------------------------------
 
 
-IDENTITIES = {"resnet18": 64, "mobilenetv2_100": 160, "efficientnet_b0": 224, "resnet50": 224}
+IDENTITIES, SMALL = ("resnet18", "mobilenetv2_100", "efficientnet_b0", "resnet50"), 64
 NATIVES = {"seresnet18": 64, "mobilenetv3_small_100": 224}
 
 
-class Controls(Stopwatch):
-    """A stopwatch whose variants add no work: identities at all sites, or the network's own attention attached there
-    in the place of where it sits."""
+def controls(condition: str, seconds: float, out: Path) -> None:
+    """An identity attached at every site must cost nothing, and a network's own attention the same wherever it hangs.
+
+    The identities are a sweep like any other, at a size where a call weighs most; its run stays beside `--out`.
+    """
+    register_attention("identity", lambda channels: nn.Identity(), lambda channels, reduction: 0, has_reduction=False)
+    spec = Spec(IDENTITIES, attention=("identity",), resolution=(SMALL,), seconds=seconds, target=1e-6)
+    with _condition(condition):
+        for record in sweep(spec, out.parent):
+            ends = record.latency_overhead_low, record.latency_overhead_high
+            if record.latency_overhead is not None and None not in ends:
+                _tell_control(out, condition, record.model, "identity over none", record.latency_overhead, *ends)
+        for model, resolution in NATIVES.items():
+            rounds = _own_rounds(Setting(model, resolution=resolution), seconds)
+            for label, base in ((NATIVE, BASELINE), ("attached", BASELINE), ("attached", NATIVE)):
+                what = f"{label} over {base}"
+                found = rounds.overhead(label, base, CONTROL if base == BASELINE else base)
+                _tell_control(out, condition, model, what, found.estimate, found.low, found.high)
+
+
+def _tell_control(out: Path, condition: str, model: str, what: str, *overhead: float | None) -> None:
+    _write(out, {"kind": "controls", "condition": condition, "model": model, "what": what, "overhead": overhead})
+    value, low, high = ("none" if end is None else _points(end) for end in overhead)
+    print(f"{model}, {condition}: {what} {value} [{low}, {high}]", flush=True)
+
+
+class _Own(Stopwatch):
+    """A stopwatch with one more variant: the network's own attention, attached where it sits."""
 
     own: dict[str, nn.Module]
 
     def _placed(self, trial: Trial, sites: Sequence[Site]) -> list[Placed]:
-        if trial.attention not in ("identity", "attached"):
+        if trial.attention != "attached":
             return super()._placed(trial, sites)
-        placed = [Placed(site, trial.attention, self.own.get(str(site.occupied_by)) or nn.Identity()) for site in sites]
+        placed = [Placed(site, trial.attention, self.own[str(site.occupied_by)]) for site in sites]
         self.switch.add(trial.label, placed)
         return placed
 
 
-def controls(condition: str, seconds: float, out: Path) -> None:
-    for model, resolution in (IDENTITIES | NATIVES).items():
-        with _condition(condition):
-            rounds = _control_rounds(Setting(model, resolution=resolution), seconds)
-        label, base = ("attached", NATIVE) if model in NATIVES else ("identity", BASELINE)
-        interval = rounds.overhead(label, base, base if base == NATIVE else CONTROL)
-        assert interval.low is not None and interval.high is not None
-        _write(out, {"kind": "controls", "model": model, "resolution": resolution, "condition": condition,
-                     "what": label, "overhead": [interval.estimate, interval.low, interval.high]})
-        print(f"{model} at {resolution} px, {condition}: {label} over {base} {_points(interval.estimate)} "
-              f"[{_points(interval.low)}, {_points(interval.high)}], {rounds.count} rounds in {rounds.processes} "
-              f"processes", flush=True)
-        if model in NATIVES:
-            both = (rounds.overhead(name, BASELINE, CONTROL) for name in (NATIVE, label))
-            print(f"    over none: {', '.join(_points(item.estimate) for item in both)}", flush=True)
-
-
-def _control_rounds(setting: Setting, seconds: float) -> Rounds:
+def _own_rounds(setting: Setting, seconds: float) -> Rounds:
     net = load(setting.model)
     inputs = inputs_for(net, setting.resolution, None)
     graph = cached_trace(net, inputs)
-    with_own = setting.model in NATIVES
-    sites = [site for site in find_sites(graph, "auto", "standard", None, attached_paths(net))
-             if site.occupied_by is not None or not with_own]
-    own = {str(site.occupied_by): net.get_submodule(str(site.occupied_by)) for site in sites} if with_own else {}
-    trials = [Trial(setting, BASELINE), *([Trial(setting, NATIVE)] if with_own else []),
-              Trial(setting, "attached" if with_own else "identity")]
+    sites = [site for site in find_sites(graph, "auto") if site.occupied_by is not None]
+    trials = [Trial(setting, name) for name in (BASELINE, NATIVE, "attached")]
     with eval_mode(net), Switch(net, native_paths(graph)) as switch:
-        watch = Controls(net, switch, inputs, setting, Spec((setting.model,), seconds=seconds, target=1e-6, seed=0))
-        watch.own = own
+        watch = _Own(net, switch, inputs, setting, Spec((setting.model,), seconds=seconds, target=1e-6))
+        watch.own = {str(site.occupied_by): net.get_submodule(str(site.occupied_by)) for site in sites}
         return watch.time(trials, sites).rounds
 
 
