@@ -168,9 +168,10 @@ def prepare_openvino(net: nn.Module, inputs: Batch, request: Request) -> Prepare
     cautions: tuple[str, ...] = ()
     if request.precision == "int8":
         batches, cautions = fitted(inputs, request)
-        key = conversion.under(content, conversion.tensors_key(batches), conversion.versions(*_VERSIONS, "nncf"))
-        source = model.folder / _MODEL_FILE
-        model = conversion.quantised("openvino-int8", key, batches, "quantise_openvino", source)
+        narrow, source = not _has_vnni(), model.folder / _MODEL_FILE
+        key = conversion.under(content, conversion.tensors_key(batches), f"{narrow=}",
+                               conversion.versions(*_VERSIONS, "nncf"))
+        model = conversion.quantised("openvino-int8", key, batches, "quantise_openvino", source, narrow=narrow)
         seconds += model.seconds
     path = model.folder / _MODEL_FILE
     import_openvino()  # starts no thread, and takes 0.3 s, which each measuring process is spared
