@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.ao.quantization import fuser_method_mappings
+from torch.nn.modules import module as _module
 
 from secost.errors import SecostError, one_line
 from secost.networks.attention_modules import Attention
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from secost.networks.sites import Site
 
 _HELD = "original"
+_GLOBAL_PRE, _GLOBAL = _module._global_forward_pre_hooks, _module._global_forward_hooks
+_tracing = torch._C._get_tracing_state
+_GLOBAL_BACKWARD_PRE, _GLOBAL_BACKWARD = _module._global_backward_pre_hooks, _module._global_backward_hooks
 _OWN_TABLES = frozenset(vars(nn.Module()))
 _CHILD = {"output": "secost", "input": "secost_input"}
 
@@ -109,12 +113,12 @@ class Attended(StandIn):
     ) -> None:
         super().__init__(module)
         self.__dict__.update(secost_site=site, secost_kind=kind, secost_keep=keep, secost_nhwc=site.channels_last,
-                             secost_first=site.side == "input")
-        self._modules[_CHILD[site.side]] = attention
+                             secost_first=site.side == "input", secost_name=_CHILD[site.side])
+        self._modules[self.secost_name] = attention
 
     @property
     def secost_attention(self) -> nn.Module:
-        attention: nn.Module = self._modules[_CHILD[self.secost_site.side]]  # type: ignore[assignment]
+        attention: nn.Module = self._modules[self.secost_name]  # type: ignore[assignment]
         return attention
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
@@ -144,8 +148,31 @@ class Attended(StandIn):
         return gated.permute(0, 2, 3, 1) if self.secost_nhwc else gated
 
 
-class AttendedOutput(Attended):
-    """A module that takes one tensor and gives one map, with attention after it: nothing to look up in a pass."""
+class _OneTensor(Attended):
+    """A module that takes one tensor and gives one, with attention beside: nothing to look up in a pass.
+
+    Where nothing looks at the two (no hook, no tracing, no FX), attention's forward runs without what `Module.__call__`
+    has for those: at a small map that costs as much as an identity does, and a stand-in must not be what is measured.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        parts: Any = self._modules
+        attention = parts[self.secost_name]
+        if (
+            _GLOBAL_PRE or _GLOBAL or _GLOBAL_BACKWARD_PRE or _GLOBAL_BACKWARD or type(x) is not Tensor
+            or self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks
+            or attention._forward_pre_hooks or attention._forward_hooks
+            or attention._backward_pre_hooks or attention._backward_hooks
+            or self._compiled_call_impl or attention._compiled_call_impl or self.secost_nhwc or _tracing()
+        ):
+            return super().__call__(x)  # type: ignore[no-any-return]
+        if self.secost_first:
+            return parts[_HELD](attention.forward(x))  # type: ignore[no-any-return]
+        return attention.forward(parts[_HELD](x))  # type: ignore[no-any-return]
+
+
+class AttendedOutput(_OneTensor):
+    """With attention after it."""
 
     __jit_unused_properties__ = ("original", "secost_attention", "secost")
 
@@ -162,8 +189,8 @@ class AttendedOutput(Attended):
         return y
 
 
-class AttendedInput(Attended):
-    """A module that takes one map and gives one tensor, with attention before it."""
+class AttendedInput(_OneTensor):
+    """With attention before it."""
 
     __jit_unused_properties__ = ("original", "secost_attention", "secost_input")
 
