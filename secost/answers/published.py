@@ -15,10 +15,11 @@ epoch is short, augmentation alone decides. A source that tells neither stands w
 
 `secost/data/seed_noise.csv` holds how far trainings fall apart that differ in their seed only.
 
-`secost/data/published_latency.csv` holds figures only: from the papers of SENet and ECA-Net, and time an image from the
-inference tables of timm (Apache-2.0), where both networks of a pair were run with one setting (images a second are
-turned over). Pairs that are two architectures, or carry the attention at other places than the rest, were left out. A
-missing cell was not told by the source.
+`secost/data/published_latency.csv` holds figures only: from the papers of SENet, ECA-Net and PP-LCNet, the tables of
+PaddleClas and, time an image, the inference tables of timm (both Apache-2.0), where both networks of a pair were run
+with one setting (images a second are turned over). Pairs that are two architectures, or carry the attention at other
+places than the rest, were left out, but for PP-LCNet's, whose places are what was asked. A missing cell was not told
+by the source.
 """
 
 from __future__ import annotations
@@ -175,16 +176,16 @@ def left_out_pairs(
 def scaling_rows(row: PublishedAccuracy) -> list[PublishedAccuracy]:
     """What else the time of `row`'s attention buys: its network deeper, wider or at another resolution, without it.
 
-    Rows without attention of the same source, recipe (table, where that is empty), data set, metric and line, that
-    are another network or resolution than `row`'s and that secost loads. Of smaller networks and resolutions too.
+    Rows without attention of the same source, recipe (table, where that is empty), data set, metric and line, which
+    secost loads, at another network or resolution than `row`'s: smaller ones too, each once.
     """
     def study(other: PublishedAccuracy) -> tuple[str, ...]:
         recipe = (other.recipe,) if other.recipe else ("", other.table)
         return (other.source, other.dataset, other.metric, other.line, *recipe)
 
-    here = row.network, row.resolution
-    return [other for other in published_accuracies() if other.attention == "none" and other.network and row.line
-            and study(other) == study(row) and (other.network, other.resolution) != here]
+    others = {(other.network, other.resolution): other for other in published_accuracies() if other.attention == "none"
+              and other.network and row.line and study(other) == study(row)}
+    return [other for place, other in others.items() if place != (row.network, row.resolution)]
 
 
 def _pairs(attention: Sequence[str], family: str | None, reduction: int | None, metric: str) -> list[PublishedGain]:
