@@ -58,8 +58,8 @@ def pooled(effects: Sequence[float], variances: Sequence[float], confidence: flo
     mean = float((weights * y).sum() / weights.sum())
     error = math.sqrt(float((weights * (y - mean) ** 2).sum()) / (len(y) - 1) / float(weights.sum()))
     half = student_quantile((1 + confidence) / 2, len(y) - 1) * error
-    ends = _one_more(y, v, confidence) if len(y) >= FEWEST_TO_PREDICT else (None, None)
-    return Pooled(mean, mean - half, mean + half, *ends, len(y), math.sqrt(square))
+    low, high = _one_more(y, v, confidence) if len(y) >= FEWEST_TO_PREDICT else (None, None)
+    return Pooled(mean, mean - half, mean + half, low, high, len(y), math.sqrt(square))
 
 
 def _squares_between(y: np.ndarray, v: np.ndarray, wanted: np.ndarray) -> np.ndarray:

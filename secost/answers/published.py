@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from statistics import median
 
@@ -210,7 +210,7 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
     """
     gains = published_gains([attention]) if gains is None else gains
     whole = [pair for pair in gains if pair.row.dataset == IMAGENET and "only" not in pair.row.placement]
-    pairs = _trainings(sorted(whole, key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION)))
+    pairs = trainings(sorted(whole, key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION)))
     groups: dict[str, list[float]] = {"all": [pair.points for pair in pairs]}
     for pair in pairs:
         groups.setdefault(f"family {pair.base.family}", []).append(pair.points)
@@ -219,31 +219,6 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
             groups.setdefault(f"size {size}", []).append(pair.points)
     return [Reference(attention, kind, len(points), round(median(points), 3), min(points), max(points),
                       sum(value < 0 for value in points)) for kind, points in groups.items() if points]
-
-
-def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
-    """The published gain of each variant of one network, by the name secost loads it by.
-
-    Where several trainings are published (other recipes, other authors) it is their median, with their range.
-    """
-    bare = model.split(".")[0]
-    names = {bare, f"torchvision:{bare}", bare.removeprefix("torchvision:")} if bare else set()
-    variants = grouped((pair for pair in published_gains() if pair.row.attention in attention
-                        and pair.base.network in names and "only" not in pair.row.placement),
-                       lambda pair: (pair.row.attention, pair.row.reduction))
-    return [_over_recipes(_trainings(pairs)) for pairs in variants.values()]
-
-
-def _over_recipes(pairs: Sequence[PublishedGain]) -> Gain:
-    points = [pair.points for pair in pairs]
-    if len(pairs) == 1:
-        return pairs[0].gain
-    sources = len({pair.row.source for pair in pairs})
-    return replace(
-        pairs[0].gain, points=round(median(points), 3), pairs=len(pairs), spread=(min(points), max(points)),
-        top1=None, baseline_top1=None, basis=f"median of {len(pairs)} trainings from {sources} "
-        f"{'source' if sources == 1 else 'sources'} (secost benefit --attention {pairs[0].row.attention} lists them)",
-    )
 
 
 def own_count(row: PublishedAccuracy) -> OwnCount | None:
@@ -257,14 +232,14 @@ def _tables(rows: Iterable[PublishedAccuracy]) -> list[list[PublishedAccuracy]]:
         row.source, row.table, row.recipe, row.dataset, row.model, row.resolution)).values())
 
 
-def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
+def trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
     """Each training once, in its first place, at however many resolutions it was tested."""
-    trainings: dict[tuple[object, ...], PublishedGain] = {}
+    once: dict[tuple[object, ...], PublishedGain] = {}
     for pair in gains:
         row = pair.row
         key = (row.source, row.recipe, row.model, row.attention, pair.base.top1 if not row.recipe else None)
-        trainings.setdefault(key, pair)
-    return list(trainings.values())
+        once.setdefault(key, pair)
+    return list(once.values())
 
 
 def _size(row: PublishedAccuracy) -> str | None:

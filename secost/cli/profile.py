@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ def profile(model: Model, given: Given) -> int:
     from secost.plan.spec import Spec
 
     spec = Spec.from_dict({"models": model, **given.spec_values()})
+    worth = Worth.of(given)
     if given["reconcile"]:
         return _reconcile(spec, given)
     if given["dry_run"]:
@@ -37,15 +39,39 @@ def profile(model: Model, given: Given) -> int:
 
         networks = Networks(spec.allow_download, example=example)
         run = profile_spec(spec, networks, out=given["output"], listener=listener)
-    return finish(run, given["format"], given["output"])
+    return finish(run, given["format"], given["output"], worth)
 
 
-def finish(run: Finished, format: str, output: str | None) -> int:
+@dataclass(frozen=True)
+class Worth:
+    """How the verdict is to be had: where gains come from, the user's file of accuracies, the most time a point."""
+
+    benefit: str | None = None
+    accuracy: str | None = None
+    price: float | None = None
+
+    @classmethod
+    def of(cls, given: Given) -> Worth:
+        """What was given; a source that is not known, or a price that is none, is told before any work."""
+        from secost.answers.evidence import check_source
+
+        check_source(given["benefit"], given["accuracy"])
+        return cls(given["benefit"], given["accuracy"], given.value("price"))
+
+
+NOT_ASKED = Worth()
+
+
+def finish(run: Finished, format: str, output: str | None, worth: Worth = NOT_ASKED) -> int:
     """Print, write the pages, and tell whether all trials were carried out."""
+    from secost.answers.evidence import gains_from
     from secost.pages.cost import cost_page
     from secost.runs.records import FAILED
 
-    page = cost_page(run.records, run.spec.to_dict(), run.environments)
+    gains, lost = gains_from(worth.benefit, worth.accuracy, run.records)
+    for line in lost:
+        note(line)
+    page = cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains, price=worth.price)
     show(page, format)
     if output:
         write_report(page, output)

@@ -8,13 +8,13 @@ from math import sqrt
 import pytest
 
 from secost.answers import where
+from secost.answers.expected import published_for
 from secost.answers.published import (
     CLASSICAL,
     IMAGENET,
     MAP,
     MODERN,
     PublishedAccuracy,
-    gains_for,
     left_out_pairs,
     published_accuracies,
     published_gains,
@@ -135,7 +135,7 @@ def test_a_longer_training_with_se_is_not_compared_with_a_shorter_one_without() 
     """PaddleClas trained ResNeXt50 120 epochs and SE-ResNeXt50 200 with mixup; its vd networks are of one recipe."""
     models = {pair.row.model for pair in published_gains(["se"]) if pair.row.source.startswith("PaddleClas")}
     assert models == {"ResNet18_vd", "ResNet34_vd", "ResNet50_vd"}
-    assert {gain.points for gain in gains_for("resnet18d", ["se"])} == {1.0}
+    assert {gain.points for gain in published_for("resnet18d", ["se"])} == {1.0}
 
 
 def test_a_borrowed_baseline_makes_no_pair() -> None:
