@@ -9,7 +9,7 @@ of one network more in place of that of their mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from secost.answers.groups import STANDARD_REDUCTION, grouped
 from secost.answers.pooling import FEWEST_TO_PREDICT, Pooled, pooled
@@ -40,8 +40,31 @@ def borrowed_for(model: str, family: str | None, variants: Iterable[tuple[str, i
     """What is published of each (attention, r) on other networks on ImageNet, for a network that has nothing of its
     own: one for each era, that with more networks first. Fewer than three pairs lend nothing."""
     return _most_first(gain for attention, reduction in dict.fromkeys(variants)
-                       for pairs in _by_era(attention).values()
+                       for pairs in _by_era(_whole([attention])).values()
                        if (gain := _borrowed(model, attention, reduction, _kin(pairs, family))) is not None)
+
+
+@dataclass(frozen=True)
+class Era:
+    """What the pairs of one attention under recipes of one era say together; `pairs` has each training once."""
+
+    attention: str
+    era: str
+    pairs: tuple[PublishedGain, ...]
+    found: Pooled
+
+
+def eras_of(gains: Iterable[PublishedGain]) -> list[Era]:
+    """The pairs on ImageNet in which the whole network carries the attention, pooled by attention and era."""
+    by_name = grouped(filter(_is_whole, gains), lambda pair: pair.row.attention)
+    return [Era(name, era, tuple(pairs), found) for name, mine in by_name.items()
+            for era, pairs in _by_era(mine).items() if (found := _pooled(pairs)) is not None]
+
+
+def own_interval(pair: PublishedGain) -> tuple[float, float] | None:
+    """The ends of one pair's interval, by the luck of two trainings; None where nobody published that."""
+    found = _pooled([pair])
+    return None if found is None else (found.low, found.high)
 
 
 def known_family(model: str) -> str | None:
@@ -51,13 +74,16 @@ def known_family(model: str) -> str | None:
 
 def _whole(attention: Sequence[str]) -> list[PublishedGain]:
     """Pairs on ImageNet in which the whole network carries the attention."""
-    return [pair for pair in published_gains() if pair.row.attention in attention and pair.row.dataset == IMAGENET
-            and "only" not in pair.row.placement]
+    return [pair for pair in published_gains() if pair.row.attention in attention and _is_whole(pair)]
 
 
-def _by_era(attention: str) -> dict[str, list[PublishedGain]]:
-    """Each training once, at the standard r where there are several under one baseline."""
-    standard = sorted(_whole([attention]), key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION))
+def _is_whole(pair: PublishedGain) -> bool:
+    return pair.row.dataset == IMAGENET and "only" not in pair.row.placement
+
+
+def _by_era(pairs: Iterable[PublishedGain]) -> dict[str, list[PublishedGain]]:
+    """Of one attention: each training once, at the standard r where there are several under one baseline."""
+    standard = sorted(pairs, key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION))
     once: dict[tuple[object, ...], PublishedGain] = {}
     for pair in trainings(standard):
         once.setdefault((pair.base.source, pair.base.recipe, pair.base.model, pair.base.top1), pair)
