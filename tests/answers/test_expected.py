@@ -13,6 +13,7 @@ from secost.answers.expected import borrowed_for, known_family, published_for
 from secost.answers.pooling import FEWEST_TO_PREDICT, pooled
 from secost.answers.published import IMAGENET, published_gains, training_sd
 from secost.runs.records import Gain
+from tests.benchmarks.pooling import held
 
 
 def se_of(gains: Sequence[Gain], era: str, reduction: int | None = 16) -> Gain:
@@ -64,27 +65,6 @@ def test_with_no_luck_of_their_own_one_study_more_has_students_interval() -> Non
 def test_pooling_needs_a_variance_for_each_effect(wrong: tuple[list[float], list[float]]) -> None:
     with pytest.raises(ValueError, match="variance"):
         pooled(*wrong)
-
-
-def held(between: float, studies: int, runs: int = 20_000) -> tuple[float, float]:
-    """How often the mean's interval and that of one study more hold the truth, studies having 0.16 points of luck each.
-
-    Where all variances are equal a half-width hangs on the studies' standard deviation alone: it is tabulated, so that
-    many runs can be drawn.
-    """
-    luck, draw = 0.16, np.random.default_rng(studies)
-    true = draw.normal(0.8, between, (runs, studies + 1))
-    seen = true[:, :studies] + draw.normal(0, luck, (runs, studies))
-    spreads = np.geomspace(0.02 * luck, 8 * math.hypot(luck, between), 40)
-    shape = np.linspace(-1, 1, studies)
-    shape = shape / shape.std(ddof=1)
-    table = [pooled((shape * spread).tolist(), [luck**2] * studies) for spread in spreads]
-    away = np.abs(true[:, studies] - seen.mean(axis=1)), np.abs(0.8 - seen.mean(axis=1))
-    halves = ([(one.next_high or 0) - (one.next_low or 0) for one in table], [one.high - one.low for one in table])
-    at = np.log(seen.std(axis=1, ddof=1))
-    one_more, mean = (float(np.mean(distance <= np.interp(at, np.log(spreads), np.array(half) / 2)))
-                      for distance, half in zip(away, halves, strict=True))
-    return mean, one_more
 
 
 @pytest.mark.parametrize("studies", [3, 5, 10, 20])
