@@ -52,11 +52,21 @@ class Worth:
 
     @classmethod
     def of(cls, given: Given) -> Worth:
-        """What was given; a source that is not known, or a price that is none, is told before any work."""
-        from secost.answers.evidence import check_source
+        """What was given; a source that can't be had, a file that can't be read and a price that is none are told
+        before any work."""
+        from secost.answers.evidence import check_source, read_accuracies
+        from secost.errors import BadSpecError
+        from secost.runs.records import FILE, TRAINED
 
-        check_source(given["benefit"], given["accuracy"])
-        return cls(given["benefit"], given["accuracy"], given.value("price"))
+        benefit, accuracy = given["benefit"], given["accuracy"]
+        check_source(benefit, accuracy)
+        if benefit == TRAINED:
+            raise BadSpecError(f"--benefit {TRAINED}: nothing is trained here: run secost train MODEL, or leave it out")
+        if benefit == FILE and not accuracy:
+            raise BadSpecError(f"--benefit {FILE} needs the file: give --accuracy mine.csv")
+        if accuracy:
+            read_accuracies(accuracy)
+        return cls(benefit, accuracy, given.value("price"))
 
 
 NOT_ASKED = Worth()
@@ -65,10 +75,14 @@ NOT_ASKED = Worth()
 def finish(run: Finished, format: str, output: str | None, worth: Worth = NOT_ASKED) -> int:
     """Print, write the pages, and tell whether all trials were carried out."""
     from secost.answers.evidence import gains_from
+    from secost.errors import BadSpecError
     from secost.pages.cost import cost_page
     from secost.runs.records import FAILED
 
-    gains, lost = gains_from(worth.benefit, worth.accuracy, run.records)
+    try:
+        gains, lost = gains_from(worth.benefit, worth.accuracy, run.records)
+    except BadSpecError as error:  # what was measured is shown all the same
+        gains, lost = [], [str(error)]
     for line in lost:
         note(line)
     page = cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains, price=worth.price)
