@@ -121,7 +121,6 @@ def test_of_too_few_rounds_the_time_of_the_first_interval_is_told() -> None:
     assert text is not None and "an interval of any width takes about 11 s or more" in text
 
 
-@pytest.mark.skip(reason="fails since a stand-in calls forward itself: to be mended")
 def test_who_measures_hears_it_once_from_the_first_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
@@ -129,9 +128,13 @@ def test_who_measures_hears_it_once_from_the_first_processes(monkeypatch: pytest
         asked.append(probe.processes)
         return "short" if len(asked) == 2 else None
 
+    # Made rounds in place of children's: how many fit into a second hangs on what else the machine does.
+    columns = {label: [0.1] * 5 for label in ("none", "control", "se r=4")}
+    monkeypatch.setattr(timing.Stopwatch, "_in_a_child", lambda watch, turn: Rounds(
+        "wall", 1, {label: [*times] for label, times in columns.items()}, {}, [0] * 5, opening_s=1.0))
     monkeypatch.setattr(timing, "short_of_time", short)
     told: list[str] = []
-    spec = Spec(("small:resnet",), ("se",), (4,), seconds=1.0, processes=4)
+    spec = Spec(("small:resnet",), ("se",), (4,), seconds=600.0, processes=4)
     comparison, = make_plan(spec).comparisons
     records = list(run_comparison(comparison, spec, Listener(on_note=told.append), Networks()))
     assert [made.status for made in records] == ["done", "done"]
