@@ -75,11 +75,13 @@ def sweep(
 def train(
     model: str, attentions: str | Sequence[str] = Spec.attention,
     reductions: int | Sequence[int] = _TRAINED_REDUCTIONS, *,
-    out: str | Path, dataset: str = TrainSpec.dataset, seeds: int = TrainSpec.seeds, epochs: int = TrainSpec.epochs,
-    batch_size: int = TrainSpec.batch_size, learning_rate: float = TrainSpec.learning_rate,
-    augment: bool = TrainSpec.augment, deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp,
-    data: str = TrainSpec.data, placement: str = _PLACEMENT, integration: str = _INTEGRATION,
-    stages: int | Sequence[int] | None = None, device: str = _DEVICE, memory_format: str = Spec.memory_format[0],
+    out: str | Path, dataset: str = TrainSpec.dataset, fraction: float | None = TrainSpec.fraction,
+    train_images: int | None = TrainSpec.train_images, seeds: int = TrainSpec.seeds,
+    epochs: int = TrainSpec.epochs, batch_size: int = TrainSpec.batch_size,
+    learning_rate: float = TrainSpec.learning_rate, augment: bool = TrainSpec.augment,
+    deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp, data: str = TrainSpec.data,
+    placement: str = _PLACEMENT, integration: str = _INTEGRATION, stages: int | Sequence[int] | None = None,
+    device: str = _DEVICE, memory_format: str = Spec.memory_format[0],
     latency: bool = Spec.latency, seconds: float = Spec.seconds, jobs: int | None = None, retry_failed: bool = False,
     listener: Listener | None = None, executor: str = "local", address: str | None = None,
 ) -> list[Record]:

@@ -50,7 +50,7 @@ class _Table:
         for key, value in values.items():
             if key not in known:
                 raise UnknownNameError(f"key in [{cls.heading}]", str(key), known)
-            if value is not None or cls.heading != SEARCH:  # where None is a limit that is not there
+            if value is not None or known[key].default is not None:  # None is what is not asked for
                 found[key] = read(known[key], value, f"{cls.heading}.{key}")
         return cls(**found)
 
@@ -59,11 +59,14 @@ class _Table:
 class TrainSpec(_Table):
     """How the variants of a spec are trained: `seeds` times each, from paired seeds.
 
-    `data` is the folder where the data set lies, for those that do not ship with a package.
+    `data` is the folder where the data set lies, for those that do not ship with a package. `fraction` or
+    `train_images` is the part of its training set that is trained on, all where neither is given.
     """
 
     heading = TRAIN
     dataset: str = _train("dataset")
+    fraction: float | None = _train("fraction")
+    train_images: int | None = _train("train_images")
     seeds: int = _train("seeds")
     epochs: int = _train("epochs")
     batch_size: int = _train("batch_size")
@@ -73,11 +76,17 @@ class TrainSpec(_Table):
     amp: bool = _train("amp")
     data: str = _train("data")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fraction is not None and self.train_images is not None:
+            raise BadSpecError(f"fraction {self.fraction:g} and train_images {self.train_images} both say how much to "
+                               "train on: keep one")
+
     def training(self, seed: int) -> Training:
         """The training from one seed."""
         return Training(
             self.dataset, seed, self.epochs, self.batch_size, self.learning_rate, self.augment, self.deterministic,
-            self.amp,
+            self.amp, self.fraction, self.train_images,
         )
 
 
@@ -199,8 +208,11 @@ class Spec:
         return [None if way == DEFAULT_SPELLING else way for way in self.spelling if way in (DEFAULT_SPELLING, *known)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `Spec.from_dict` reads them back."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """Plain JSON values; `Spec.from_dict` reads them back. Of a training, what is not asked for is left out."""
+        values = {name: _plain(value) for name, value in asdict(self).items()}
+        if self.train is not None:
+            values[TRAIN] = {name: value for name, value in values[TRAIN].items() if value is not None}
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
@@ -262,8 +274,8 @@ def _singular(key: str) -> str:
 
 
 def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], above: str = "") -> str | None:
-    for name, value in mine.items():
-        other = theirs[name]
+    for name in dict.fromkeys((*mine, *theirs)):
+        value, other = mine.get(name), theirs.get(name)
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             if (differing := _difference(value, other, f"{name}.")) is not None:
                 return differing

@@ -25,9 +25,10 @@ from secost.networks.sources import WEIGHT_SEED, check_name, load
 from secost.networks.surgery import attach, seeded, strip
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan, Trial
+from secost.runs.curves import doubts
 from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
-from secost.training.datasets import Data, load_data
+from secost.training.datasets import Data, load_data, part_of
 from secost.training.loop import Trained, check_classes, draw_seed, train
 from secost.work.comparison import Networks, failed
 from secost.work.executors import LOCAL, Executor, Job
@@ -83,7 +84,7 @@ def prepare(spec: Spec, seed: int = WEIGHT_SEED) -> Course:
         raise BadSpecError("nothing is to be trained: add [train] to the spec, or use secost train")
     for model in spec.models:
         check_name(model)
-    data = load_data(spec.train.dataset, spec.train.data)
+    data = part_of(load_data(spec.train.dataset, spec.train.data), spec.train.fraction, spec.train.train_images)
     networks = Networks(spec.allow_download, data.classes, seed=seed)
     for model in reversed(spec.models):  # the first one, which is measured first, is then there
         net = networks.get(model)
@@ -149,7 +150,8 @@ def _trained_by(executor: Executor, trials: Sequence[Trial], spec: Spec, data: D
                 gpu=trial.setting.device == "cuda") for trial in trials)
     for outcome in executor.run(jobs):
         trial = outcome.job.arguments[0]
-        record = failed(trial, outcome.error) if outcome.error is not None else _record(trial, Trained(**outcome.value))
+        record = (failed(trial, outcome.error) if outcome.error is not None
+                  else _record(trial, Trained(**outcome.value), data))
         yield placed(record, outcome), outcome.environment, []
 
 
@@ -233,12 +235,12 @@ def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -
         notes = [f"{name}: its checkpoint was damaged or another training's, so this seed started again"]
     elif trained.resumed_at:
         notes = [f"{name}: went on after epoch {trained.resumed_at}"]
-    return _record(trial, trained), None, notes
+    return _record(trial, trained, data), None, notes
 
 
-def _record(trial: Trial, found: Trained) -> Record:
+def _record(trial: Trial, found: Trained, data: Data) -> Record:
     record = Record.of_trial(trial)
-    record.top1 = found.top1
+    record.top1, record.cautions = found.top1, doubts(found.curve, data.classes)
     record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
     return record
 
