@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from secost.answers.curves import gain_curves
 from secost.answers.evidence import trained_seeds, weighed
 from secost.answers.families import axis_families, compared_spellings, difference, runtime_families
 from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, group_records
 from secost.answers.verdict import Answer, Reason, Verdict, control_failed, control_interval, judge
+from secost.pages.learning import longer_words
 from secost.pages.wording import (
     axis_words,
     benefit_words,
@@ -37,7 +39,7 @@ _REASONS = {
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
                      "leave attention out, or try it on the data that matters"),
     Reason.GAIN_MAY_HIDE: ("no gain could be told from none ({source}); up to {most:.2f} points may hide in the "
-                           "intervals", "train from more seeds: `secost train MODEL --seeds 10`"),
+                           "intervals", "add seeds until it is told: the same `secost train`, with `--until 0.3`"),
     Reason.NO_RECORDS: ("there are no records", "run `secost profile MODEL` first"),
     Reason.NOTHING_FINISHED: ("no variant could be counted or measured",
                               "see the errors, and run the same command again"),
@@ -52,6 +54,9 @@ _REASONS = {
                        "measure the time (without --no-latency), and " + _BRING_GAIN),
     Reason.GAIN_NOT_KNOWN: ("the cost is known, the gain is not: these records hold no accuracy", _BRING_GAIN),
 }
+
+# What more seeds may tell; but first come epochs, where the trainings were too short.
+_TOLD_BY_SEEDS = (Reason.NOT_EVERY_INTERVAL, Reason.NO_GAIN, Reason.GAIN_MAY_HIDE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ def state(records: Sequence[Record], gains: Sequence[Gain] = ()) -> Statement:
     items = weighed(groups, gains)
     verdict = judge(records, gains)
     reason, next_step = _REASONS[verdict.reason]
+    if verdict.reason in _TOLD_BY_SEEDS and (longer := longer_words(gain_curves(records))):
+        next_step = longer
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
     return Statement(verdict.answer, reason.format(**figures), next_step.format(**figures),

@@ -104,7 +104,7 @@ def part_of(data: Data, fraction: float | None = None, train_images: int | None 
                            f"there are {data.classes} classes")
     order = shuffled(whole, _PART_SEED)
     labels, places = data.train.labels[order], torch.empty(whole, dtype=torch.float64)
-    for label in labels.unique():  # where an image stands among those of its class, as a share of these
+    for label in range(data.classes):  # where an image stands among those of its class, as a share of these
         mine = labels == label
         places[mine] = torch.arange(int(mine.sum()), dtype=torch.float64) / mine.sum()
     picked = order[places.argsort(stable=True)[:count]].sort().values

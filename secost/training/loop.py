@@ -39,7 +39,7 @@ _WARM_UP_SHARE, _TEST_BATCH = 0.1, 512
 _WEIGHT, _MOMENTUM = "weight.", "momentum."
 # Of a test's time to that of the epochs before it: how much at most; how many images are tested while one is trained on
 # (1.6 to 2.3 by small:resnet and small:mobile at 32 px); and how many tests there are, however long they take.
-_TEST_SHARE, _TRAINED_PER_TESTED, _LEAST_TESTS = 0.3, 2.0, 5
+_TEST_SHARE, TRAINED_PER_TESTED, _LEAST_TESTS = 0.3, 2.0, 5
 _PAD_SHARE = 8  # a crop moves by at most an eighth of the image
 
 
@@ -119,7 +119,7 @@ def accuracy(net: nn.Module, split: Split) -> float:
 
 def epochs_between_tests(data: Data, epochs: int) -> int:
     """After how many epochs each a test takes no more than about a third of their time; but five tests at least."""
-    affordable = math.ceil(len(data.test) / (_TEST_SHARE * _TRAINED_PER_TESTED * len(data.train)))
+    affordable = math.ceil(len(data.test) / (_TEST_SHARE * TRAINED_PER_TESTED * len(data.train)))
     return max(1, min(affordable, epochs // _LEAST_TESTS))
 
 

@@ -1,6 +1,7 @@
 """Trains the variants of a run from paired seeds, each in a process of its own, and keeps each accuracy as a record.
 
-Costs come first, by `run`; then seed by seed every variant, so that pairs are complete early. What a killed run had
+Costs come first, by `run`; then seed by seed every variant, so that pairs are complete early; then, where it is asked
+for, further seeds (`until`). What a killed run had
 finished is in its store, what it was at is in the folder `checkpoints` beside it, epoch by epoch.
 """
 
@@ -33,6 +34,7 @@ from secost.training.loop import Trained, check_classes, draw_seed, train
 from secost.work.comparison import Networks, failed
 from secost.work.executors import LOCAL, Executor, Job
 from secost.work.run import Finished, begin, finished, make_plan, measure, placed, workers_for
+from secost.work.until import add_seeds
 
 CHECKPOINTS = "checkpoints"
 _MEASURED_JOBS = 2
@@ -110,14 +112,19 @@ def train_in_store(
     listener, jobs = listener or Listener(), checked_jobs(jobs)
     plan = begin(course.plan, store, listener, retry_failed)
     measure(plan, store, listener, course.networks, executor, strict=True)
-    for comparison in plan.comparisons:
-        left = plan.lacking(plan.spec.trainings(comparison))
+
+    def carry_out(trials: Sequence[Trial]) -> None:
+        left = plan.lacking(trials)
         twins = _trained_elsewhere(left, plan, store)
         for record in twins:
             listener.on_record(store.add(record))
         known = {record.key for record in twins}
         left = [trial for trial in left if trial.key not in known]
         train_trials(left, plan.spec, store, course.data, listener, jobs, keep_weights, executor)
+
+    for comparison in plan.comparisons:
+        carry_out(plan.spec.trainings(comparison))
+        add_seeds(comparison, plan, store, listener, carry_out)
     return plan
 
 
@@ -182,7 +189,9 @@ def _trained_elsewhere(left: Sequence[Trial], plan: Plan, store: RunStore) -> li
         return []
     records = {record.key: record for record in store.records() if record.status == DONE}
     found: dict[str, Record] = {}
-    for trial in plan.trainings:
+    seeds = sorted({trial.training.seed for trial in left if trial.training is not None})
+    for trial in (trial for comparison in plan.comparisons for seed in seeds
+                  for trial in plan.spec.trainings_of(comparison, seed)):
         twin = wanted.get(_without_place(trial)) if trial.attention == BASELINE else None
         if twin is not None and trial.key in records and twin.key not in found:
             record = records[trial.key]
