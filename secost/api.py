@@ -106,13 +106,14 @@ def train(
 
 def report(
     run: str | Path, formats: Sequence[str] = ("md", "png", "html"), out: str | Path | None = None, *,
-    benefit: str | None = None, accuracy: str | None = None,
+    benefit: str | None = None, accuracy: str | None = None, price: float | None = None,
 ) -> list[Path]:
     """Render a run again: the files written, in `out` or in the run's own folder.
 
     The run of a study or a search has a page of its own, and where evidence is asked for that of its costs. `benefit`
-    names where gains in accuracy come from (published, file, trained; what the run trained, unless asked otherwise),
-    `accuracy` a CSV of the user's own.
+    names where gains in accuracy come from (auto, published, trained, file, none; `auto` unless asked otherwise: what
+    the run trained, else what is published), `accuracy` a CSV of the user's own. `price` is the most time that a point
+    of accuracy may cost, as a fraction of the baseline's.
     """
     from secost.answers.evidence import gains_from
     from secost.pages.cost import page_of
@@ -121,4 +122,4 @@ def report(
 
     kept = read_all(run)
     gains = gains_from(benefit, accuracy, kept.records)[0] if benefit or accuracy else None
-    return write(page_of(kept, gains), out or run, formats)
+    return write(page_of(kept, gains, price), out or run, formats)

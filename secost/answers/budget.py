@@ -123,8 +123,8 @@ def choices(group: Group, per_stage: bool = False, gains: Sequence[Gain] = ()) -
     return candidates
 
 
-def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bool = False) -> Decision:
-    """The best of all choices within all limits, by an exact look at each.
+def decide(candidates: Sequence[Choice], limits: Sequence[Limit]) -> Decision:
+    """The best of all choices within all limits, by an exact look at each: by gain, where one of them has a known one.
 
     Raises BadSpecError for a limit on what is known of none of them.
     """
@@ -136,7 +136,8 @@ def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bo
             )
     inside = [choice for choice in candidates if all(limit.over(choice) <= 0 for limit in limits)]
     real = [choice for choice in inside if choice.reductions]
-    best = max(real, key=lambda choice: _rank(choice, with_gains), default=None)
+    by_gain = any(choice.gain is not None for choice in real)
+    best = max(real, key=lambda choice: _rank(choice, by_gain), default=None)
     # How far outside a choice is: its largest overshoot as a share of the limit.
     nearest = None if best else min(
         (choice for choice in candidates if choice.reductions), default=None,
@@ -144,7 +145,7 @@ def decide(candidates: Sequence[Choice], limits: Sequence[Limit], with_gains: bo
     steps = _steps(best, candidates) if best else []
     binding = {limit.currency.name for limit in limits if steps and all(limit.over(choice) > 0 for choice in steps)}
     return Decision(tuple(limits), best, nearest, tuple(sorted(binding)), tuple(steps), len(candidates),
-                    BY_GAIN if with_gains else BY_CAPACITY)
+                    BY_GAIN if by_gain else BY_CAPACITY)
 
 
 class _Stages:

@@ -1,9 +1,10 @@
 """What attention buys: gains from one source, trained, published or the user's own, joined to what the variants cost.
 
-Sources are never mixed: a report shows one, named. Trained accuracies come out of the run's own records, paired by
-seed. The user's own come from a CSV, `model,attention,reduction,placement,top1[,seed]`, one row a trained network,
-paired by model, placement and seed with the network without attention, so that a gain compares like with like; what
-finds no partner is listed, never dropped.
+Sources are never mixed: a report shows one, named; unless asked otherwise the first that has something for its records,
+of what was trained, the user's file, what is published for these very networks, and what is published for others like
+them. Trained accuracies come out of the run's own records, paired by seed. The user's own come from a CSV,
+`model,attention,reduction,placement,top1[,seed]`, one row a trained network, paired by model, placement and seed with
+the network without attention, so that a gain compares like with like; what finds no partner is listed, never dropped.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secost.answers.expected import borrowed_for, known_family, published_for
 from secost.answers.groups import Currency, Group, group_records, grouped, setting_key
-from secost.answers.published import gains_for, plain_name
+from secost.answers.published import plain_name
 from secost.errors import BadSpecError, one_line
 from secost.plan.trials import BASELINE
 from secost.registry import Registry
@@ -26,6 +28,7 @@ from secost.sequential import looked_difference
 from secost.statistics import Interval, paired_difference, unpaired_difference
 from secost.writing import from_csv
 
+AUTO, NO_SOURCE = "auto", "none"
 WORTH, NO_GAIN, UNCLEAR = "a gain", "no gain found", "not told apart from none"
 BEATEN, BEATEN_ON_MEAN, UNBEATEN = "beaten, with confidence", "beaten on the mean only", "not beaten"
 COLUMNS = ("model", "attention", "reduction", "placement", "top1")
@@ -45,19 +48,27 @@ Source = Callable[[Sequence[Record], str | None], Gained]
 GAIN_SOURCES: Registry[Source] = Registry("source of benefit")
 
 
+def check_source(source: str | None, accuracy: str | None) -> None:
+    """Raise UnknownNameError for a source that is not known, BadSpecError where two were asked for."""
+    if source not in (None, AUTO, NO_SOURCE):
+        GAIN_SOURCES.get(str(source))
+    if accuracy and source not in (None, AUTO, FILE):
+        raise BadSpecError(f"--benefit {source} and --accuracy are two sources, which are never mixed: keep one")
+
+
 def gains_from(source: str | None, accuracy: str | None, records: Sequence[Record]) -> Gained:
     """Gains for the variants among the records, and a line on each that found no variant.
 
-    Without a source, a file where one is given, else nothing. Raises UnknownNameError for another source, BadSpecError
-    where it has nothing for these records, or where two sources were asked for.
+    `auto`, and no source, is the first of what was trained, the file where one is given, and what is published; `none`
+    asks for nothing. Raises UnknownNameError for another source, BadSpecError where the source asked for has nothing
+    for these records, or where two were asked for.
     """
-    source = source or (FILE if accuracy else None)
-    if source is None:
+    check_source(source, accuracy)
+    if source == NO_SOURCE:
         return Gained([], [])
-    gains = GAIN_SOURCES.get(source)
-    if accuracy and source != FILE:
-        raise BadSpecError(f"--benefit {source} and --accuracy are two sources, which are never mixed: keep one")
-    return gains(records, accuracy)
+    if source not in (None, AUTO):
+        return GAIN_SOURCES.get(str(source))(records, accuracy)
+    return _from_file(records, accuracy) if accuracy else Gained(trained_gains(records) or _published(records), [])
 
 
 @dataclass(frozen=True)
@@ -88,18 +99,26 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Weighed:
-    """One variant with what it costs and what it gains. `standing` is about gain against one currency."""
+    """One variant with what it costs and what it gains. `standing` is about gain against one currency.
+
+    `gain` stands for it; `by_era` has it and those of other eras of recipes, where these are known apart.
+    """
 
     group: Group
     record: Record
     gain: Gain
+    by_era: tuple[Gain, ...] = ()
 
     @property
     def answer(self) -> str:
-        """Whether the interval of the gain lies above 0, holds it, or there is none."""
-        if self.gain.low is None or self.gain.high is None:
-            return UNCLEAR
-        return WORTH if self.gain.low > 0 else NO_GAIN if self.gain.high <= 0 else UNCLEAR
+        return told(self.gain)
+
+
+def told(gain: Gain) -> str:
+    """Whether the interval of a gain lies above 0, holds it, or there is none."""
+    if gain.low is None or gain.high is None:
+        return UNCLEAR
+    return WORTH if gain.low > 0 else NO_GAIN if gain.high <= 0 else UNCLEAR
 
 
 def trained_pairs(records: Sequence[Record]) -> list[list[tuple[Record, Record]]]:
@@ -145,10 +164,15 @@ def failed_trainings(records: Sequence[Record]) -> list[Record]:
 
 def weighed(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Weighed]:
     """Every variant of the comparisons that has a gain, in their order."""
-    return [
-        Weighed(group, record, gain) for group in groups for record in group.variants
-        if (gain := next((gain for gain in gains if matches(gain, record)), None)) is not None
-    ]
+    return [Weighed(group, record, found[0], found) for group in groups for record in group.variants
+            if (found := _by_era(record, gains))]
+
+
+def _by_era(record: Record, gains: Sequence[Gain]) -> tuple[Gain, ...]:
+    """The gains of a record's variant, one for each era of recipes: at its own r before one whose r is not told."""
+    mine = sorted((gain for gain in gains if matches(gain, record)),
+                  key=lambda gain: gain.reduction != record.reduction)
+    return tuple({gain.era: gain for gain in reversed(mine)}[era] for era in dict.fromkeys(gain.era for gain in mine))
 
 
 def unmatched(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Gain]:
@@ -159,7 +183,8 @@ def unmatched(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Gain]:
 
 def matches(gain: Gain, record: Record) -> bool:
     """Whether a gain is that of a record's variant. What the gain does not tell (placement) fits everything."""
-    same = (gain.attention, gain.reduction) == (record.attention, record.reduction)
+    untold = gain.reduction is None and gain.source == PUBLISHED
+    same = gain.attention == record.attention and (untold or gain.reduction == record.reduction)
     stages = None if record.stages is None else tuple(record.stages)
     placed = gain.placement is None or gain.placement in (record.placement, "auto")
     placed = placed and gain.integration in (None, record.integration) and gain.spelling in (None, record.spelling)
@@ -212,12 +237,23 @@ def _from_file(records: Sequence[Record], accuracy: str | None) -> Gained:
 
 
 def _from_tables(records: Sequence[Record], accuracy: str | None) -> Gained:
-    """For each variant, what was published for its own network: one row a source, recipe and table."""
-    gains = [replace(gain, model=group.records[0].model) for group in group_records(records)
-             for gain in gains_for(plain_name(group.records[0].model), group.attentions)]
+    gains = _published(records)
     if not gains:
-        raise BadSpecError("nothing comparable is published for these networks: secost benefit shows what there is")
+        raise BadSpecError("nothing comparable is published for these attentions: secost benefit shows what there is")
     return Gained(gains, [])
+
+
+def _published(records: Sequence[Record]) -> list[Gain]:
+    """For each network what was published for it, one gain a variant and era; else what is borrowed from others."""
+    gains: list[Gain] = []
+    for model, groups in grouped(group_records(records), lambda group: group.records[0].model).items():
+        variants = [record for group in groups for record in group.variants]
+        name = plain_name(model)
+        own = [replace(gain, model=model) for gain in published_for(name, [item.attention for item in variants])]
+        found = [gain for gain in own if any(matches(gain, record) for record in variants)]
+        gains += found or borrowed_for(model, known_family(name), ((item.attention, item.reduction)
+                                                                    for item in variants))
+    return gains
 
 
 def _from_trainings(records: Sequence[Record], accuracy: str | None) -> Gained:

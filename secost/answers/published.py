@@ -1,38 +1,49 @@
-"""What others published of networks with and without attention: accuracy, and time overheads, each with its source.
+"""What others published of networks with and without attention: accuracy, time overheads, the noise of a training.
 
 `secost/data/published_accuracy.csv` holds figures only, as printed (top-1 accuracy in percent, millions of parameters,
-GMACs). `comparable` marks rows of one table and one recipe in which the same network stands with and without attention;
-others are evidence of a level, never of a gain, and are not subtracted from anything. A row that repeats a training of
-another table names it in `copied_from`: one training is one study, so no pair is made of it, or across two studies.
+GMACs), each with its source. `comparable` marks rows of one table and one recipe in which the same network stands with
+and without attention; others are evidence of a level, never of a gain, and are not subtracted from anything. A row that
+repeats a training of another table names it in `copied_from`: one training is one study, so no pair is made of it, or
+across two studies. `metric` is what stands in `top1`: top1 itself, or map, the box AP of a detector; who asks for no
+other metric gets top1. `line` names networks that differ in depth, width and resolution only: resnet50 and resnet101
+are of one line, resnet50d is of another.
 
-`secost/data/published_latency.csv` holds figures only: from the papers of SENet and ECA-Net, and time an image from the
-inference tables of timm (Apache-2.0), where both networks of a pair were run with one setting (images a second are
-turned over). Pairs that are two architectures, or carry the attention at other places than the rest, were left out. A
-missing cell was not told by the source.
+`era` is the recipe's. Modern: 300 epochs of ImageNet or more, or augmentation and regularisation beyond crop, flip,
+colour and label smoothing (AutoAugment, RandAugment, mixup, CutMix, erasing, stochastic depth, EMA). Classical: the
+rest, which is SGD in steps or along a cosine, for about 90 to 120 epochs and at most 270. On small data sets, where an
+epoch is short, augmentation alone decides. A source that tells neither stands where its accuracies do.
+
+`secost/data/seed_noise.csv` holds how far trainings fall apart that differ in their seed only.
+
+`secost/data/published_latency.csv` holds figures only: from the papers of SENet, ECA-Net and PP-LCNet, the tables of
+PaddleClas and, time an image, the inference tables of timm (both Apache-2.0), where both networks of a pair were run
+with one setting (images a second are turned over). Pairs that are two architectures, or carry the attention at other
+places than the rest, were left out, but for PP-LCNet's, whose places are what was asked. A missing cell was not told
+by the source.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from importlib import resources
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
 from statistics import median
-from typing import Any, TypeVar
 
 from secost.answers.groups import STANDARD_REDUCTION, Group, grouped
+from secost.answers.tables import cells_of, rows_of, whole_number
 from secost.errors import UnknownNameError
 from secost.runs.records import PUBLISHED, Gain, Record
 
 _ACCURACIES, _COUNTS, _TIMES = "published_accuracy.csv", "own_counts.csv", "published_latency.csv"
+_SEEDS = "seed_noise.csv"
 IMAGENET = "ImageNet-1k"
+CLASSICAL, MODERN = "classical", "modern"
+TOP1, MAP = "top1", "map"
 # Millions of parameters without attention, as printed or counted: what users call small, medium and large.
 SIZES_M = (("small", 0.0, 10.0), ("medium", 10.0, 35.0), ("large", 35.0, float("inf")))
 # One network under two libraries' names.
 _SAME_NET = {"mobilenet_v2": "mobilenetv2_100"}
-Kind = TypeVar("Kind")
 
 
 # --- accuracy ---
@@ -42,7 +53,8 @@ Kind = TypeVar("Kind")
 class PublishedAccuracy:
     """One network in one published table. `network` is the name secost loads it by, empty where it can't; `counted` is
     the one whose layers are the table's own (ResNets of 2017 have their stride on another convolution), empty where
-    secost puts the attention elsewhere. `top1` is in percent; `recipe` is empty where the table has one for all.
+    secost puts the attention elsewhere. `top1` is in percent, what `metric` says; `recipe` is empty where the table has
+    one for all. `resolution` is that of the test, None where the table tells none (the network's usual one).
 
     `copied_from`: source and table whose training the row repeats, else empty. `binary_units`: printed are 2^20
     parameters and 2^30 MACs. `counts_differ`: why secost counts otherwise than was printed, where it does.
@@ -70,6 +82,9 @@ class PublishedAccuracy:
     copied_from: str
     binary_units: bool
     counts_differ: str
+    era: str
+    metric: str
+    line: str
 
     @property
     def citation(self) -> str:
@@ -130,36 +145,55 @@ class Reference:
 @functools.cache
 def published_accuracies() -> tuple[PublishedAccuracy, ...]:
     """Every published accuracy, in the file's order."""
-    return _rows_of(PublishedAccuracy, _ACCURACIES)
+    return rows_of(PublishedAccuracy, _ACCURACIES)
 
 
 @functools.cache
 def own_counts() -> dict[tuple[str, str, int | None], OwnCount]:
     """secost's own counts by (network, attention, reduction), made by `python -m tests.own_counts`."""
-    return {(row["network"], row["attention"], _whole(row["reduction"])): OwnCount(int(row["params"]), int(row["macs"]))
-            for row in _read(_COUNTS)}
+    return {(row["network"], row["attention"], whole_number(row["reduction"])):
+            OwnCount(int(row["params"]), int(row["macs"])) for row in cells_of(_COUNTS)}
 
 
 def published_gains(
-    attention: Sequence[str] = (), family: str | None = None, reduction: int | None = None) -> list[PublishedGain]:
+    attention: Sequence[str] = (), family: str | None = None, reduction: int | None = None, metric: str = TOP1,
+) -> list[PublishedGain]:
     """The gains of some attentions (all where none is named) in a family of networks, each within its own table.
 
     With `reduction` those at that r, or of tables that tell none. A variant of an attention (`se-var2`) is not that
     attention. What `left_out_pairs` has is not among them. Raises UnknownNameError for a name without figures.
     """
-    return [pair for pair in _pairs(attention, family, reduction) if not pair.left_out]
+    return [pair for pair in _pairs(attention, family, reduction, metric) if not pair.left_out]
 
 
-def left_out_pairs(attention: Sequence[str], family: str | None, reduction: int | None) -> list[PublishedGain]:
+def left_out_pairs(
+    attention: Sequence[str], family: str | None, reduction: int | None, metric: str = TOP1,
+) -> list[PublishedGain]:
     """The pairs that are not counted; each tells why in `left_out`."""
-    return [pair for pair in _pairs(attention, family, reduction) if pair.left_out]
+    return [pair for pair in _pairs(attention, family, reduction, metric) if pair.left_out]
 
 
-def _pairs(attention: Sequence[str], family: str | None, reduction: int | None) -> list[PublishedGain]:
-    _check("attention with published figures", attention, {row.attention for row in published_accuracies()})
-    _check("family with published figures", [family] if family else [], {row.family for row in published_accuracies()})
+def scaling_rows(row: PublishedAccuracy) -> list[PublishedAccuracy]:
+    """What else the time of `row`'s attention buys: its network deeper, wider or at another resolution, without it.
+
+    Rows without attention of the same source, recipe (table, where that is empty), data set, metric and line, which
+    secost loads, at another network or resolution than `row`'s: smaller ones too, each once.
+    """
+    def study(other: PublishedAccuracy) -> tuple[str, ...]:
+        recipe = (other.recipe,) if other.recipe else ("", other.table)
+        return (other.source, other.dataset, other.metric, other.line, *recipe)
+
+    others = {(other.network, other.resolution): other for other in published_accuracies() if other.attention == "none"
+              and other.network and row.line and study(other) == study(row)}
+    return [other for place, other in others.items() if place != (row.network, row.resolution)]
+
+
+def _pairs(attention: Sequence[str], family: str | None, reduction: int | None, metric: str) -> list[PublishedGain]:
+    rows = [row for row in published_accuracies() if row.metric == metric]
+    _check("attention with published figures", attention, {row.attention for row in rows})
+    _check("family with published figures", [family] if family else [], {row.family for row in rows})
     gains = []
-    for members in _tables():
+    for members in _tables(rows):
         base = next((row for row in members if row.attention == "none"), None)
         if base is None or (family is not None and base.family != family):
             continue
@@ -176,7 +210,7 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
     """
     gains = published_gains([attention]) if gains is None else gains
     whole = [pair for pair in gains if pair.row.dataset == IMAGENET and "only" not in pair.row.placement]
-    pairs = _trainings(sorted(whole, key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION)))
+    pairs = trainings(sorted(whole, key=lambda pair: pair.row.reduction not in (None, STANDARD_REDUCTION)))
     groups: dict[str, list[float]] = {"all": [pair.points for pair in pairs]}
     for pair in pairs:
         groups.setdefault(f"family {pair.base.family}", []).append(pair.points)
@@ -187,50 +221,25 @@ def references(attention: str, gains: Iterable[PublishedGain] | None = None) -> 
                       sum(value < 0 for value in points)) for kind, points in groups.items() if points]
 
 
-def gains_for(model: str, attention: Sequence[str]) -> list[Gain]:
-    """The published gain of each variant of one network, by the name secost loads it by.
-
-    Where several trainings are published (other recipes, other authors) it is their median, with their range.
-    """
-    bare = model.split(".")[0]
-    names = {bare, f"torchvision:{bare}", bare.removeprefix("torchvision:")} if bare else set()
-    variants = grouped((pair for pair in published_gains() if pair.row.attention in attention
-                        and pair.base.network in names and "only" not in pair.row.placement),
-                       lambda pair: (pair.row.attention, pair.row.reduction))
-    return [_over_recipes(_trainings(pairs)) for pairs in variants.values()]
-
-
-def _over_recipes(pairs: Sequence[PublishedGain]) -> Gain:
-    points = [pair.points for pair in pairs]
-    if len(pairs) == 1:
-        return pairs[0].gain
-    sources = len({pair.row.source for pair in pairs})
-    return replace(
-        pairs[0].gain, points=round(median(points), 3), pairs=len(pairs), spread=(min(points), max(points)),
-        top1=None, baseline_top1=None, basis=f"median of {len(pairs)} trainings from {sources} "
-        f"{'source' if sources == 1 else 'sources'} (secost benefit --attention {pairs[0].row.attention} lists them)",
-    )
-
-
 def own_count(row: PublishedAccuracy) -> OwnCount | None:
     """secost's count of the network in this row; None where it was not counted."""
     return own_counts().get((row.counted, row.attention, row.reduction))
 
 
-def _tables() -> list[list[PublishedAccuracy]]:
+def _tables(rows: Iterable[PublishedAccuracy]) -> list[list[PublishedAccuracy]]:
     """Comparable rows, by source, table, recipe, data set, network and resolution."""
-    return list(grouped((row for row in published_accuracies() if row.comparable), lambda row: (
+    return list(grouped((row for row in rows if row.comparable), lambda row: (
         row.source, row.table, row.recipe, row.dataset, row.model, row.resolution)).values())
 
 
-def _trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
+def trainings(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
     """Each training once, in its first place, at however many resolutions it was tested."""
-    trainings: dict[tuple[object, ...], PublishedGain] = {}
+    once: dict[tuple[object, ...], PublishedGain] = {}
     for pair in gains:
         row = pair.row
         key = (row.source, row.recipe, row.model, row.attention, pair.base.top1 if not row.recipe else None)
-        trainings.setdefault(key, pair)
-    return list(trainings.values())
+        once.setdefault(key, pair)
+    return list(once.values())
 
 
 def _size(row: PublishedAccuracy) -> str | None:
@@ -243,6 +252,47 @@ def _check(kind: str, names: Sequence[str], known: set[str]) -> None:
     for name in names:
         if name not in known:
             raise UnknownNameError(kind, name, known - {"none"})
+
+
+# --- the noise of a training ---
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """How far trainings fall apart that differ in their seed only: the standard deviation of top-1, in points.
+
+    `where` is the place in the source; `verified` says that the figure was read there (in the copy `note` names), and
+    not written down from memory.
+    """
+
+    source: str
+    where: str
+    dataset: str
+    network: str
+    era: str
+    recipe: str
+    seeds: int
+    top1_mean: float | None
+    top1_sd: float
+    note: str
+    verified: bool
+
+
+@functools.cache
+def seed_noise() -> tuple[SeedNoise, ...]:
+    """Every published noise of a training, in the file's order."""
+    return rows_of(SeedNoise, _SEEDS)
+
+
+def training_sd(dataset: str, era: str) -> float | None:
+    """The standard deviation of one training's top-1 in points, pooled over what is published of a data set and era.
+
+    Variances weighed by their degrees of freedom, seeds - 1, so a study of 100 seeds counts as much as fifty of 3.
+    None where nobody published it: another data set's noise is no substitute.
+    """
+    rows = [row for row in seed_noise() if (row.dataset, row.era) == (dataset, era)]
+    freedom = sum(row.seeds - 1 for row in rows)
+    return sqrt(sum((row.seeds - 1) * row.top1_sd**2 for row in rows) / freedom) if freedom else None
 
 
 # --- time ---
@@ -270,7 +320,7 @@ class PublishedTime:
 @functools.cache
 def published_times() -> tuple[PublishedTime, ...]:
     """Every published overhead, in the file's order."""
-    return _rows_of(PublishedTime, _TIMES)
+    return rows_of(PublishedTime, _TIMES)
 
 
 def plain_name(model: str) -> str:
@@ -314,27 +364,3 @@ def times_by_network(groups: Sequence[Group]) -> dict[tuple[str, str], list[Publ
 def _comparable(groups: Sequence[Group]) -> list[Record]:
     """Where only some stages carry the attention nothing is comparable."""
     return [record for group in groups for record in group.representatives() if record.stages is None]
-
-
-# --- the files ---
-
-
-def _rows_of(kind: Callable[..., Kind], name: str) -> tuple[Kind, ...]:
-    """A row of a file as a dataclass, each column as the field of its name says; an empty cell is None."""
-    types = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
-    return tuple(kind(**{column: _CELLS[types[column]](values[column]) for column in types}) for values in _read(name))
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    text = resources.files("secost").joinpath("data", name).read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
-
-
-_CELLS: dict[str, Callable[[str], Any]] = {
-    "str": str, "str | None": lambda text: text or None, "int": int, "int | None": _whole, "float": float,
-    "float | None": lambda text: float(text) if text else None, "bool": lambda text: text == "yes",
-}

@@ -46,7 +46,7 @@ def budget(
             note(f"{group.label}: left out, as the records of all stages price every subset of them")
     groups = whole or groups
     gains, lost = gains_from(benefit, accuracy, records)
-    decided = [(group, decide(choices(group, per_stage, gains), limits, bool(gains))) for group in groups]
+    decided = [(group, decide(choices(group, per_stage, gains), limits)) for group in groups]
     for line in lost:
         note(line)
     show_or_write(decisions.of_budget(decided, gains), format, output)

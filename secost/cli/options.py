@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from secost.errors import BadSpecError
-from secost.plan.options import ALL_STAGES, TOP, Kind, Option, option_of, options_of
+from secost.plan.options import ALL_STAGES, TOP, Kind, Option, check_value, option_of, options_of
 
 _TYPES: Mapping[Kind, Any] = {
     Kind.COUNT: int | None, Kind.NUMBER: float | None, Kind.FLAG: bool | None, Kind.REPEATED: list[str] | None,
 }
-_SCREEN = ("format", "output", "quiet")  # what a function of Python has no keyword for
+_SCREEN = ("format", "output", "quiet", "benefit", "accuracy", "price")  # what a function of Python has no keyword for
 
 
 def metadata(command: str, name: str) -> Any:
@@ -27,6 +27,7 @@ def metadata(command: str, name: str) -> Any:
 # For commands that write out their few options themselves.
 Accuracy = Annotated[str | None, metadata("report", "accuracy")]
 Benefit = Annotated[str | None, metadata("report", "benefit")]
+Price = Annotated[str | None, metadata("report", "price")]
 Format = Annotated[str, metadata("profile", "format")]
 Output = Annotated[str | None, metadata("profile", "output")]
 Quiet = Annotated[bool, metadata("profile", "quiet")]
@@ -44,6 +45,13 @@ class Given:
     def spec_values(self, table: str = TOP) -> dict[str, Any]:
         """The values of a spec's table that were given, and those that this command has a default of its own for."""
         return self._read({option.field_name: option for option in options_of(self.command) if option.table == table})
+
+    def value(self, name: str) -> Any:
+        """One option's value, read and checked; None where it was left out."""
+        option = option_of(self.command, name)
+        value = self._value(option)
+        check_value(option, name, value)
+        return value
 
     def keywords(self) -> dict[str, Any]:
         """The same as keywords of the Python function."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ def profile(model: Model, given: Given) -> int:
     from secost.plan.spec import Spec
 
     spec = Spec.from_dict({"models": model, **given.spec_values()})
+    worth = Worth.of(given)
     if given["reconcile"]:
         return _reconcile(spec, given)
     if given["dry_run"]:
@@ -37,15 +39,53 @@ def profile(model: Model, given: Given) -> int:
 
         networks = Networks(spec.allow_download, example=example)
         run = profile_spec(spec, networks, out=given["output"], listener=listener)
-    return finish(run, given["format"], given["output"])
+    return finish(run, given["format"], given["output"], worth)
 
 
-def finish(run: Finished, format: str, output: str | None) -> int:
+@dataclass(frozen=True)
+class Worth:
+    """How the verdict is to be had: where gains come from, the user's file of accuracies, the most time a point."""
+
+    benefit: str | None = None
+    accuracy: str | None = None
+    price: float | None = None
+
+    @classmethod
+    def of(cls, given: Given) -> Worth:
+        """What was given; a source that can't be had, a file that can't be read and a price that is none are told
+        before any work."""
+        from secost.answers.evidence import check_source, read_accuracies
+        from secost.errors import BadSpecError
+        from secost.runs.records import FILE, TRAINED
+
+        benefit, accuracy = given["benefit"], given["accuracy"]
+        check_source(benefit, accuracy)
+        if benefit == TRAINED:
+            raise BadSpecError(f"--benefit {TRAINED}: nothing is trained here: run secost train MODEL, or leave it out")
+        if benefit == FILE and not accuracy:
+            raise BadSpecError(f"--benefit {FILE} needs the file: give --accuracy mine.csv")
+        if accuracy:
+            read_accuracies(accuracy)
+        return cls(benefit, accuracy, given.value("price"))
+
+
+NOT_ASKED = Worth()
+
+
+def finish(run: Finished, format: str, output: str | None, worth: Worth = NOT_ASKED) -> int:
     """Print, write the pages, and tell whether all trials were carried out."""
+    from secost.answers.evidence import gains_from
+    from secost.errors import BadSpecError
     from secost.pages.cost import cost_page
     from secost.runs.records import FAILED
 
-    page = cost_page(run.records, run.spec.to_dict(), run.environments)
+    try:
+        gains, lost = gains_from(worth.benefit, worth.accuracy, run.records)
+    except BadSpecError as error:  # what was measured is shown all the same
+        gains, lost = [], [str(error)]
+    for line in lost:
+        note(line)
+    page = cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains, price=worth.price)
     show(page, format)
     if output:
         write_report(page, output)

@@ -16,7 +16,7 @@ def report(
     output: Annotated[str | None, typer.Option("-o", "--output", help="Folder for the pages [the run's own].")] = None,
     format: Annotated[str, typer.Option(
         "--format", help="md, html, png, svg, csv, json, parquet; or table for stdout.")] = "md,html,png",
-    benefit: options.Benefit = None, accuracy: options.Accuracy = None,
+    benefit: options.Benefit = None, accuracy: options.Accuracy = None, price: options.Price = None,
 ) -> int:
     """Render a finished or half-finished run again: nothing is measured, torch is not imported."""
     formats = options.words(format)
@@ -24,6 +24,7 @@ def report(
     from secost.pages.cost import page_of
     from secost.render.formats import FORMATS, write
     from secost.runs.store import read_all
+    from secost.writing import parse_share
 
     for name in formats:
         FORMATS.get(name)
@@ -31,7 +32,7 @@ def report(
     gains, lost = gains_from(benefit, accuracy, kept.records) if benefit or accuracy else (None, [])
     for line in lost:
         note(line)
-    page = page_of(kept, gains)
+    page = page_of(kept, gains, None if price is None else parse_share("--price", price))
     if "table" in formats:
         show(page, "table")
     wanted = [name for name in formats if name != "table"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from secost.cli.options import Given
-from secost.cli.profile import dry_run, finish
+from secost.cli.profile import Worth, dry_run, finish
 from secost.cli.screen import listening
 
 File = Annotated[str | None, typer.Argument(help="A TOML spec; options given beside it win.")]
@@ -16,7 +16,7 @@ File = Annotated[str | None, typer.Argument(help="A TOML spec; options given bes
 
 def sweep(spec: File = None, *, given: Given) -> int:
     """A grid over networks, attentions and settings, resumable: the same command goes on where it stopped."""
-    values = given.spec_values()
+    values, worth = given.spec_values(), Worth.of(given)
     from secost.plan.spec import Spec
 
     grid = Spec.from_dict(values) if spec is None else Spec.from_toml(spec).with_changes(**values)
@@ -30,4 +30,4 @@ def sweep(spec: File = None, *, given: Given) -> int:
             grid, folder, retry_failed=bool(given["retry_failed"]), listener=listener, executor=given["executor"],
             workers=given["workers"], address=given["address"],
         )
-    return finish(run, given["format"], folder)
+    return finish(run, given["format"], folder, worth)

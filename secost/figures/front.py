@@ -252,7 +252,7 @@ class BenefitFigure:
             # Below this line a variant is beaten on the mean.
             marks.front_line(axis, marks.staircase(panel.front, axis.get_xlim()[1]))
             axis.set_xlabel(f"added {panel.currency.word} (%)")
-            axis.set_ylabel("gain in top-1 accuracy (points)")
+            axis.set_ylabel(f"gain in top-1 accuracy (points)\n{marks.fitted(self.source, 44)}")
         figure.legend(handles=_benefit_keys(self, looks), loc="outside right upper")
         return [_benefit_labeller(axis, panel) for axis, panel in zip(axes, self.panels, strict=True)]
 
@@ -273,7 +273,10 @@ def benefit_figure(items: Sequence[Weighed]) -> BenefitFigure | None:
     left = marks.left_out_line([item.record.label for item in items[_MOST_WEIGHED:]], "variants")
     gain = items[0].gain
     # A trained or a user's gain has one basis; published ones differ from variant to variant, and the table cites them.
-    source = gain.source if gain.source == PUBLISHED else f"{gain.source}: {gain.basis}"
+    # Only one era of recipes is drawn, so it is named: where several are known, the table has the others.
+    eras = joined(list(dict.fromkeys(f"{item.gain.era} recipes" for item in items if item.gain.era)))
+    whose = "borrowed" if gain.borrowed else gain.source
+    source = f"{whose}, {eras}" if eras else whose if gain.source == PUBLISHED else f"{gain.source}: {gain.basis}"
     return BenefitFigure(f"Gain against cost: {items[0].group.label}", source, tuple(panels), left)
 
 

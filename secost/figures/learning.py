@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from secost.answers.curves import GainCurve
 from secost.answers.groups import grouped
 from secost.figures.panels import GREY, Curve, Panel, drawn
+from secost.runs.curves import GainCurve
 from secost.writing import joined
 
 if TYPE_CHECKING:

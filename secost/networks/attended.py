@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _HELD = "original"
 _GLOBAL_PRE, _GLOBAL = _module._global_forward_pre_hooks, _module._global_forward_hooks
 _tracing = torch._C._get_tracing_state
+_CALL = nn.Module.__call__  # what patches it (FX, fvcore) looks at every call
 _GLOBAL_BACKWARD_PRE, _GLOBAL_BACKWARD = _module._global_backward_pre_hooks, _module._global_backward_hooks
 _OWN_TABLES = frozenset(vars(nn.Module()))
 _CHILD = {"output": "secost", "input": "secost_input"}
@@ -151,24 +152,27 @@ class Attended(StandIn):
 class _OneTensor(Attended):
     """A module that takes one tensor and gives one, with attention beside: nothing to look up in a pass.
 
-    Where nothing looks at the two (no hook, no tracing, no FX), attention's forward runs without what `Module.__call__`
-    has for those: at a small map that costs as much as an identity does, and a stand-in must not be what is measured.
+    Where nothing looks at the three (no hook, no tracing, no FX), the two forwards run without what `Module.__call__`
+    has for those. A module's call costs as much as an identity does, and a stand-in must not be what is measured: so
+    it pays with the held module's call for its own.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
         parts: Any = self._modules
-        attention = parts[self.secost_name]
+        held, attention = parts[_HELD], parts[self.secost_name]
         if (
             _GLOBAL_PRE or _GLOBAL or _GLOBAL_BACKWARD_PRE or _GLOBAL_BACKWARD or type(x) is not Tensor
+            or type(held).__call__ is not _CALL or type(attention).__call__ is not _CALL
             or self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks
+            or held._forward_pre_hooks or held._forward_hooks or held._backward_pre_hooks or held._backward_hooks
             or attention._forward_pre_hooks or attention._forward_hooks
-            or attention._backward_pre_hooks or attention._backward_hooks
-            or self._compiled_call_impl or attention._compiled_call_impl or self.secost_nhwc or _tracing()
+            or attention._backward_pre_hooks or attention._backward_hooks or self._compiled_call_impl
+            or held._compiled_call_impl or attention._compiled_call_impl or self.secost_nhwc or _tracing()
         ):
             return super().__call__(x)  # type: ignore[no-any-return]
         if self.secost_first:
-            return parts[_HELD](attention.forward(x))  # type: ignore[no-any-return]
-        return attention.forward(parts[_HELD](x))  # type: ignore[no-any-return]
+            return held.forward(attention.forward(x))  # type: ignore[no-any-return]
+        return attention.forward(held.forward(x))  # type: ignore[no-any-return]
 
 
 class AttendedOutput(_OneTensor):

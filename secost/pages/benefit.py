@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from secost.answers.expected import Era, eras_of
 from secost.answers.published import OwnCount, PublishedAccuracy, PublishedGain, Reference, own_count, references
-from secost.pages.page import Page, Section, Table
+from secost.pages.page import PAGES, Page, Section, Table
 from secost.pages.wording import gain_words
 from secost.runs.records import Gain
 from secost.writing import NA, quantity
@@ -33,17 +34,24 @@ def of_published(gains: Sequence[PublishedGain], attention: Sequence[str] = (),
     table = Table.of("Gain over same-recipe pairs on ImageNet, in points of top-1",
                      ("Attention", "Networks", "pairs", "median", "lowest", "highest", "below 0"),
                      map(_reference_row, summary), left=2)
+    eras = eras_of(gains)
+    pooled = Table.of("Pooled within an era of recipes, in points of top-1 on ImageNet, with intervals of 95 %",
+                      ("Attention", "recipes", "pairs", "mean", "one network more", "between networks"),
+                      map(_era_row, eras), left=2)
     beside = Table.of("Printed, and not counted: one training is one study",
                       ("Network", "Attention", "r", "Source", "reason"), map(_left_out_row, left_out), left=5)
     tables = (*tables, beside) if left_out else tables
     sections = (Section("gains", "Published gains", _gain_words(gains), tables),
-                Section("reference", "For a network that nobody published", _reference_words(summary), (table,)))
+                Section("reference", "For a network that nobody published", _reference_words(summary), (pooled, table)),
+                Section("figures", "Figures", figures=True, formats=PAGES))
     headline = (f"{len(gains)} pairs of the same network with and without attention; figures of different tables are "
                 "never subtracted from one another.")
     rows = tuple(map(_plain, gains))
     document = {"gains": list(rows), "references": [asdict(item) for item in summary],
+                "pooled": [_era(era) for era in eras],
                 "left_out": [{**_plain(pair), "reason": pair.left_out} for pair in left_out]}
-    return Page("benefit", "What attention gains, as published", headline, sections, rows, document)
+    return Page("benefit", "What attention gains, as published", headline, sections, rows, document,
+                draw=lambda: _drawings(eras))
 
 
 def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> Page:
@@ -61,6 +69,25 @@ def of_file(gains: Sequence[Gain], unmatched: Sequence[str], name: str) -> Page:
     return Page("benefit", "What attention gains, by your own accuracies", headline,
                 (Section("gains", "Gains", tuple(words), (table,)),), rows,
                 {"gains": list(rows), "unmatched": list(unmatched)})
+
+
+def _drawings(eras: Sequence[Era]) -> Any:
+    from secost.figures.forest import forest
+
+    return forest(eras)
+
+
+def _era_row(era: Era) -> tuple[str, ...]:
+    found = era.found
+    further = NA if found.next_low is None else f"[{found.next_low:z.2f}, {found.next_high:z.2f}]"
+    return (era.attention, era.era, str(found.studies), f"{found.estimate:+z.2f} [{found.low:z.2f}, {found.high:z.2f}]",
+            further, NA if found.studies < 2 else f"{found.between:.2f}")
+
+
+def _era(era: Era) -> dict[str, Any]:
+    """Plain values, of as many digits as the printed figures carry."""
+    found = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(era.found).items()}
+    return {"attention": era.attention, "era": era.era, **found}
 
 
 def _gain_words(gains: Sequence[PublishedGain]) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ def _words(decision: Decision, gains: Sequence[Gain]) -> tuple[str, ...]:
         found.append("Without a gain in accuracy this is the most attention for the money, not the most accuracy: give "
                      "--benefit or --accuracy to rank by that.")
     elif best.gain is None:
-        found.append("No choice within the limits has a known gain, so this one is the cheapest.")
+        found.append("No choice within the limits has a known gain: this is the most attention for the money, not the "
+                     "most accuracy.")
     if not best.measured and "latency" in best.prices:
         found.append("Its time is worked out from the whole's by each stage's share: measure it with --stages "
                      f"{','.join(map(str, best.stages))} before you build on it.")

@@ -13,8 +13,15 @@ from functools import cached_property
 from typing import Any
 
 from secost.answers import families
-from secost.answers.curves import gain_curves
-from secost.answers.evidence import Weighed, failed_trainings, trained_gains, trained_seeds, unmatched, weighed
+from secost.answers.evidence import (
+    Weighed,
+    failed_trainings,
+    gains_from,
+    trained_pairs,
+    trained_seeds,
+    unmatched,
+    weighed,
+)
 from secost.answers.families import Family, Spellings, images_per_s, runtime_rows, timed
 from secost.answers.groups import (
     CURRENCIES,
@@ -41,6 +48,7 @@ from secost.pages.verdict import Statement, state
 from secost.pages.wording import few, gain_words, overhead_words, prefixed, times_words
 from secost.plan.trials import BASELINE, variant_label
 from secost.plan.variants import get_spelling
+from secost.runs.curves import GainCurve, gain_curves
 from secost.runs.records import DONE, FILE, FLAT_FIELDS, Gain, Record, document
 from secost.runs.store import Run
 from secost.runs.study import Occlusion, Quantization, Scaling
@@ -52,6 +60,7 @@ StageRow = tuple[Group, Record, dict[str, Any], Floor | None]
 _STAGE_CURRENCIES = (PARAMS, MACS, MEMORY)
 _TIMED_HEADS = ("Attention", "none", "with it", "none, images/s", "with it, images/s", "time overhead")
 _STAGE_TIMES = (("time inside", "latency_direct_ms"), ("floor", "latency_floor_ms"), ("inside / floor", ""))
+_GAIN_MEANS = "points of top-1 accuracy over the network without attention, with the interval of 95 %"
 _MOST_STAGE_ROWS = 32
 _MOST_COMPARED, _MOST_VARIANTS, _MOST_NAMED = 6, 12, 6
 
@@ -76,6 +85,10 @@ class Cost:
         """The variants of which a gain in accuracy is known, with their costs."""
         return weighed(self.groups, self.gains)
 
+    @cached_property
+    def curves(self) -> list[GainCurve]:
+        return gain_curves(trained_pairs(self.records))
+
     @property
     def environment(self) -> dict[str, Any]:
         """The environment of a JSON document: the facts where there is one, all by id where there are several."""
@@ -87,27 +100,30 @@ class Cost:
 def cost_page(
     records: Sequence[Record], spec: Mapping[str, Any] | None = None, environments: Environments = (),
     title: str | None = None, created: str | None = None, gains: Sequence[Gain] | None = None,
+    price: float | None = None,
 ) -> Page:
     """The page on the records, with its verdict.
 
     `environments` is one environment's facts, a list of such, or a mapping from the ids in records to facts. `gains`
-    are of one source; None takes what was trained in the run itself. `created` is a date as text; nothing else on the
-    page depends on when it was made.
+    are of one source; None takes what was trained in the run itself, else what is published. `price` is the most time
+    that a point of accuracy may cost, as a fraction of the baseline's. `created` is a date as text; nothing else on
+    the page depends on when it was made.
     """
-    bought = tuple(trained_gains(records) if gains is None else gains)
-    cost = Cost(tuple(records), spec, _by_id(environments), state(records, bought), created, bought)
+    bought = tuple(gains_from(None, None, records).gains if gains is None else gains)
+    cost = Cost(tuple(records), spec, _by_id(environments), state(records, bought, price), created, bought)
     return Page(
         "report", title or _title(records), cost.verdict.headline,
         tuple(section for make in _PAGE for section in make(cost)),
-        rows=lambda: _rows(cost), document=lambda: document(list(cost.records), cost.environment),
+        rows=lambda: _rows(cost),
+        document=lambda: {**document(list(cost.records), cost.environment), "verdict": dict(cost.verdict.value)},
         draw=lambda: _drawings(cost), chart=lambda: _chart(cost), question="Worth it?", verdict=True,
         data_name="records",
     )
 
 
-def page_of(run: Run, gains: Sequence[Gain] | None = None) -> Page:
+def page_of(run: Run, gains: Sequence[Gain] | None = None, price: float | None = None) -> Page:
     """The page of a run as the command that made it wrote it: its study's, or its search's, or that of its costs; with
-    `gains` of one source, that of its costs."""
+    `gains` of one source, that of its costs. `price` as `cost_page` has it."""
     if gains is None and (run.spec.search is not None or run.study is not None):
         from secost.answers.searched import read_search  # here, as a page of costs needs no pandas
         from secost.pages import occlusion, quantization, scaling, search
@@ -120,7 +136,7 @@ def page_of(run: Run, gains: Sequence[Gain] | None = None) -> Page:
             return occlusion.page(run.study)
         if isinstance(run.study, Quantization):
             return quantization.page(run.study)
-    return cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains)
+    return cost_page(run.records, run.spec.to_dict(), run.environments, gains=gains, price=price)
 
 
 def _rows(cost: Cost) -> Any:
@@ -133,7 +149,7 @@ def _drawings(cost: Cost) -> Any:
     from secost.figures.drawing import draw
     from secost.figures.learning import learning_figures
 
-    return [*draw(cost.groups, cost.weighed), *learning_figures(gain_curves(cost.records))]
+    return [*draw(cost.groups, cost.weighed), *learning_figures(cost.curves)]
 
 
 def _chart(cost: Cost) -> dict[str, Any] | None:
@@ -202,29 +218,50 @@ def _machine(cost: Cost) -> str:
 
 def _costs(cost: Cost) -> Iterator[Section]:
     none = () if cost.groups else (Line("There are no records.", Kind.TEXT),)
-    yield Section("costs", "What it costs", none, tuple(map(_cost_table, cost.groups)), quiet=True)
+    yield Section("costs", "What it costs", none, tuple(_cost_table(group, cost.weighed) for group in cost.groups),
+                  quiet=True)
 
 
-def _cost_table(group: Group) -> Table:
+def _cost_table(group: Group, items: Sequence[Weighed]) -> Table:
+    """Each variant beside what it costs and, where that is known, gains: a column for each era of recipes."""
     noted = any(map(_note, group.records))
+    gains = {id(item.record): item.by_era for item in items}
+    mine = [gain for record in group.records for gain in gains.get(id(record), ())]
+    eras = list(dict.fromkeys(gain.era for gain in mine))
     columns = [
         Column("Attention", meaning=FIELDS["attention"]),
         Column("r", number=True, spare=True, title_left=True, meaning=FIELDS["reduction"]),
         *(Column(currency.title, number=True, meaning=FIELDS.get(currency.field, ""), added=f"added {currency.word}",
                  measured=currency.measured) for currency in CURRENCIES),
+        *(Column(_gain_title(era, mine), number=True, meaning=_GAIN_MEANS) for era in eras),
         *([Column("Notes", number=True, note=True, meaning=FIELDS["cautions"])] if noted else []),
     ]
     return Table.of(f"Cost of attention, below each total what is added: {group.label}", columns,
-                    [_cost_row(group, record, noted) for record in group.records], sortable=True, heading=group.label,
-                    least_width=80)
+                    [_cost_row(group, record, noted, [_gain_cell(era, gains.get(id(record), ())) for era in eras])
+                     for record in group.records], sortable=True, heading=group.label, least_width=80)
 
 
-def _cost_row(group: Group, record: Record, noted: bool) -> Row:
+def _gain_title(era: str | None, gains: Sequence[Gain]) -> str:
+    """`Gain (published, classical)`."""
+    first = next(gain for gain in gains if gain.era == era)
+    return f"Gain ({'borrowed' if first.borrowed else first.source}{f', {era}' if era else ''})"
+
+
+def _gain_cell(era: str | None, gains: Sequence[Gain]) -> Cell:
+    gain = next((gain for gain in gains if gain.era == era), None)
+    if gain is None:
+        return Cell("")
+    ends = "" if gain.low is None or gain.high is None else f"[{gain.low:z.2f}, {gain.high:z.2f}]"
+    return Cell(f"{gain.points:+z.2f} {ends or '[no interval]'}", gain.points)
+
+
+def _cost_row(group: Group, record: Record, noted: bool, gained: Sequence[Cell]) -> Row:
     is_baseline, reduction = record.attention == BASELINE, record.reduction
     return Row((
         Cell(record.label, short=variant_label(record.attention, None, record.spelling)),
         Cell("" if reduction is None else str(reduction), reduction),
         *(_cost_cell(currency, record, group.baseline, is_baseline) for currency in CURRENCIES),
+        *gained,
         *([Cell(_note(record))] if noted else []),
     ), Tone.BASELINE if is_baseline else Tone.NONE)
 
@@ -326,7 +363,7 @@ def _benefit(cost: Cost) -> Section | None:
 
 
 def _learning(cost: Cost) -> Section | None:
-    words = learning_words(gain_curves(cost.records))
+    words = learning_words(cost.curves)
     return Section("learning", "Trained long enough?", tuple(words)) if words else None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from secost.answers.curves import GainCurve
 from secost.answers.groups import grouped
+from secost.runs.curves import GainCurve
 
 
 def learning_words(curves: Sequence[GainCurve]) -> list[str]:

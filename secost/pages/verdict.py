@@ -5,11 +5,11 @@ Of one comparison a function makes each conclusion; no sentence says more than t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from secost.answers.curves import gain_curves
-from secost.answers.evidence import trained_seeds, weighed
+from secost.answers.evidence import trained_pairs, trained_seeds, weighed
 from secost.answers.families import axis_families, compared_spellings, difference, runtime_families
 from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, group_records
 from secost.answers.verdict import Answer, Reason, Verdict, control_failed, control_interval, judge
@@ -24,6 +24,7 @@ from secost.pages.wording import (
     runtime_summary,
     spelling_words,
 )
+from secost.runs.curves import gain_curves
 from secost.runs.records import Gain, Record
 from secost.writing import joined, percent
 
@@ -34,6 +35,14 @@ _BRING_GAIN = ("weigh the cost against the accuracy gain: train both networks wi
 _REASONS = {
     Reason.GAINS: ("{best} gains {gain} ({source}) {price}",
                    "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
+    Reason.RECIPE: ("{best} gains {by_recipe}, as {evidence}, {price}",
+                    "train both networks with your own recipe: `secost train MODEL --seeds 5`"),
+    Reason.SETTING: ("{best} gains {gain} ({source}), and whether {price} is little enough turns with what runs it: "
+                     "{by_setting}", "decide by the setting that you deploy"),
+    Reason.TOO_DEAR: ("{best} gains {gain} ({source}) {price}, more than {limit_price} a point",
+                      "look for a cheaper attention or fewer stages: `secost budget RUN {limit}`"),
+    Reason.PRICE_OPEN: ("{best} gains {gain} ({source}) {price}, and the intervals leave open whether that is at most "
+                        "{limit_price} a point", "narrow the intervals: more --seconds, or trainings from more seeds"),
     Reason.NOT_EVERY_INTERVAL: ("not every gain has an interval ({source}), so they may be luck",
                                 "train from several seeds: `secost train MODEL --seeds 5`"),
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
@@ -61,7 +70,8 @@ _TOLD_BY_SEEDS = (Reason.NOT_EVERY_INTERVAL, Reason.NO_GAIN, Reason.GAIN_MAY_HID
 
 @dataclass(frozen=True)
 class Statement:
-    """A verdict in words: the answer, why it is that one, what to do next, and one plain sentence a conclusion.
+    """A verdict in words: the answer, why it is that one, what to do next, and one plain sentence a conclusion; `value`
+    is the verdict as plain JSON values.
 
     The text holds names as they were given: whoever shows it cleans it (`secost.writing`).
     """
@@ -70,6 +80,7 @@ class Statement:
     reason: str
     next_step: str
     sentences: tuple[str, ...] = ()
+    value: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -77,18 +88,22 @@ class Statement:
         return f"{self.answer[0].upper()}{self.answer[1:]}: {self.reason}."
 
 
-def state(records: Sequence[Record], gains: Sequence[Gain] = ()) -> Statement:
-    """What is said of all comparisons among the records, with what their variants gain where that is known."""
+def state(records: Sequence[Record], gains: Sequence[Gain] = (), price_limit: float | None = None) -> Statement:
+    """What is said of all comparisons among the records, with what their variants gain where that is known.
+
+    `price_limit` is the most time that a point may cost, as a fraction of the baseline's.
+    """
     groups = group_records(records)
     items = weighed(groups, gains)
-    verdict = judge(records, gains)
+    verdict = judge(records, gains, price_limit)
     reason, next_step = _REASONS[verdict.reason]
-    if verdict.reason in _TOLD_BY_SEEDS and (longer := longer_words(gain_curves(records))):
+    if verdict.reason in _TOLD_BY_SEEDS and (longer := longer_words(gain_curves(trained_pairs(records)))):
         next_step = longer
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
-    return Statement(verdict.answer, reason.format(**figures), next_step.format(**figures),
-                     (*bought, *_sentences(groups)))
+    next_step = next_step.format(**figures)
+    return Statement(verdict.answer, reason.format(**figures), next_step, (*bought, *_sentences(groups)),
+                     verdict.to_dict(next_step))
 
 
 def _figures(verdict: Verdict) -> dict[str, object]:
@@ -97,11 +112,21 @@ def _figures(verdict: Verdict) -> dict[str, object]:
     figures: dict[str, object] = {"source": verdict.source, "most": most, "least": max(most, 0.0)}
     if verdict.best is None:
         return figures
-    record = verdict.best.record
+    record, gain = verdict.best.record, verdict.best.gain
     timed = record.latency_overhead is not None
     price = f"for {overhead_words(record)} time" if timed else "for a time that was not measured"
-    return {**figures, "best": record.label, "gain": gain_words(verdict.best.gain), "price": price,
-            "limit": "--max-latency 2%" if timed else "--max-params 5%"}
+    evidence = "borrowed from other networks" if gain.borrowed else verdict.source
+    return {**figures, "source": evidence, "best": record.label, "gain": gain_words(gain), "price": price,
+            "evidence": evidence, "limit": "--max-latency 2%" if timed else "--max-params 5%",
+            "limit_price": percent(verdict.price, signed=False), "by_recipe": _by_recipe(verdict),
+            "by_setting": "; ".join(f"{part.label}: {part.answer}" for part in verdict.parts)}
+
+
+def _by_recipe(verdict: Verdict) -> str:
+    """`+1.16 points [0.87, 1.44] with a classical recipe and -0.27 [-1.96, 1.42] with a modern one`, of one variant."""
+    assert verdict.best is not None
+    told = [f"{gain_words(gain)} with a {gain.era} recipe" for gain in verdict.best.by_era]
+    return joined(told) if len(told) > 1 else f"{told[0]}; with another recipe nothing is told of it"
 
 
 def _sentences(groups: list[Group]) -> list[str]:

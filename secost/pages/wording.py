@@ -77,10 +77,7 @@ def benefit_words(items: Sequence[Weighed], seeds: Sequence[Seeds]) -> list[str]
 
 
 def gain_words(gain: Gain) -> str:
-    """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`, `+1.02 points (from -1.02 to +1.51 over 8)`."""
-    if gain.spread is not None:
-        low, high = gain.spread
-        return f"{gain.points:+z.2f} points (from {low:+z.2f} to {high:+z.2f} over {gain.pairs})"
+    """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`."""
     ends = "[no interval]" if gain.low is None or gain.high is None else f"[{gain.low:z.2f}, {gain.high:z.2f}]"
     return f"{gain.points:+z.2f} points {ends}"
 

@@ -230,9 +230,12 @@ OPTIONS: tuple[Option, ...] = (
     _stated("executor", _T, "local", "Where trials run: local processes, or dask's workers.", "sweep train search"),
     Option("address", _T, None, "A dask scheduler of yours, such as tcp://host:8786.", "sweep train search"),
     Option("workers", _C, None, "Processes on this machine that share the trials [1].", "sweep"),
-    Option("benefit", _T, None, "Where gains come from: published, file, trained.", "report budget"),
+    Option("benefit", _T, None, "Where gains come from: auto, published, trained, file, none [auto].",
+           f"{_GRID} report budget"),
     Option("accuracy", _T, None, "CSV of your own: model,attention,reduction,placement,top1[,seed].",
-           "report budget benefit"),
+           f"{_GRID} report budget benefit"),
+    Option("price", _SHARE, None, "Most time that a point of accuracy may cost, such as 5%.", f"{_GRID} report",
+           rule=at_least(0)),
     _stated("format", _T, "table", "What goes to stdout: {choices}.", f"{_RUNS} budget compare benefit doctor sites",
             choices=("table", "json", "csv", "md", "html")),
     Option("output", _T, None, "Folder for the run and its report.", f"{_RUNS} budget benefit", flags="-o"),
@@ -340,5 +343,10 @@ def check(table: str, values: Mapping[str, Any]) -> None:
         if option.choices and item not in option.choices:
             raise UnknownNameError(name, item, option.choices)
     for option, name, item in each:
-        if option.rule is not None and item is not None and not option.rule.holds(item):
-            raise BadSpecError(f"{option.rule.noun or name} {item} is not possible: {option.rule.words}")
+        check_value(option, name, item)
+
+
+def check_value(option: Option, name: str, value: Any) -> None:
+    """Raise BadSpecError for a value that the option's rule forbids."""
+    if option.rule is not None and value is not None and not option.rule.holds(value):
+        raise BadSpecError(f"{option.rule.noun or name} {value} is not possible: {option.rule.words}")

@@ -146,8 +146,9 @@ class Gain:
     It is plain data, whatever it comes from. One list of gains has one source: sources are never mixed. `pairs`
     counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
     What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
-    None for fewer than two pairs. `spread` is the least and the most of several published trainings: `points` is then
-    their median, and no interval is claimed.
+    None for fewer than two pairs. A published gain is of one `era` of recipes, and has an interval by what trainings
+    differ by from seed to seed. `borrowed`: nobody published this network, and the ends are those of one network more
+    like the published ones; `next_low` and `next_high` say that beside the interval of a mean.
     """
 
     model: str
@@ -165,7 +166,10 @@ class Gain:
     baseline_top1: float | None = None
     integration: str | None = None
     spelling: str | None = None
-    spread: tuple[float, float] | None = None
+    era: str | None = None
+    borrowed: bool = False
+    next_low: float | None = None
+    next_high: float | None = None
 
 
 # --- read again, from wherever it comes ---

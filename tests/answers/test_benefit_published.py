@@ -12,7 +12,6 @@ import pytest
 from secost.answers.published import (
     PublishedAccuracy,
     PublishedGain,
-    gains_for,
     left_out_pairs,
     own_count,
     published_accuracies,
@@ -167,26 +166,6 @@ def test_a_reference_class_is_the_median_of_its_pairs() -> None:
 
     found = references("se", [pair("a", 1.0), pair("b", 3.0), pair("c", -0.5), pair("c", -0.5)])[0]
     assert (found.pairs, found.median, found.low, found.high, found.negative) == (3, 1.0, -0.5, 3.0, 1)
-
-
-def test_gains_of_a_network_are_found_by_the_name_that_secost_loads() -> None:
-    assert {gain.attention for gain in gains_for("resnet50", ["se", "cbam"])} == {"se", "cbam"}
-    assert gains_for("resnet50.a1_in1k", ["se"]) == gains_for("resnet50", ["se"])
-    assert gains_for("nobodys_net", ["se"]) == []
-
-
-def test_several_trainings_of_a_variant_are_their_median_and_range() -> None:
-    """One paper's lucky recipe does not speak for all: SENet's +1.51 stands beside timm's A3, -1.02."""
-    se = next(gain for gain in gains_for("resnet50", ["se"]) if gain.reduction == 16)
-    points = sorted({pair.points for pair in published_gains(["se"], "resnet")
-                     if pair.base.network == "resnet50" and pair.row.reduction == 16})
-    assert se.spread == (points[0], points[-1]) == (-1.016, 1.51)
-    assert points[0] < se.points < points[-1] and se.low is None and se.top1 is None
-
-
-def test_a_variant_published_once_keeps_its_citation() -> None:
-    once = next(gain for gain in gains_for("resnet50", ["se"]) if gain.reduction == 2)
-    assert once.spread is None and once.pairs == 1 and "Table 10" in once.basis
 
 
 def test_our_own_counts_stand_beside_the_printed_ones() -> None:

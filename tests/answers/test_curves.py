@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from made_records import baseline, variant
 
-from secost.answers.curves import gain_curves
-from secost.answers.evidence import trained_gains
+from secost.answers.evidence import trained_gains, trained_pairs
 from secost.figures.learning import learning_figures
 from secost.glossary import Caution
 from secost.pages.cost import cost_page
 from secost.pages.learning import learning_words, longer_words
 from secost.pages.verdict import state
 from secost.render.formats import render
-from secost.runs.curves import doubts, rise, unfinished
+from secost.runs.curves import GainCurve, doubts, rise, unfinished
+from secost.runs.curves import gain_curves as curves_of_pairs
 from secost.runs.records import Record
 from secost.sequential import looked_difference
 from secost.statistics import paired_difference
@@ -28,6 +28,10 @@ def curve(tests: dict[int, float], epochs: int = 10, train_top1: float = 80.0) -
     for epoch, value in tests.items():
         rows[epoch - 1]["test_top1"] = value
     return rows
+
+
+def gain_curves(records: list[Record]) -> list[GainCurve]:
+    return curves_of_pairs(trained_pairs(records))
 
 
 # --- one training -----------------------------------------------------------------------------------------------------

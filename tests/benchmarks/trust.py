@@ -36,6 +36,7 @@ from secost.meters.conditions import measuring
 from secost.meters.latency import Rounds
 from secost.networks.attended import Placed, attached_paths
 from secost.networks.attention import register_attention
+from secost.networks.attention_modules import Attention
 from secost.networks.cache import cached_trace
 from secost.networks.sites import Site, find_sites
 from secost.networks.sources import inputs_for, load
@@ -190,22 +191,31 @@ def _tell(model: str, condition: str, seconds: float, rows: list[dict[str, Any]]
 # --- controls ---------------------------------------------------------------------------------------------------------
 
 
-IDENTITIES, SMALL = ("resnet18", "mobilenetv2_100", "efficientnet_b0", "resnet50"), 64
+IDENTITIES = {"resnet18": 64, "mobilenetv2_100": 160, "efficientnet_b0": 160, "resnet50": 64}
 NATIVES = {"seresnet18": 64, "mobilenetv3_small_100": 224}
+
+
+class Nothing(Attention):
+    """What must cost nothing: a third party's module would come in a wrapper whose call is no stand-in's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 def controls(condition: str, seconds: float, out: Path) -> None:
     """An identity attached at every site must cost nothing, and a network's own attention the same wherever it hangs.
 
-    The identities are a sweep like any other, at a size where a call weighs most; its run stays beside `--out`.
+    The identities are sweeps like any other, at small sizes, where a call weighs most; their runs stay beside `--out`.
     """
-    register_attention("identity", lambda channels: nn.Identity(), lambda channels, reduction: 0, has_reduction=False)
-    spec = Spec(IDENTITIES, attention=("identity",), resolution=(SMALL,), seconds=seconds, target=1e-6)
+    register_attention("identity", Nothing, lambda channels, reduction: 0, has_reduction=False)
     with _condition(condition):
-        for record in sweep(spec, out.parent):
-            ends = record.latency_overhead_low, record.latency_overhead_high
-            if record.latency_overhead is not None and None not in ends:
-                _tell_control(out, condition, record.model, "identity over none", record.latency_overhead, *ends)
+        for pixels in sorted(set(IDENTITIES.values())):
+            models = tuple(model for model, resolution in IDENTITIES.items() if resolution == pixels)
+            spec = Spec(models, attention=("identity",), resolution=(pixels,), seconds=seconds, target=1e-6)
+            for record in sweep(spec, out.parent / f"controls-{pixels}px"):
+                ends = record.latency_overhead_low, record.latency_overhead_high
+                if record.latency_overhead is not None and None not in ends:
+                    _tell_control(out, condition, record.model, "identity over none", record.latency_overhead, *ends)
         for model, resolution in NATIVES.items():
             rounds = _own_rounds(Setting(model, resolution=resolution), seconds)
             for label, base in ((NATIVE, BASELINE), ("attached", BASELINE), ("attached", NATIVE)):

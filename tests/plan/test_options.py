@@ -24,7 +24,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "occlusion": secost.occlusion, "quantization": secost.quantization,
 }
 # What only one side has: where results are printed, and what Python is given as objects.
-SCREEN = {"format", "output", "quiet", "dry_run", "reconcile", "allow_download"}
+SCREEN = {"format", "output", "quiet", "dry_run", "reconcile", "allow_download", "benefit", "accuracy", "price"}
 OBJECTS = {"model", "out", "listener", "retry_failed"}
 
 
