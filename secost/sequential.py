@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
-from secost.statistics import CONFIDENCE, Interval, student_quantile
+if TYPE_CHECKING:
+    from secost.statistics import Interval  # numpy comes with it, which the options need not wait for
 
 # The first look comes no earlier because accuracies are counts: a few differences may be equal by luck, and then they
 # tell no spread.
@@ -30,6 +32,8 @@ _POWER = 0.8
 def looked_difference(pairs: Sequence[tuple[float, float]]) -> Interval:
     """The mean of (second - first) over pairs with its interval; the ends are None before the first look. Raises
     ValueError for no pairs."""
+    from secost.statistics import Interval
+
     differences = [second - first for first, second in pairs]
     middle = fmean(differences)
     if len(pairs) < FIRST_LOOK:
@@ -56,6 +60,8 @@ def pairs_for(until: float, spread: float) -> int | None:
 def least_effect(pairs: int, spread: float, looked: bool = False) -> float:
     """The smallest gain that so many pairs tell from none in 80 % of runs; a little less, where they were `looked` at
     on the way. Infinite for fewer pairs than an interval needs."""
+    from secost.statistics import CONFIDENCE, student_quantile
+
     if pairs < (FIRST_LOOK if looked else 2):
         return math.inf
     limit = _limit(pairs) if looked else student_quantile((1 + CONFIDENCE) / 2, pairs - 1)
@@ -63,5 +69,7 @@ def least_effect(pairs: int, spread: float, looked: bool = False) -> float:
 
 
 def _limit(pairs: int) -> float:
+    from secost.statistics import student_quantile
+
     level = _LEVEL * min(1.0, (_STEADY / pairs) ** 2)
     return student_quantile(1 - level / 2, pairs - 1)

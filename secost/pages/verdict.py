@@ -48,7 +48,7 @@ _REASONS = {
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
                      "leave attention out, or try it on the data that matters"),
     Reason.GAIN_MAY_HIDE: ("no gain could be told from none ({source}); up to {most:.2f} points may hide in the "
-                           "intervals", "add seeds until it is told: the same `secost train`, with `--until 0.3`"),
+                           "intervals", "train until it is told: `secost train MODEL --until 0.3`"),
     Reason.NO_RECORDS: ("there are no records", "run `secost profile MODEL` first"),
     Reason.NOTHING_FINISHED: ("no variant could be counted or measured",
                               "see the errors, and run the same command again"),
