@@ -75,19 +75,23 @@ def sweep(
 def train(
     model: str, attentions: str | Sequence[str] = Spec.attention,
     reductions: int | Sequence[int] = _TRAINED_REDUCTIONS, *,
-    out: str | Path, dataset: str = TrainSpec.dataset, seeds: int = TrainSpec.seeds, epochs: int = TrainSpec.epochs,
-    batch_size: int = TrainSpec.batch_size, learning_rate: float = TrainSpec.learning_rate,
-    augment: bool = TrainSpec.augment, deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp,
-    data: str = TrainSpec.data, placement: str = _PLACEMENT, integration: str = _INTEGRATION,
-    stages: int | Sequence[int] | None = None, device: str = _DEVICE, memory_format: str = Spec.memory_format[0],
-    latency: bool = Spec.latency, seconds: float = Spec.seconds, jobs: int | None = None, retry_failed: bool = False,
+    out: str | Path, dataset: str = TrainSpec.dataset, fraction: float | None = TrainSpec.fraction,
+    train_images: int | None = TrainSpec.train_images, seeds: int = TrainSpec.seeds,
+    until: float | None = TrainSpec.until, max_seeds: int | None = TrainSpec.max_seeds,
+    epochs: int = TrainSpec.epochs, batch_size: int = TrainSpec.batch_size,
+    learning_rate: float = TrainSpec.learning_rate, augment: bool = TrainSpec.augment,
+    deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp, data: str = TrainSpec.data,
+    placement: str = _PLACEMENT, integration: str = _INTEGRATION, stages: int | Sequence[int] | None = None,
+    device: str = _DEVICE, memory_format: str = Spec.memory_format[0], latency: bool = Spec.latency,
+    seconds: float = Spec.seconds, jobs: int | None = None, retry_failed: bool = False,
     listener: Listener | None = None, executor: str = "local", address: str | None = None,
 ) -> list[Record]:
     """What attention costs and what it gains: every variant trained from the same seeds on one data set.
 
     Gives the records of the costs, then those of the trainings (`top1` in percent, `seed`), all kept in the run `out`;
-    the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains. `jobs` are
-    trained at a time; `executor` and `address` are those of `sweep`.
+    the same call resumes it, from the last epoch that was kept. `secost.report(out)` shows the gains. With
+    `until` seeds are added until each gain is told from none, or known to so many points. `jobs` are trained at a time;
+    `executor` and `address` are those of `sweep`.
     """
     given: dict[str, Any] = {**locals()}
     for name in ("out", "jobs", "retry_failed", "listener", "executor", "address"):

@@ -74,6 +74,13 @@ class Caution(Code):
     GRAPH_BREAKS = ("graph-breaks",
                     "torch.compile could not take the network in one piece, so parts of it run as eager and are slower",
                     "see TORCH_LOGS=graph_breaks for the places, or compare on another backend")
+    NOT_CONVERGED = ("not-converged",
+                     "the accuracy still rose at the end of the training, and the training set was not learned yet: a "
+                     "gain of so short a training says little of a whole one",
+                     "train longer with --epochs, in a new folder, before you add seeds")
+    NEAR_CHANCE = ("near-chance",
+                   "the accuracy is hardly better than guessing, so there is nothing yet that attention could improve",
+                   "train longer with --epochs, or with another --learning-rate, in a new folder")
     UNCOUNTED_OPS = ("uncounted-ops",
                      "some operations were not counted at all (see unsupported_ops)",
                      "treat macs and memory_bytes as lower bounds")
@@ -120,6 +127,6 @@ CAUTIONS = {str(code): code for code in Caution}
 # What is told again wherever something is chosen by the figures.
 SERIOUS = frozenset({
     Caution.CONTROL_FAILED, Caution.CONTENTION, Caution.THROTTLING, Caution.TARGET_MISSED, Caution.ONE_PROCESS,
-    Caution.ATTENTION_LEFT,
+    Caution.ATTENTION_LEFT, Caution.NOT_CONVERGED, Caution.NEAR_CHANCE,
 })
 NOTES = {str(code): code for code in Note}

@@ -24,6 +24,7 @@ from secost.errors import BadSpecError, one_line
 from secost.plan.trials import BASELINE
 from secost.registry import Registry
 from secost.runs.records import DONE, FAILED, FILE, PUBLISHED, TRAINED, Gain, Record
+from secost.sequential import looked_difference
 from secost.statistics import Interval, paired_difference, unpaired_difference
 from secost.writing import from_csv
 
@@ -78,6 +79,15 @@ class Seeds:
     pairs: tuple[tuple[float, float], ...]
 
     @property
+    def looked(self) -> bool:
+        """Whether seeds were added until this was told: then its interval is one that allows for that."""
+        return "until" in (self.record.samples or {})
+
+    @property
+    def gain(self) -> Interval:
+        return looked_difference(self.pairs) if self.looked else self.paired
+
+    @property
     def paired(self) -> Interval:
         return paired_difference(self.pairs)
 
@@ -111,29 +121,36 @@ def told(gain: Gain) -> str:
     return WORTH if gain.low > 0 else NO_GAIN if gain.high <= 0 else UNCLEAR
 
 
-def trained_seeds(records: Sequence[Record]) -> list[Seeds]:
-    """Variants that were trained beside the network without attention, each with the pairs of seeds that finished."""
+def trained_pairs(records: Sequence[Record]) -> list[list[tuple[Record, Record]]]:
+    """Of each variant that was trained beside the network without attention the pairs of seeds that finished, each as
+    the records of the network without and with it."""
     done = [record for record in records if record.trained and record.status == DONE and record.top1 is not None]
-    base = {(*setting_key(record), record.dataset, record.epochs, record.seed): record.top1
+    base = {(*setting_key(record), record.dataset, record.epochs, record.seed): record
             for record in done if record.attention == BASELINE}
-    beside: dict[tuple[Any, ...], list[tuple[Record, float]]] = {}
+    beside: dict[tuple[Any, ...], list[tuple[Record, Record]]] = {}
     for record in done:
         key = (*setting_key(record), record.dataset, record.epochs)
         partner = base.get((*key, record.seed))
         if record.attention != BASELINE and partner is not None:
-            beside.setdefault((*key, record.label), []).append((record, partner))
-    return [Seeds(rows[0][0], tuple((base_top1, record.top1 or 0.0) for record, base_top1 in rows))
-            for rows in beside.values()]
+            beside.setdefault((*key, record.label), []).append((partner, record))
+    return list(beside.values())
+
+
+def trained_seeds(records: Sequence[Record]) -> list[Seeds]:
+    """Variants that were trained beside the network without attention, each with the pairs of seeds that finished."""
+    return [Seeds(pairs[0][1], tuple((none.top1 or 0.0, record.top1 or 0.0) for none, record in pairs))
+            for pairs in trained_pairs(records)]
 
 
 def trained_gains(records: Sequence[Record]) -> list[Gain]:
     """The gain of every trained variant over none, from paired seeds."""
     gains = []
     for seeds in trained_seeds(records):
-        record, interval, count = seeds.record, seeds.paired, len(seeds.pairs)
+        record, interval, count = seeds.record, seeds.gain, len(seeds.pairs)
+        looks = ", looked at after each" if seeds.looked else ""
         gains.append(Gain(
             record.model, record.attention, record.reduction, interval.estimate, interval.low, interval.high, count,
-            TRAINED, f"{record.dataset}, {record.epochs} epochs, {count} {'seed' if count == 1 else 'seeds'}",
+            TRAINED, f"{record.dataset}, {record.epochs} epochs, {count} {'seed' if count == 1 else 'seeds'}{looks}",
             record.placement, None if record.stages is None else tuple(record.stages),
             sum(top1 for _, top1 in seeds.pairs) / count, sum(top1 for top1, _ in seeds.pairs) / count,
             record.integration, record.spelling,

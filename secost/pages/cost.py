@@ -13,7 +13,15 @@ from functools import cached_property
 from typing import Any
 
 from secost.answers import families
-from secost.answers.evidence import Weighed, failed_trainings, gains_from, trained_seeds, unmatched, weighed
+from secost.answers.evidence import (
+    Weighed,
+    failed_trainings,
+    gains_from,
+    trained_pairs,
+    trained_seeds,
+    unmatched,
+    weighed,
+)
 from secost.answers.families import Family, Spellings, images_per_s, runtime_rows, timed
 from secost.answers.groups import (
     CURRENCIES,
@@ -34,11 +42,13 @@ from secost.answers.published import PublishedTime, times_of
 from secost.errors import BadSpecError
 from secost.glossary import CAUTIONS, FIELDS
 from secost.pages import wording
+from secost.pages.learning import learning_words
 from secost.pages.page import HTML, MARKDOWN, PAGES, TERMINAL, Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.pages.verdict import Statement, state
 from secost.pages.wording import few, gain_words, overhead_words, prefixed, times_words
 from secost.plan.trials import BASELINE, variant_label
 from secost.plan.variants import get_spelling
+from secost.runs.curves import GainCurve, gain_curves
 from secost.runs.records import DONE, FILE, FLAT_FIELDS, Gain, Record, document
 from secost.runs.store import Run
 from secost.runs.study import Occlusion, Quantization, Scaling
@@ -74,6 +84,10 @@ class Cost:
     def weighed(self) -> list[Weighed]:
         """The variants of which a gain in accuracy is known, with their costs."""
         return weighed(self.groups, self.gains)
+
+    @cached_property
+    def curves(self) -> list[GainCurve]:
+        return gain_curves(trained_pairs(self.records))
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -133,8 +147,9 @@ def _rows(cost: Cost) -> Any:
 
 def _drawings(cost: Cost) -> Any:
     from secost.figures.drawing import draw
+    from secost.figures.learning import learning_figures
 
-    return draw(cost.groups, cost.weighed)
+    return [*draw(cost.groups, cost.weighed), *learning_figures(cost.curves)]
 
 
 def _chart(cost: Cost) -> dict[str, Any] | None:
@@ -347,6 +362,11 @@ def _benefit(cost: Cost) -> Section | None:
     return Section("benefit", "What it buys", tuple(words), tables)
 
 
+def _learning(cost: Cost) -> Section | None:
+    words = learning_words(cost.curves)
+    return Section("learning", "Trained long enough?", tuple(words)) if words else None
+
+
 def _top1(value: float | None) -> str:
     return NA if value is None else f"{value:.2f} %"
 
@@ -489,6 +509,10 @@ def _cautions(cost: Cost) -> Iterator[Section]:
             for caution in record.cautions:
                 name = record.label if len(cost.groups) == 1 else f"{record.label} of {group.label}"
                 where.setdefault(caution, []).append(name)
+    for record in cost.records:
+        for caution in record.cautions if record.trained else ():
+            names = where.setdefault(caution, [])
+            names += [record.label] if record.label not in names else []  # once for all its seeds
     told = [(code, _names(names), *_meaning(code)) for code, names in where.items()]
     if told:
         short = [f"{code} ({names}): {meaning}; {step}." for code, names, meaning, step in told]
@@ -573,4 +597,6 @@ def _figures(cost: Cost) -> Iterator[Section]:
 _PAGE: tuple[Callable[[Cost], Iterable[Section]], ...] = (
     _verdict, _compared, _costs, _of_some, _figures, _stages, _cautions, _environment, _conventions, _glossary,
 )
-PARTS: tuple[Callable[[Cost], Section | None], ...] = (_benefit, _backends, _axes, _spellings, _floors, _published)
+PARTS: tuple[Callable[[Cost], Section | None], ...] = (
+    _benefit, _learning, _backends, _axes, _spellings, _floors, _published,
+)

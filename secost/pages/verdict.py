@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from secost.answers.evidence import trained_seeds, weighed
+from secost.answers.evidence import trained_pairs, trained_seeds, weighed
 from secost.answers.families import axis_families, compared_spellings, difference, runtime_families
 from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, group_records
 from secost.answers.verdict import Answer, Reason, Verdict, control_failed, control_interval, judge
+from secost.pages.learning import longer_words
 from secost.pages.wording import (
     axis_words,
     benefit_words,
@@ -23,6 +24,7 @@ from secost.pages.wording import (
     runtime_summary,
     spelling_words,
 )
+from secost.runs.curves import gain_curves
 from secost.runs.records import Gain, Record
 from secost.writing import joined, percent
 
@@ -46,7 +48,7 @@ _REASONS = {
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
                      "leave attention out, or try it on the data that matters"),
     Reason.GAIN_MAY_HIDE: ("no gain could be told from none ({source}); up to {most:.2f} points may hide in the "
-                           "intervals", "train from more seeds: `secost train MODEL --seeds 10`"),
+                           "intervals", "train until it is told: `secost train MODEL --until 0.3`"),
     Reason.NO_RECORDS: ("there are no records", "run `secost profile MODEL` first"),
     Reason.NOTHING_FINISHED: ("no variant could be counted or measured",
                               "see the errors, and run the same command again"),
@@ -61,6 +63,9 @@ _REASONS = {
                        "measure the time (without --no-latency), and " + _BRING_GAIN),
     Reason.GAIN_NOT_KNOWN: ("the cost is known, the gain is not: these records hold no accuracy", _BRING_GAIN),
 }
+
+# What more seeds may tell; but first come epochs, where the trainings were too short.
+_TOLD_BY_SEEDS = (Reason.NOT_EVERY_INTERVAL, Reason.NO_GAIN, Reason.GAIN_MAY_HIDE)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ def state(records: Sequence[Record], gains: Sequence[Gain] = (), price_limit: fl
     items = weighed(groups, gains)
     verdict = judge(records, gains, price_limit)
     reason, next_step = _REASONS[verdict.reason]
+    if verdict.reason in _TOLD_BY_SEEDS and (longer := longer_words(gain_curves(trained_pairs(records)))):
+        next_step = longer
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
     next_step = next_step.format(**figures)

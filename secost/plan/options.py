@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from secost.errors import BadSpecError, UnknownNameError
+from secost.sequential import FIRST_LOOK, MOST_PAIRS, USUAL_MOST
 
 PLACEMENTS = ("auto", "residual", "depthwise", "depthwise-pre", "stage", "conv")
 INTEGRATIONS = ("standard", "pre", "post", "identity")
@@ -162,6 +163,9 @@ OPTIONS: tuple[Option, ...] = (
     _search("per", _T, PER_SITE, "What chooses by itself: site or stage.", choices=(PER_SITE, PER_STAGE), stated=True),
     _train("dataset", _T, "digits", "A data set's name, or a folder of images [{default}]."),
     _finalist("dataset", _T, "digits", "A data set's name, or a folder of images."),
+    _train("fraction", _N, None, "Train on a part of the training set, such as 0.1 [all].",
+           rule=Rule(lambda value: 0 < value <= 1, "it is a part of the training set, such as 0.1")),
+    _train("train_images", _C, None, "The same as a number of images, drawn by class [all].", rule=at_least(1)),
     _train("data", _T, "", "Folder where torchvision's data set lies.", commands="train search"),
     _search("trials", _C, 200, "Networks that the sampler may have judged.", rule=at_least(1), stated=True),
     _search("sampler", _T, "nsga2", "Optuna's, by name: nsga2, nsga3, tpe, random, ...", stated=True),
@@ -177,6 +181,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("occluder", _C, None, "Side of the occluder in pixels [a seventh].", "occlusion"),
     Option("stride", _C, None, "Pixels from place to place [half the occluder].", "occlusion"),
     _train("seeds", _C, 5, "Trainings of each variant, from paired seeds [{default}].", rule=at_least(1)),
+    _train("until", _N, None, "Add seeds until each gain is told from none, or known to so many points.",
+           rule=Rule(lambda value: 0 < value <= 100, "it is in points of accuracy, such as 0.3")),
+    _train("max_seeds", _C, None, f"Most seeds, with --until [{USUAL_MOST}].",
+           rule=Rule(lambda value: FIRST_LOOK <= value <= MOST_PAIRS, f"give {FIRST_LOOK} to {MOST_PAIRS}")),
     _finalist("seeds", _C, 5, "Trainings of each finalist, from paired seeds."),
     _stated("seeds", _C, 5, "Trainings, where weights lack.", _STUDIED),
     _train("epochs", _C, 20, "Passes over the training set [{default}].", rule=at_least(1)),
@@ -233,7 +241,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("output", _T, None, "Folder for the run and its report.", f"{_RUNS} budget benefit", flags="-o"),
     Option("output", _T, None, "File to write instead of stdout.", "sites", flags="-o"),
     Option("quiet", _F, False, "No progress and no notes on stderr.", f"{_RUNS} compare doctor", flags="-q"),
-    Option("dry_run", _F, False, "Show what would run, what is done and how long it takes.", _GRID),
+    Option("dry_run", _F, False, "Show what would run, what is done and how long it takes.", f"{_GRID} train"),
     Option("retry_failed", _F, False, "Run failed trials of a run again.", "sweep train"),
 )
 # Where a command's help has some of its options in another order: these, in the places that they have together.

@@ -6,6 +6,7 @@ Fields, their defaults and what they may hold are the rows of `options`; trials 
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -27,6 +28,7 @@ from secost.plan.options import (
     usual,
 )
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Setting, Training, Trial
+from secost.sequential import LEAST_SPREAD, USUAL_MOST, half_width, pairs_for
 
 _top, _train, _search = partial(usual, TOP), partial(usual, TRAIN), partial(usual, SEARCH)
 
@@ -50,21 +52,27 @@ class _Table:
         for key, value in values.items():
             if key not in known:
                 raise UnknownNameError(f"key in [{cls.heading}]", str(key), known)
-            if value is not None or cls.heading != SEARCH:  # where None is a limit that is not there
+            if value is not None or known[key].default is not None:  # None is what is not asked for
                 found[key] = read(known[key], value, f"{cls.heading}.{key}")
         return cls(**found)
 
 
 @dataclass(frozen=True)
 class TrainSpec(_Table):
-    """How the variants of a spec are trained: `seeds` times each, from paired seeds.
+    """How the variants of a spec are trained: `seeds` times each, from paired seeds; with `until` more often, up to
+    `max_seeds` times, until every gain is told from none or known to so many points.
 
-    `data` is the folder where the data set lies, for those that do not ship with a package.
+    `data` is the folder where the data set lies, for those that do not ship with a package. `fraction` or
+    `train_images` is the part of its training set that is trained on, all where neither is given.
     """
 
     heading = TRAIN
     dataset: str = _train("dataset")
+    fraction: float | None = _train("fraction")
+    train_images: int | None = _train("train_images")
     seeds: int = _train("seeds")
+    until: float | None = _train("until")
+    max_seeds: int | None = _train("max_seeds")
     epochs: int = _train("epochs")
     batch_size: int = _train("batch_size")
     learning_rate: float = _train("learning_rate")
@@ -73,11 +81,42 @@ class TrainSpec(_Table):
     amp: bool = _train("amp")
     data: str = _train("data")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fraction is not None and self.train_images is not None:
+            raise BadSpecError(f"fraction {self.fraction:g} and train_images {self.train_images} both say how much to "
+                               "train on: keep one")
+        if self.max_seeds is not None and self.until is None:
+            raise BadSpecError(f"max_seeds {self.max_seeds} is not possible: it goes with --until, else give --seeds")
+        if self.until is not None:
+            self._check_reach(self.until)
+
+    @property
+    def most_seeds(self) -> int:
+        """Of each variant."""
+        if self.until is None:
+            return self.seeds
+        return max(self.seeds, USUAL_MOST) if self.max_seeds is None else self.max_seeds
+
+    def _check_reach(self, until: float) -> None:
+        if self.most_seeds < self.seeds:
+            raise BadSpecError(f"max_seeds {self.max_seeds} is not possible: {self.seeds} seeds are trained in any "
+                               "case, give at least that, or fewer --seeds")
+        least = half_width(self.most_seeds, LEAST_SPREAD)
+        if until < least:
+            needed = pairs_for(until, LEAST_SPREAD)
+            more = f", or --max-seeds {needed}" if needed else ""
+            raise BadSpecError(
+                f"until {until:g} is not possible: seeds differ by {LEAST_SPREAD:g} points at least, so "
+                f"{self.most_seeds} tell no less than {least:.2g} points; give --until "
+                f"{math.ceil(100 * least) / 100:g}{more}"
+            )
+
     def training(self, seed: int) -> Training:
         """The training from one seed."""
         return Training(
             self.dataset, seed, self.epochs, self.batch_size, self.learning_rate, self.augment, self.deterministic,
-            self.amp,
+            self.amp, self.fraction, self.train_images,
         )
 
 
@@ -176,10 +215,14 @@ class Spec:
 
     def trainings(self, comparison: Comparison) -> list[Trial]:
         """The trainings of a comparison's variants: seed by seed, so that pairs are complete early."""
-        if self.train is None:
-            return []
-        return [replace(trial, latency=False, training=self.train.training(seed))
-                for seed in range(self.train.seeds) for trial in comparison.trials]
+        seeds = 0 if self.train is None else self.train.seeds
+        return [trial for seed in range(seeds) for trial in self.trainings_of(comparison, seed)]
+
+    def trainings_of(self, comparison: Comparison, seed: int) -> list[Trial]:
+        """Those from one seed."""
+        assert self.train is not None
+        training = self.train.training(seed)
+        return [replace(trial, latency=False, training=training) for trial in comparison.trials]
 
     def _variants(
         self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]]
@@ -199,8 +242,11 @@ class Spec:
         return [None if way == DEFAULT_SPELLING else way for way in self.spelling if way in (DEFAULT_SPELLING, *known)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `Spec.from_dict` reads them back."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """Plain JSON values; `Spec.from_dict` reads them back. Of a training, what is not asked for is left out."""
+        values = {name: _plain(value) for name, value in asdict(self).items()}
+        if self.train is not None:
+            values[TRAIN] = {name: value for name, value in values[TRAIN].items() if value is not None}
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
@@ -246,6 +292,18 @@ class Spec:
         """The first key in which another spec differs, with both values; None where they are equal."""
         return _difference(self.to_dict(), other.to_dict())
 
+    def difference_in_run(self, begun: Spec) -> str | None:
+        """What keeps a run that was begun with another spec from going on with this one; None where nothing does.
+
+        With `until` seeds may be added, to a run of fixed ones too, and its limits changed: the intervals allow for it.
+        Without, more seeds after a look would not be what an interval promises.
+        """
+        mine, theirs = self.train, begun.train
+        if mine is not None and theirs is not None and mine.until is not None:
+            looked = replace(theirs, seeds=mine.seeds, until=mine.until, max_seeds=mine.max_seeds)
+            begun = replace(begun, train=looked)
+        return begun.difference(self)
+
     def with_changes(self, **changes: Any) -> Spec:
         """The same spec with some fields given anew, checked again."""
         return replace(self, **{name: _read_field(name, value) for name, value in changes.items()})
@@ -262,8 +320,8 @@ def _singular(key: str) -> str:
 
 
 def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], above: str = "") -> str | None:
-    for name, value in mine.items():
-        other = theirs[name]
+    for name in dict.fromkeys((*mine, *theirs)):
+        value, other = mine.get(name), theirs.get(name)
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             if (differing := _difference(value, other, f"{name}.")) is not None:
                 return differing

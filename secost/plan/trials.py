@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from secost.plan.options import TOP, Stages, fields_of
@@ -55,7 +55,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what on, from which seed, and how. What decides the result, and nothing else."""
+    """One training: what on, from which seed, and how. What decides the result, and nothing else.
+
+    A checkpoint's identity is the text of a training, so what came later is not in it, but where it was asked for.
+    """
 
     dataset: str
     seed: int
@@ -65,6 +68,20 @@ class Training:
     augment: bool
     deterministic: bool
     amp: bool
+    fraction: float | None = field(default=None, repr=False)
+    train_images: int | None = field(default=None, repr=False)
+
+    @property
+    def part(self) -> str:
+        """How much of the training set, in words; nothing where it is all."""
+        if self.train_images is not None:
+            return f"{self.train_images} images"
+        return "" if self.fraction is None else f"{100 * self.fraction:g} %"
+
+    @property
+    def on(self) -> str:
+        """`digits`, `digits (500 images)`."""
+        return f"{self.dataset} ({self.part})" if self.part else self.dataset
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,9 @@ class Trial:
         for name in ("spelling", "training", "estimate"):
             if values[name] is None:
                 del values[name]
+        for name in ("fraction", "train_images"):
+            if self.training is not None and values["training"][name] is None:
+                del values["training"][name]
         if self.setting.memory_format == Setting.memory_format:
             del values["setting"]["memory_format"]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))

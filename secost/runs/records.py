@@ -117,7 +117,8 @@ class Record:
         values: dict[str, Any] = dict(vars(trial.setting))
         values["stages"] = None if trial.setting.stages is None else list(trial.setting.stages)
         if trial.training is not None:
-            values |= {name: getattr(trial.training, name) for name in ("dataset", "seed", "epochs")}
+            training = trial.training
+            values |= {"dataset": training.on, "seed": training.seed, "epochs": training.epochs}
         return cls(attention=trial.attention, reduction=trial.reduction, sites=None, spelling=trial.spelling,
                    key=trial.key, estimate=trial.estimate, **values)
 

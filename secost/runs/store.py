@@ -54,7 +54,8 @@ class RunStore:
         """Opens a run for writing, made anew where there is none, and claims it for this process.
 
         Raises RunError for a folder that can't be made or holds other things, a run that another process writes to
-        (at once, without waiting), a damaged or newer run, and a run with another spec. A creation that fails leaves
+        (at once, without waiting), a damaged or newer run, and a run with another spec (see `Spec.difference_in_run`),
+        which else takes the place of the run's own. A creation that fails leaves
         neither files nor folders.
         """
         directory, path = Path(directory), Path(directory) / DATABASE
@@ -66,9 +67,10 @@ class RunStore:
                 database.create(path, _SPEC, spec.to_dict(), undo)
             connection = database.open_checked(path, "rw", undo)
             store = cls(directory, connection, lock)
-            if difference := store.spec.difference(spec):
+            if difference := spec.difference_in_run(store.spec):
                 raise RunError(f"the run in {str(directory)!r} has another spec: {difference}; choose another folder "
                                "or restore the value")
+            store._go_on_with(spec)
             store._environment = dict(environment)
             store.environment_id = environment_id(environment)
             undo.pop_all()
@@ -99,6 +101,12 @@ class RunStore:
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             where = str(self.directory)
             raise RunError(f"the spec of the run in {where!r} makes no sense: {one_line(error)}") from error
+
+    def _go_on_with(self, spec: Spec) -> None:
+        if self.spec.difference(spec):
+            with self._transaction():
+                self._put_document(_SPEC, spec.to_dict())
+            self._load_documents()
 
     @property
     def plan(self) -> tuple[str, ...]:
@@ -167,7 +175,13 @@ class RunStore:
             rows = self._connection.execute("SELECT * FROM records ORDER BY position").fetchall()
         if not self._writable:
             self._load_documents()  # after the rows: a writer enters an environment before the records made in it
-        return [self._read(row) for row in rows]
+        train = self.spec.train
+        records = [self._read(row) for row in rows]
+        if train is not None and train.until is not None:
+            for record in records:
+                if record.trained:  # for all who read it: its gain was looked at as the seeds came in
+                    record.samples = {**(record.samples or {}), "until": train.until}
+        return records
 
     def keep_study(self, result: StudyResult) -> None:
         """Keeps what a study found, in place of what it found before; the same again changes nothing."""

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secost.errors import BadSpecError, MissingExtraError, one_line
+from secost.errors import BadSpecError, MissingExtraError
 from secost.networks.importing import import_torchvision
 from secost.registry import Registry
+from secost.training.folders import read_folder
 
-_SPLIT_SEED = 0
+_SPLIT_SEED, _PART_SEED = 0, 1
 _MADE_TRAIN, _MADE_TEST = 2048, 1024
 _DIGITS_TEST = 597
-_FOLDER_PX, _MOST_IMAGES = 64, 60_000
 
 # Of the sets made here.
 _PX, _CLASSES, _CHANNELS = 16, 4, 3
@@ -84,6 +84,31 @@ def load_data(name: str, folder: str = "") -> Data:
     if "/" in name or Path(name).is_dir():
         return _image_folder(Path(name))
     return DATASETS.get(name).make(Path(folder) if folder else None)
+
+
+def part_of(data: Data, fraction: float | None = None, train_images: int | None = None) -> Data:
+    """The data set with a part of its training images, the same one each time; all where none is asked for.
+
+    Each class is drawn from alike (to one image), and has one at least; a smaller part lies within a larger one. It is
+    normalised by what is in the part. Raises BadSpecError for more images than there are, and fewer than classes.
+    """
+    whole = len(data.train)
+    count = train_images if fraction is None else round(fraction * whole)
+    if count is None:
+        return data
+    asked = f"train_images {train_images}" if fraction is None else f"fraction {fraction:g}"
+    if count > whole:
+        raise BadSpecError(f"{asked} is not possible: {data.name} has {whole} training images, give at most that")
+    if count < data.classes:
+        raise BadSpecError(f"{asked} is not possible: it leaves {count} of {data.name}'s {whole} training images, and "
+                           f"there are {data.classes} classes")
+    order = shuffled(whole, _PART_SEED)
+    labels, places = data.train.labels[order], torch.empty(whole, dtype=torch.float64)
+    for label in range(data.classes):  # where an image stands among those of its class, as a share of these
+        mine = labels == label
+        places[mine] = torch.arange(int(mine.sum()), dtype=torch.float64) / mine.sum()
+    picked = order[places.argsort(stable=True)[:count]].sort().values
+    return _normalised(data.name, Split(data.train.images[picked], data.train.labels[picked]), data.test, data.flips)
 
 
 def shuffled(count: int, seed: int) -> Tensor:
@@ -212,35 +237,9 @@ def _torchvision(kind: str, name: str, flips: bool) -> Callable[[Path | None], D
 
 
 def _image_folder(root: Path) -> Data:
-    """Images in `train/CLASS` and `test/CLASS` (or `val/CLASS`), resized to 64 px and cut at the centre."""
-    test = next((name for name in ("test", "val") if (root / name).is_dir()), None)
-    if test is None or not (root / "train").is_dir():
-        raise BadSpecError(f"dataset {str(root)!r} needs the folders train/CLASS and test/CLASS (or val/CLASS)")
-    (train, classes), (held, names) = _folder_split(root / "train"), _folder_split(root / test)
-    if classes != names:
-        odd = sorted(set(classes) ^ set(names))
-        raise BadSpecError(f"dataset {str(root)!r}: train and {test} have different classes ({', '.join(odd[:5])})")
-    return _normalised(root.name, train, held, flips=True)
-
-
-def _folder_split(root: Path) -> tuple[Split, list[str]]:
-    """The images of a folder in a fixed order of all classes, for some use the first ones only; and the classes."""
-    torchvision = import_torchvision()
-    to: Any = torchvision.transforms
-    steps = to.Compose([to.Resize(_FOLDER_PX), to.CenterCrop(_FOLDER_PX), to.ToTensor()])
-    try:
-        folder = torchvision.datasets.ImageFolder(str(root), steps)
-    except (FileNotFoundError, OSError) as error:
-        raise BadSpecError(f"dataset {str(root)!r} can't be read: {one_line(error)}") from None
-    if len(folder) > _MOST_IMAGES:
-        raise BadSpecError(f"dataset {str(root)!r} has {len(folder):,} images, and it is held in memory: "
-                           f"give at most {_MOST_IMAGES:,}")
-    try:
-        images, labels = zip(*(folder[index] for index in range(len(folder))), strict=True)
-    except Exception as error:  # a damaged image: the decoders raise many things
-        raise BadSpecError(f"an image in {str(root)!r} can't be read: {one_line(error)}") from None
-    order = shuffled(len(labels), _SPLIT_SEED)
-    return Split(torch.stack(images)[order], torch.tensor(labels, dtype=torch.int64)[order]), list(folder.classes)
+    """Images in `train/CLASS` and `test/CLASS` (or `val/CLASS`), see `folders`."""
+    train, test = (Split(images.to(torch.float32).div(255), labels) for images, labels in read_folder(root))
+    return _normalised(root.name, train, test, flips=True)
 
 
 for _source in (

@@ -117,7 +117,9 @@ def run_in_store(
 
 def begin(plan: Plan, store: RunStore, listener: Listener, retry_failed: bool = False) -> Plan:
     """The plan beside what the run has already; the listener hears of it."""
-    store.set_plan(plan.keys)
+    until = plan.spec.train is not None and plan.spec.train.until is not None
+    # A run that looks has the seeds that were added on the way, or may have had others to begin with.
+    (store.plan_more if until and store.plan else store.set_plan)(plan.keys)
     plan = plan.having(store.done_keys(retry_failed=retry_failed))
     announce(plan, listener)
     return plan

@@ -1,6 +1,7 @@
 """Trains the variants of a run from paired seeds, each in a process of its own, and keeps each accuracy as a record.
 
-Costs come first, by `run`; then seed by seed every variant, so that pairs are complete early. What a killed run had
+Costs come first, by `run`; then seed by seed every variant, so that pairs are complete early; then, where it is asked
+for, further seeds (`until`). What a killed run had
 finished is in its store, what it was at is in the folder `checkpoints` beside it, epoch by epoch.
 """
 
@@ -25,13 +26,15 @@ from secost.networks.sources import WEIGHT_SEED, check_name, load
 from secost.networks.surgery import attach, seeded, strip
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan, Trial
+from secost.runs.curves import doubts
 from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
-from secost.training.datasets import Data, load_data
+from secost.training.datasets import Data, load_data, part_of
 from secost.training.loop import Trained, check_classes, draw_seed, train
 from secost.work.comparison import Networks, failed
 from secost.work.executors import LOCAL, Executor, Job
 from secost.work.run import Finished, begin, finished, make_plan, measure, placed, workers_for
+from secost.work.until import add_seeds
 
 CHECKPOINTS = "checkpoints"
 _MEASURED_JOBS = 2
@@ -83,7 +86,7 @@ def prepare(spec: Spec, seed: int = WEIGHT_SEED) -> Course:
         raise BadSpecError("nothing is to be trained: add [train] to the spec, or use secost train")
     for model in spec.models:
         check_name(model)
-    data = load_data(spec.train.dataset, spec.train.data)
+    data = part_of(load_data(spec.train.dataset, spec.train.data), spec.train.fraction, spec.train.train_images)
     networks = Networks(spec.allow_download, data.classes, seed=seed)
     for model in reversed(spec.models):  # the first one, which is measured first, is then there
         net = networks.get(model)
@@ -109,14 +112,19 @@ def train_in_store(
     listener, jobs = listener or Listener(), checked_jobs(jobs)
     plan = begin(course.plan, store, listener, retry_failed)
     measure(plan, store, listener, course.networks, executor, strict=True)
-    for comparison in plan.comparisons:
-        left = plan.lacking(plan.spec.trainings(comparison))
+
+    def carry_out(trials: Sequence[Trial]) -> None:
+        left = plan.lacking(trials)
         twins = _trained_elsewhere(left, plan, store)
         for record in twins:
             listener.on_record(store.add(record))
         known = {record.key for record in twins}
         left = [trial for trial in left if trial.key not in known]
         train_trials(left, plan.spec, store, course.data, listener, jobs, keep_weights, executor)
+
+    for comparison in plan.comparisons:
+        carry_out(plan.spec.trainings(comparison))
+        add_seeds(comparison, plan, store, listener, carry_out)
     return plan
 
 
@@ -149,7 +157,8 @@ def _trained_by(executor: Executor, trials: Sequence[Trial], spec: Spec, data: D
                 gpu=trial.setting.device == "cuda") for trial in trials)
     for outcome in executor.run(jobs):
         trial = outcome.job.arguments[0]
-        record = failed(trial, outcome.error) if outcome.error is not None else _record(trial, Trained(**outcome.value))
+        record = (failed(trial, outcome.error) if outcome.error is not None
+                  else _record(trial, Trained(**outcome.value), data))
         yield placed(record, outcome), outcome.environment, []
 
 
@@ -180,7 +189,9 @@ def _trained_elsewhere(left: Sequence[Trial], plan: Plan, store: RunStore) -> li
         return []
     records = {record.key: record for record in store.records() if record.status == DONE}
     found: dict[str, Record] = {}
-    for trial in plan.trainings:
+    seeds = sorted({trial.training.seed for trial in left if trial.training is not None})
+    for trial in (trial for comparison in plan.comparisons for seed in seeds
+                  for trial in plan.spec.trainings_of(comparison, seed)):
         twin = wanted.get(_without_place(trial)) if trial.attention == BASELINE else None
         if twin is not None and trial.key in records and twin.key not in found:
             record = records[trial.key]
@@ -233,12 +244,12 @@ def _trained(trial: Trial, spec: Spec, data: Data, folder: Path, forked: bool) -
         notes = [f"{name}: its checkpoint was damaged or another training's, so this seed started again"]
     elif trained.resumed_at:
         notes = [f"{name}: went on after epoch {trained.resumed_at}"]
-    return _record(trial, trained), None, notes
+    return _record(trial, trained, data), None, notes
 
 
-def _record(trial: Trial, found: Trained) -> Record:
+def _record(trial: Trial, found: Trained, data: Data) -> Record:
     record = Record.of_trial(trial)
-    record.top1 = found.top1
+    record.top1, record.cautions = found.top1, doubts(found.curve, data.classes)
     record.samples = {"curve": found.curve, "train_images_per_s": found.images_per_s}
     return record
 
