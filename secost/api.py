@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secost.plan.trials import Listener
 
 _PLACEMENT, _INTEGRATION, _DEVICE = Spec.placement[0], Spec.integration[0], Spec.device[0]
+_PROFILED_BESIDE: tuple[str, ...] = option_of("profile", "alternatives").default_of("profile")
 _TRAINED_REDUCTIONS: tuple[int, ...] = option_of("train", "reductions").default_of("train")
 
 
@@ -28,12 +29,13 @@ def profile(
     resolution: int | None = Spec.resolution[0], example: Example | None = None, batch: int = Spec.batch[0],
     backend: str = Spec.backend[0], precision: str = Spec.precision[0], device: str = _DEVICE,
     threads: int = Spec.threads[0], memory_format: str = Spec.memory_format[0],
-    spelling: str | Sequence[str] = Spec.spelling[0], latency: bool = Spec.latency, seconds: float = Spec.seconds,
-    target: float = Spec.target, processes: int = Spec.processes, allocator: str = Spec.allocator,
-    calibration: str = Spec.calibration, cuda_graphs: bool = Spec.cuda_graphs, seed: int = Spec.seed,
+    spelling: str | Sequence[str] = Spec.spelling[0], alternatives: str | Sequence[str] = _PROFILED_BESIDE,
+    latency: bool = Spec.latency, seconds: float = Spec.seconds, target: float = Spec.target,
+    processes: int = Spec.processes, allocator: str = Spec.allocator, calibration: str = Spec.calibration,
+    cuda_graphs: bool = Spec.cuda_graphs, seed: int = Spec.seed,
     out: str | Path | None = None, listener: Listener | None = None,
 ) -> list[Record]:
-    """What attention costs on one network: a record a variant, the one without attention first.
+    """What attention costs on one network: a record a variant, the one without attention first, alternatives last.
 
     `model` is a name (`resnet50`, `torchvision:vgg16`, `net.py:factory`) or a module, which is left as it was found.
     `seconds` limits the latency rounds of all variants together, `target` is the half-width of the intervals at which
@@ -82,7 +84,8 @@ def train(
     learning_rate: float = TrainSpec.learning_rate, augment: bool = TrainSpec.augment,
     deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp, data: str = TrainSpec.data,
     placement: str = _PLACEMENT, integration: str = _INTEGRATION, stages: int | Sequence[int] | None = None,
-    device: str = _DEVICE, memory_format: str = Spec.memory_format[0], latency: bool = Spec.latency,
+    device: str = _DEVICE, memory_format: str = Spec.memory_format[0],
+    alternatives: str | Sequence[str] = Spec.alternatives, latency: bool = Spec.latency,
     seconds: float = Spec.seconds, jobs: int | None = None, retry_failed: bool = False,
     listener: Listener | None = None, executor: str = "local", address: str | None = None,
 ) -> list[Record]:

@@ -119,14 +119,14 @@ def percent(fraction: float | None, signed: bool = True) -> str:
     return f"{sign}{size:,.{0 if size >= 9.95 else max(1, 1 - math.floor(math.log10(size)))}f} %"
 
 
-def percent_interval(fraction: float | None, low: float | None, high: float | None) -> str:
+def percent_interval(fraction: float | None, low: float | None, high: float | None, signed: bool = True) -> str:
     """A measured fraction with its interval, in points: `+8.1 % [7.2, 9.0]`; without one, `+8 % [no interval]`."""
     if fraction is None:
         return NA
     if low is None or high is None:
-        return f"{percent(fraction)} [no interval]"
+        return f"{percent(fraction, signed)} [no interval]"
     digits = interval_decimals(low, high)
-    return f"{_fixed(fraction, digits, signed=True)} % [{_fixed(low, digits)}, {_fixed(high, digits)}]"
+    return f"{_fixed(fraction, digits, signed)} % [{_fixed(low, digits)}, {_fixed(high, digits)}]"
 
 
 def percent_measured(fraction: float | None, low: float | None, high: float | None) -> str:

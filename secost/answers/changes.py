@@ -12,13 +12,13 @@ from typing import Any
 
 from secost.answers.groups import SETTING_FIELDS, grouped, setting_key
 from secost.glossary import Note
-from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval, Overhead, overhead_shift, ratio_shift, times_by_process, typical_s
 
 WORSE, BETTER, SAME, UNCLEAR = "worse", "better", "same", "not distinguishable"
 ONLY_OLD, ONLY_NEW, FAILED_TRIAL, MATCHED = "only in old", "only in new", "failed", "matched"
 TRIAL = (*SETTING_FIELDS, "attention", "reduction", "spelling", "dataset", "seed", "epochs", "estimate")
+_IDENTITY = (*TRIAL, "alternative")
 _RESOLVED = ("placement", "resolution")
 # Facts that make it another machine. The others (kernel, versions, governor, settings) may be the very change that is
 # looked at, so they are shown and not refused.
@@ -116,7 +116,7 @@ def changes_of(
     machine, and nothing within a run tells that.
     """
     matches = [_match(mine, theirs, old, new, run_spread) for mine, theirs in pairs]
-    moved = {(setting_key(match.record), change.answer) for match in matches if match.record.attention == BASELINE
+    moved = {(setting_key(match.record), change.answer) for match in matches if match.record.is_baseline
              for change in match.changes if change.figure is LATENCY and change.answer in (WORSE, BETTER)}
     return [replace(match, changes=tuple(
         replace(change, notes=(*change.notes, Note.BASELINE_MOVED))
@@ -152,13 +152,13 @@ def _unique(records: Iterable[Record], identity: Callable[[Record], Any]) -> dic
     return {name: members[0] for name, members in named.items() if len(members) == 1 and name is not None}
 
 
-def _words(record: Record, names: Sequence[str] = TRIAL) -> tuple[Any, ...]:
+def _words(record: Record, names: Sequence[str] = _IDENTITY) -> tuple[Any, ...]:
     values = (getattr(record, name) for name in names)
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def _loose_words(record: Record) -> tuple[Any, ...]:
-    return _words(record, [name for name in TRIAL if name not in _RESOLVED])
+    return _words(record, [name for name in _IDENTITY if name not in _RESOLVED])
 
 
 def _unresolved(old: Record, new: Record) -> bool:

@@ -76,6 +76,12 @@ class RunComparison:
     unproven: tuple[Finding, ...]
     environments: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
 
+    @property
+    def named_by(self) -> tuple[str, ...]:
+        """The fields that name a trial; alternatives where there are some."""
+        others = any(match.record.alternative for match in self.matches)
+        return (*changes.TRIAL, "alternative") if others else changes.TRIAL
+
 
 def compare_runs(old: Side, new: Side, rules: Rules | None = None) -> RunComparison:
     """Compare two runs, trial by trial, in the order of OLD and then of what only NEW has.

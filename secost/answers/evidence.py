@@ -12,13 +12,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secost.answers.expected import borrowed_for, known_family, published_for
-from secost.answers.groups import Currency, Group, group_records, grouped, setting_key
+from secost.answers.expected import borrowed_for, known_family, published_for, published_gains_of
+from secost.answers.groups import Group, group_records, grouped, setting_key
 from secost.answers.published import plain_name
 from secost.errors import BadSpecError, one_line
 from secost.plan.trials import BASELINE
@@ -30,7 +30,6 @@ from secost.writing import from_csv
 
 AUTO, NO_SOURCE = "auto", "none"
 WORTH, NO_GAIN, UNCLEAR = "a gain", "no gain found", "not told apart from none"
-BEATEN, BEATEN_ON_MEAN, UNBEATEN = "beaten, with confidence", "beaten on the mean only", "not beaten"
 COLUMNS = ("model", "attention", "reduction", "placement", "top1")
 _MOST_BYTES, _MOST_NAMED = 16 << 20, 3
 
@@ -126,12 +125,12 @@ def trained_pairs(records: Sequence[Record]) -> list[list[tuple[Record, Record]]
     the records of the network without and with it."""
     done = [record for record in records if record.trained and record.status == DONE and record.top1 is not None]
     base = {(*setting_key(record), record.dataset, record.epochs, record.seed): record
-            for record in done if record.attention == BASELINE}
+            for record in done if record.is_baseline}
     beside: dict[tuple[Any, ...], list[tuple[Record, Record]]] = {}
     for record in done:
         key = (*setting_key(record), record.dataset, record.epochs)
         partner = base.get((*key, record.seed))
-        if record.attention != BASELINE and partner is not None:
+        if not record.is_baseline and partner is not None:
             beside.setdefault((*key, record.label), []).append((partner, record))
     return list(beside.values())
 
@@ -153,7 +152,7 @@ def trained_gains(records: Sequence[Record]) -> list[Gain]:
             TRAINED, f"{record.dataset}, {record.epochs} epochs, {count} {'seed' if count == 1 else 'seeds'}{looks}",
             record.placement, None if record.stages is None else tuple(record.stages),
             sum(top1 for _, top1 in seeds.pairs) / count, sum(top1 for top1, _ in seeds.pairs) / count,
-            record.integration, record.spelling,
+            record.integration, record.spelling, alternative=record.alternative,
         ))
     return gains
 
@@ -168,6 +167,17 @@ def weighed(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Weighed]:
             if (found := _by_era(record, gains))]
 
 
+def weighed_alternatives(group: Group, gains: Sequence[Gain]) -> list[Weighed]:
+    """Every alternative of a comparison that has a gain, in their order."""
+    return [Weighed(group, record, found[0], found) for record in group.alternatives
+            if (found := _by_era(record, gains))]
+
+
+def of_era(items: Iterable[Weighed], era: str | None) -> list[Weighed]:
+    """The same with their gains by recipes of one era, where they have one."""
+    return [replace(item, gain=gain) for item in items for gain in item.by_era if gain.era == era]
+
+
 def _by_era(record: Record, gains: Sequence[Gain]) -> tuple[Gain, ...]:
     """The gains of a record's variant, one for each era of recipes: at its own r before one whose r is not told."""
     mine = sorted((gain for gain in gains if matches(gain, record)),
@@ -177,54 +187,19 @@ def _by_era(record: Record, gains: Sequence[Gain]) -> tuple[Gain, ...]:
 
 def unmatched(groups: Sequence[Group], gains: Sequence[Gain]) -> list[Gain]:
     """Gains of variants that the comparisons do not have."""
-    records = [record for group in groups for record in group.variants]
+    records = [record for group in groups for record in (*group.variants, *group.alternatives)]
     return [gain for gain in gains if not any(matches(gain, record) for record in records)]
 
 
 def matches(gain: Gain, record: Record) -> bool:
     """Whether a gain is that of a record's variant. What the gain does not tell (placement) fits everything."""
     untold = gain.reduction is None and gain.source == PUBLISHED
-    same = gain.attention == record.attention and (untold or gain.reduction == record.reduction)
+    named = (gain.attention, gain.alternative) == (record.attention, record.alternative)
+    same = named and (untold or gain.reduction == record.reduction)
     stages = None if record.stages is None else tuple(record.stages)
     placed = gain.placement is None or gain.placement in (record.placement, "auto")
     placed = placed and gain.integration in (None, record.integration) and gain.spelling in (None, record.spelling)
     return same and placed and gain.stages == stages and gain.model in (record.model, record.model.split(":")[-1])
-
-
-def standing(item: Weighed, others: Sequence[Weighed], currency: Currency) -> str:
-    """Whether another variant, or the bare network, gains at least as much for no more of one currency.
-
-    With confidence where its gain's interval lies above this one's and its cost's below; on the mean only otherwise.
-    """
-    # First the network without attention: no gain, no cost, both exactly.
-    rivals = [((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), True)]
-    rivals += [(ends, _has_intervals(other, currency)) for other in others if other is not item
-               and other.group is item.group and (ends := _ends(other, currency)) is not None]
-    mine, surely, answer = _ends(item, currency), _has_intervals(item, currency), UNBEATEN
-    if mine is None:
-        return answer
-    for rival, sure in rivals:
-        gain, low, _, cost, _, top = rival
-        if gain >= mine[0] and cost <= mine[3] and (gain > mine[0] or cost < mine[3]):
-            if surely and sure and ((low > mine[2] and top <= mine[4]) or (low >= mine[2] and top < mine[4])):
-                return BEATEN
-            answer = BEATEN_ON_MEAN
-    return answer
-
-
-def _has_intervals(item: Weighed, currency: Currency) -> bool:
-    """Whether gain and cost are known with intervals, or exactly: without, nothing is beaten with confidence."""
-    return item.gain.low is not None and (not currency.measured or currency.interval(item.record) is not None)
-
-
-def _ends(item: Weighed, currency: Currency) -> tuple[float, float, float, float, float, float] | None:
-    """Gain with its ends, then cost with its ends; without an interval the ends are the value itself."""
-    cost = item.group.overhead(item.record, currency)
-    if cost is None:
-        return None
-    gain, points = item.gain, item.gain.points
-    return (points, points if gain.low is None else gain.low, points if gain.high is None else gain.high,
-            cost, *(currency.interval(item.record) or (cost, cost)))
 
 
 def _from_file(records: Sequence[Record], accuracy: str | None) -> Gained:
@@ -253,6 +228,8 @@ def _published(records: Sequence[Record]) -> list[Gain]:
         found = [gain for gain in own if any(matches(gain, record) for record in variants)]
         gains += found or borrowed_for(model, known_family(name), ((item.attention, item.reduction)
                                                                     for item in variants))
+        others = [record.label for group in groups for record in group.alternatives]
+        gains += published_gains_of(model, list(dict.fromkeys(others)))
     return gains
 
 

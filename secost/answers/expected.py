@@ -15,13 +15,20 @@ from secost.answers.groups import STANDARD_REDUCTION, grouped
 from secost.answers.pooling import FEWEST_TO_PREDICT, Pooled, pooled
 from secost.answers.published import (
     IMAGENET,
+    TOP1,
+    PublishedAccuracy,
     PublishedGain,
+    plain_name,
     published_accuracies,
     published_gains,
+    scaling_rows,
     training_sd,
     trainings,
 )
+from secost.plan.alternatives import PUBLISHED_PX, plain_alternative
+from secost.plan.trials import BASELINE
 from secost.runs.records import PUBLISHED, Gain
+from secost.writing import joined
 
 _NOISY_ENDS = 2  # a gain is a difference of two trainings
 
@@ -42,6 +49,73 @@ def borrowed_for(model: str, family: str | None, variants: Iterable[tuple[str, i
     return _most_first(gain for attention, reduction in dict.fromkeys(variants)
                        for pairs in _by_era(_whole([attention])).values()
                        if (gain := _borrowed(model, attention, reduction, _kin(pairs, family))) is not None)
+
+
+def published_alternatives(network: str) -> list[tuple[PublishedGain, str]]:
+    """What others published of a network's alternatives on ImageNet: each against the network within one table and
+    recipe, both without attention, and its name. Both at the usual resolution, or the alternative at another one."""
+    found = []
+    for base in published_accuracies():
+        if (base.network, base.attention, base.dataset) != (network, BASELINE, IMAGENET) or base.copied_from:
+            continue
+        if base.metric == TOP1 and base.resolution in (None, PUBLISHED_PX):
+            found += [(PublishedGain(base, row), name) for row in scaling_rows(base)
+                      if not row.copied_from and (name := _name_beside(base, row)) is not None]
+    return found
+
+
+def published_gains_of(model: str, names: Sequence[str]) -> list[Gain]:
+    """The published gain of each alternative of a network, one for each era of recipes.
+
+    From the tables and recipes that have the network with attention as well, where there are such: then alternative and
+    attention are told by one study.
+    """
+    network, asked = plain_name(model), {plain_alternative(name): name for name in names}
+    pairs = [(pair, name) for pair, name in published_alternatives(network) if name in asked]
+    with_attention = {_study(pair) for pair in published_gains() if pair.base.network == network}
+    gains = []
+    for name, era in dict.fromkeys((name, pair.row.era) for pair, name in pairs):
+        mine = [pair for pair, other in pairs if (other, pair.row.era) == (name, era)]
+        mine = trainings([pair for pair in mine if _study(pair) in with_attention] or mine)
+        whose = joined(list(dict.fromkeys(pair.row.source.split(" ")[0] for pair in mine)))
+        basis = f"{len(mine)} {'training' if len(mine) == 1 else 'trainings'} of {whose}"
+        gains.append(replace(_published(mine), model=model, reduction=None, alternative=asked[name], basis=basis))
+    return _most_first(gains)
+
+
+@dataclass(frozen=True)
+class BothWays:
+    """What one table and recipe says of attention and of an alternative, over the same network without attention."""
+
+    attention: PublishedGain
+    alternative: PublishedGain
+
+    @property
+    def table(self) -> str:
+        """`SENet arXiv:1709.01507v4 (TPAMI), Table 2`, with the recipe where the table has several."""
+        row = self.attention.row
+        parts = (row.source.split(" (")[0], row.table.split(" (")[0], row.recipe)
+        return ", ".join(part for part in parts if part and not part.endswith(".csv"))
+
+
+def published_both(model: str, attention: str, reduction: int | None, name: str) -> list[BothWays]:
+    """Every table and recipe that has the network with the attention and its alternative of that name."""
+    network = plain_name(model)
+    others = {(_study(pair), pair.base.top1): pair for pair, other in published_alternatives(network)
+              if other == plain_alternative(name)}
+    mine = [pair for pair in _whole([attention]) if pair.base.network == network
+            and pair.row.reduction in (None, reduction)]
+    return [BothWays(pair, others[place]) for pair in mine if (place := (_study(pair), pair.base.top1)) in others]
+
+
+def _study(pair: PublishedGain) -> tuple[str, ...]:
+    return pair.base.source, pair.base.recipe or pair.base.table
+
+
+def _name_beside(base: PublishedAccuracy, row: PublishedAccuracy) -> str | None:
+    if row.network != base.network:
+        return row.network if row.resolution == base.resolution else None
+    return f"{row.network}@{row.resolution}" if row.resolution else None
 
 
 @dataclass(frozen=True)

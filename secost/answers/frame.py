@@ -15,7 +15,7 @@ from secost.plan.trials import BASELINE
 from secost.runs.records import DONE, FLAT_FIELDS, Record
 from secost.runs.store import read_results
 
-COLUMNS = (*FLAT_FIELDS, "memory_overhead", "kernels_overhead", "key", "environment")
+COLUMNS = (*FLAT_FIELDS, "memory_overhead", "kernels_overhead", "alternative", "key", "environment")
 _DTYPES = {"int": "Int64", "int | None": "Int64", "float | None": "Float64"}
 _TEXT = pd.StringDtype("python")  # pyarrow's has no room for names that are no Unicode
 
@@ -51,7 +51,7 @@ def add_baselines(table: pd.DataFrame) -> pd.DataFrame:
     """
     joined = table.copy()
     groups = table.groupby(list(SETTING_FIELDS), dropna=False, sort=False).ngroup()
-    first = table[(table["attention"] == BASELINE) & (table["status"] == DONE)].index
+    first = table[(table["attention"] == BASELINE) & table["alternative"].isna() & (table["status"] == DONE)].index
     baseline = table.loc[first].assign(_group=groups.loc[first]).drop_duplicates("_group").set_index("_group")
     mine, theirs = table["environment"], groups.map(baseline["environment"])
     same_machine = ((mine == theirs).fillna(False) | (mine.isna() & theirs.isna())).astype(bool)

@@ -112,7 +112,7 @@ class Group:
     @property
     def baseline(self) -> Record | None:
         """The first finished record without attention."""
-        return next((record for record in self._done if record.attention == BASELINE), None)
+        return next((record for record in self._done if record.is_baseline), None)
 
     @property
     def native(self) -> Record | None:
@@ -128,6 +128,11 @@ class Group:
     def compared(self) -> tuple[Record, ...]:
         """Every finished record but the baseline: native, then the variants."""
         return tuple(record for record in self._done if record.attention != BASELINE)
+
+    @property
+    def alternatives(self) -> tuple[Record, ...]:
+        """Finished records of other networks without attention: what else the time could buy."""
+        return tuple(record for record in self._done if record.alternative is not None)
 
     @property
     def failed(self) -> tuple[Record, ...]:

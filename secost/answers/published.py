@@ -31,9 +31,9 @@ from math import sqrt
 from statistics import median
 
 from secost.answers.groups import STANDARD_REDUCTION, Group, grouped
-from secost.answers.tables import cells_of, rows_of, whole_number
 from secost.errors import UnknownNameError
 from secost.runs.records import PUBLISHED, Gain, Record
+from secost.tables import cells_of, rows_of, whole_number
 
 _ACCURACIES, _COUNTS, _TIMES = "published_accuracy.csv", "own_counts.csv", "published_latency.csv"
 _SEEDS = "seed_noise.csv"

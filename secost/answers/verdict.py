@@ -1,10 +1,11 @@
 """The verdict on a run as a value: is the attention worth its cost, for what reason, and by which figures.
 
-A gain is told where its interval lies above 0, and worth its cost where that fits the user's price, in time a point;
-without a price, whether it is worth the cost beside it is the user's word. Where the answer turns with the recipe of
-the published trainings, or with what runs the network, it *depends*, and says on what. Records alone tell the cost,
-never the gain: then the question of worth stays open ("can't tell"). `pages.verdict` puts reasons into words, and says
-what to do next.
+A gain is told where its interval lies above 0. It is worth its cost where it lies above what each alternative buys in
+the same time (`beside`), as far as their gains are known, and fits the user's price, in time a point, if there is one.
+It is not where it lies below one of them, or too little may be gained to matter, or it is too dear. Where the answer
+turns with the recipe of the published trainings, or with what runs the network, it *depends*, and says on what. Records
+alone tell the cost, never the gain: then the question of worth stays open ("can't tell"). `pages.verdict` puts reasons
+into words, and says what to do next.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from secost.answers.evidence import Weighed, weighed
-from secost.answers.groups import LATENCY, Group, group_records
+from secost.answers.beside import Beside, beside, widening
+from secost.answers.evidence import Weighed, of_era, weighed, weighed_alternatives
+from secost.answers.groups import LATENCY, Group, group_records, grouped
 from secost.glossary import Caution
 from secost.runs.records import Gain, Record
 
@@ -35,6 +37,9 @@ class Reason(StrEnum):
     SETTING = "setting"
     TOO_DEAR = "too-dear"
     PRICE_OPEN = "price-open"
+    ABOVE_LINE = "above-line"
+    BELOW_LINE = "below-line"
+    LINE_OPEN = "line-open"
     NOT_EVERY_INTERVAL = "not-every-interval"
     NO_GAIN = "no-gain"
     GAIN_MAY_HIDE = "gain-may-hide"
@@ -47,10 +52,15 @@ class Reason(StrEnum):
     GAIN_NOT_KNOWN = "gain-not-known"
 
 
+# The gain itself is told from none.
+_TOLD = (Reason.GAINS, Reason.ABOVE_LINE, Reason.TOO_DEAR, Reason.PRICE_OPEN, Reason.LINE_OPEN, Reason.BELOW_LINE)
+
+
 @dataclass(frozen=True)
 class Part:
     """The answer for the gains of one era of recipes in one comparison. `best` gains most, of those that are worth it
-    where one is; `most` is what any may gain, by the intervals."""
+    where one is; `most` is what any may gain, by the intervals. `beside` is the best one beside each alternative of
+    which a gain is known, by a recipe of that era, or of any where none of that era is."""
 
     era: str | None
     label: str
@@ -58,6 +68,12 @@ class Part:
     reason: Reason
     best: Weighed
     most: float | None = None
+    beside: tuple[Beside, ...] = ()
+
+    @property
+    def nearest(self) -> Beside | None:
+        """The alternative that buys most in the same time; where one surely buys more than the variant, of those."""
+        return max(self.beside, key=lambda one: (one.below(len(self.beside)), one.line), default=None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class Verdict:
             "variant": None if self.best is None else self.best.record.label,
             "gain": gain and gain.points, "gain_low": gain and gain.low, "gain_high": gain and gain.high,
             "price": None if self.best is None else time_a_point(self.best), "price_limit": self.price,
+            "alternatives": [_plain_beside(one) for part in self.parts[:1] for one in part.beside],
             "parts": [_plain(part) for part in self.parts], "next_step": next_step,
         }
 
@@ -92,7 +109,18 @@ def _plain(part: Part) -> dict[str, Any]:
     gain = part.best.gain
     return {"recipe": part.era, "comparison": part.label, "answer": part.answer, "reason": str(part.reason),
             "variant": part.best.record.label, "gain": gain.points, "gain_low": gain.low, "gain_high": gain.high,
-            "pairs": gain.pairs, "next_low": gain.next_low, "next_high": gain.next_high, "basis": gain.basis}
+            "pairs": gain.pairs, "next_low": gain.next_low, "next_high": gain.next_high, "basis": gain.basis,
+            "alternatives": [_plain_beside(one) for one in part.beside]}
+
+
+def _plain_beside(one: Beside) -> dict[str, Any]:
+    """An alternative: its gain and time, what it buys in the variant's time, and the variant's gain beyond that."""
+    gain, record, beyond = one.other.gain, one.other.record, one.interval
+    return {"name": record.label, "recipe": gain.era, "gain": gain.points, "gain_low": gain.low,
+            "gain_high": gain.high, "basis": gain.basis, "latency_overhead": record.latency_overhead,
+            "latency_overhead_low": record.latency_overhead_low, "latency_overhead_high": record.latency_overhead_high,
+            "gain_in_same_time": one.line, "beyond": beyond.estimate, "beyond_low": beyond.low,
+            "beyond_high": beyond.high}
 
 
 def judge(records: Sequence[Record], gains: Sequence[Gain] = (), price: float | None = None) -> Verdict:
@@ -102,7 +130,7 @@ def judge(records: Sequence[Record], gains: Sequence[Gain] = (), price: float | 
     """
     groups = group_records(records)
     items = weighed(groups, gains)
-    return _by_gain(items, price) if items else Verdict(OPEN, _by_cost(records, groups), price=price)
+    return _by_gain(items, gains, price) if items else Verdict(OPEN, _by_cost(records, groups), price=price)
 
 
 def time_a_point(item: Weighed) -> float | None:
@@ -128,8 +156,8 @@ def control_interval(record: Record) -> tuple[float, float] | None:
     return float(low) - shift, float(high) - shift
 
 
-def _by_gain(items: Sequence[Weighed], price: float | None) -> Verdict:
-    parts = tuple(_parts(items, price))
+def _by_gain(items: Sequence[Weighed], gains: Sequence[Gain], price: float | None) -> Verdict:
+    parts = tuple(_parts(items, gains, price))
     source, first = items[0].gain.source, parts[0]
     answers = {part.answer for part in parts}
     if len(answers) == 1:
@@ -144,33 +172,65 @@ def _labels(parts: Iterable[Part]) -> list[str]:
     return list(dict.fromkeys(part.label for part in parts))
 
 
-def _parts(items: Sequence[Weighed], price: float | None) -> Iterable[Part]:
+def _parts(items: Sequence[Weighed], gains: Sequence[Gain], price: float | None) -> Iterable[Part]:
     """An answer for each comparison and era of recipes: eras in the order in which the gains have them."""
     eras = list(dict.fromkeys(gain.era for item in items for gain in item.by_era))
-    for label in dict.fromkeys(item.group.label for item in items):
+    for members in grouped(items, lambda item: item.group.label).values():
+        group = members[0].group
+        others = weighed_alternatives(group, gains)
         for era in eras:
-            mine = [Weighed(item.group, item.record, gain, item.by_era) for item in items if item.group.label == label
-                    for gain in item.by_era if gain.era == era]
+            mine = of_era(members, era)
             if mine:
-                yield _part(era, label, mine, price)
+                yield _part(era, group.label, mine, of_era(others, era) or others, price)
 
 
-def _part(era: str | None, label: str, items: Sequence[Weighed], price: float | None) -> Part:
-    told = [item for item in items if item.gain.low is not None and item.gain.low > 0]
-    fitting = [item for item in told if _fits(item, price)]
-    best = max(fitting or told or items, key=lambda item: item.gain.points)
-    if fitting:
-        return Part(era, label, YES, Reason.GAINS, best)
-    if told:
-        dear = all(_too_dear(item, price) for item in told)
-        return Part(era, label, NO if dear else OPEN, Reason.TOO_DEAR if dear else Reason.PRICE_OPEN, best)
+@dataclass(frozen=True)
+class _Judged:
+    """One variant: whether its gain is told, and how it stands to the price and to the alternatives."""
+
+    item: Weighed
+    answer: Answer
+    reason: Reason
+    beside: tuple[Beside, ...]
+
+
+def _part(
+    era: str | None, label: str, items: Sequence[Weighed], others: Sequence[Weighed], price: float | None,
+) -> Part:
+    judged = [_judged(item, beside(item, others), len(items), price) for item in items]
+    for answer in (YES, OPEN, NO):
+        told = [one for one in judged if one.answer == answer]
+        if told:
+            # What is told from none stands for the rest; of those, what gains most.
+            best = max(told, key=lambda one: (one.reason in _TOLD, one.item.gain.points))
+            break
     ends = [item.gain.high for item in items if item.gain.high is not None]
-    if len(ends) < len(items):
-        return Part(era, label, OPEN, Reason.NOT_EVERY_INTERVAL, best)
-    most = max(ends)
-    if most <= _NOT_WORTH_A_LOOK:
-        return Part(era, label, NO, Reason.NO_GAIN, best, most)
-    return Part(era, label, OPEN, Reason.GAIN_MAY_HIDE, best, most)
+    most = max(ends) if len(ends) == len(items) and best.reason in (Reason.NO_GAIN, Reason.GAIN_MAY_HIDE) else None
+    return Part(era, label, best.answer, best.reason, best.item, most, best.beside)
+
+
+def _judged(item: Weighed, lines: tuple[Beside, ...], tries: int, price: float | None) -> _Judged:
+    """The answer for one of so many variants, by its gain, its price and the alternatives that have a gain."""
+    gain = item.gain
+
+    def so(answer: Answer, reason: Reason) -> _Judged:
+        return _Judged(item, answer, reason, lines)
+
+    if gain.low is None or gain.high is None:
+        return so(OPEN, Reason.NOT_EVERY_INTERVAL)
+    told = gain.points > (gain.points - gain.low) * widening(tries, gain)
+    if not told and gain.high <= _NOT_WORTH_A_LOOK:
+        return so(NO, Reason.NO_GAIN)
+    if any(line.below(len(lines)) for line in lines):
+        return so(NO, Reason.BELOW_LINE)
+    if not told:
+        return so(OPEN, Reason.GAIN_MAY_HIDE)
+    if not _fits(item, price):
+        dear = _too_dear(item, price)
+        return so(NO if dear else OPEN, Reason.TOO_DEAR if dear else Reason.PRICE_OPEN)
+    if not all(line.above(tries) for line in lines):
+        return so(OPEN, Reason.LINE_OPEN)
+    return so(YES, Reason.ABOVE_LINE if lines else Reason.GAINS)
 
 
 def _fits(item: Weighed, price: float | None) -> bool:

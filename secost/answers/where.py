@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from secost.answers.tables import rows_of
+from secost.tables import rows_of
 
 POINTS, THROUGHPUT, LATENCY = "top1_points", "throughput_percent", "latency_percent"
 _EFFECTS = "where_effects.csv"

@@ -105,7 +105,7 @@ def dry_run(spec: Spec, output: str | None) -> int:
     plan = make_plan(spec)
     if output is not None and (Path(output) / DATABASE).exists():
         with RunStore.open_readonly(Path(output)) as store:
-            if difference := store.spec.difference(spec):
+            if difference := spec.difference_in_run(store.spec):
                 raise BadSpecError(f"the run in {output!r} has another spec: {difference}")
             plan = plan.having(store.done_keys())
     for line in plan.lines():

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from secost.answers.evidence import BEATEN, BEATEN_ON_MEAN, UNBEATEN, Weighed, standing
+from secost.answers.beside import BEATEN, BEATEN_ON_MEAN, UNBEATEN, standing
+from secost.answers.evidence import Weighed
 from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, pareto_front
 from secost.figures import marks
 from secost.figures.labels import Box, labeller, pixels

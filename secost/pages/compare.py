@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from secost.answers import changes
-from secost.answers.changes import FIGURES, LATENCY, MATCHED, OVERHEAD, SAME, TRIAL, WORSE, Change, Figure, Match
+from secost.answers.changes import FIGURES, LATENCY, MATCHED, OVERHEAD, SAME, WORSE, Change, Figure, Match
 from secost.answers.comparison import BROKEN, HELD, NEWLY_FAILED, NOT_PROVEN, VANISHED, Finding, Limit, RunComparison
 from secost.answers.groups import SETTING_FIELDS, setting_key, setting_words
 from secost.glossary import CAUTIONS, NOTES, Code, Note
@@ -30,7 +30,7 @@ def compare_page(comparison: RunComparison) -> Page:
     question = "Did it get worse?"
     return Page(
         "compare", question, headline(comparison), tuple(_sections(comparison, label, states)),
-        tuple(row for match in comparison.matches for row in _plain_rows(match, states)),
+        tuple(row for match in comparison.matches for row in _plain_rows(match, comparison.named_by, states)),
         lambda: _document(comparison, states), lambda: _figures(comparison, label), question=question, verdict=True,
         words_only=True,
     )
@@ -371,7 +371,7 @@ def _document(comparison: RunComparison, states: States) -> dict[str, Any]:
         **{word: {"name": side.name, "environments": {name: dict(facts) for name, facts in side.environments.items()}}
            for word, side in (("old", comparison.old), ("new", comparison.new))},
         "trials": [{
-            **{name: getattr(match.record, name) for name in TRIAL}, "label": match.record.label,
+            **{name: getattr(match.record, name) for name in comparison.named_by}, "label": match.record.label,
             "status": match.status, "error_old": match.old and match.old.error,
             "error_new": match.new and match.new.error, "changes": list(_plain_changes(match, states)),
         } for match in comparison.matches],
@@ -388,9 +388,9 @@ def _plain_changes(match: Match, states: States) -> Iterator[dict[str, Any]]:
         }
 
 
-def _plain_rows(match: Match, states: States) -> Iterator[dict[str, Any]]:
+def _plain_rows(match: Match, named: Sequence[str], states: States) -> Iterator[dict[str, Any]]:
     """A row a figure of the trial, with the trial's own words; without figures it has one."""
-    words = {name: _flat(getattr(match.record, name)) for name in TRIAL}
+    words = {name: _flat(getattr(match.record, name)) for name in named}
     names = ("figure", "unit", "old", "new", "change", "low", "high", "answer", "limit", "notes")
     for change in list(_plain_changes(match, states)) or [dict.fromkeys(names) | {"answer": match.status}]:
         yield words | {name: _flat(value) for name, value in change.items()}

@@ -21,6 +21,7 @@ from secost.answers.evidence import (
     trained_seeds,
     unmatched,
     weighed,
+    weighed_alternatives,
 )
 from secost.answers.families import Family, Spellings, images_per_s, runtime_rows, timed
 from secost.answers.groups import (
@@ -41,7 +42,7 @@ from secost.answers.groups import (
 from secost.answers.published import PublishedTime, times_of
 from secost.errors import BadSpecError
 from secost.glossary import CAUTIONS, FIELDS
-from secost.pages import wording
+from secost.pages import beside, wording
 from secost.pages.learning import learning_words
 from secost.pages.page import HTML, MARKDOWN, PAGES, TERMINAL, Cell, Column, Kind, Line, Page, Row, Section, Table, Tone
 from secost.pages.verdict import Statement, state
@@ -52,7 +53,7 @@ from secost.runs.curves import GainCurve, gain_curves
 from secost.runs.records import DONE, FILE, FLAT_FIELDS, Gain, Record, document
 from secost.runs.store import Run
 from secost.runs.study import Occlusion, Quantization, Scaling
-from secost.writing import NA, interval_decimals, milliseconds, percent, quantity, to_json
+from secost.writing import NA, interval_decimals, joined, milliseconds, percent, quantity, to_json
 
 Environment = Mapping[str, Any]
 Environments = Mapping[str, Any] | Sequence[Environment]
@@ -84,6 +85,11 @@ class Cost:
     def weighed(self) -> list[Weighed]:
         """The variants of which a gain in accuracy is known, with their costs."""
         return weighed(self.groups, self.gains)
+
+    @cached_property
+    def all_weighed(self) -> list[Weighed]:
+        """The same, and the alternatives of which one is known."""
+        return [*self.weighed, *(item for group in self.groups for item in weighed_alternatives(group, self.gains))]
 
     @cached_property
     def curves(self) -> list[GainCurve]:
@@ -142,7 +148,8 @@ def page_of(run: Run, gains: Sequence[Gain] | None = None, price: float | None =
 def _rows(cost: Cost) -> Any:
     from secost.answers.frame import frame
 
-    return frame(cost.records)[[*FLAT_FIELDS]]
+    others = ["alternative"] if any(record.alternative for record in cost.records) else []
+    return frame(cost.records)[[*FLAT_FIELDS, *others]]
 
 
 def _drawings(cost: Cost) -> Any:
@@ -196,10 +203,12 @@ def _compared(cost: Cost) -> Iterator[Section]:
 def _comparison(group: Group) -> str:
     baseline = "against the network without attention (none)" if group.baseline else "without a baseline"
     names = [record.label for record in group.records if record.attention != BASELINE]
+    others = [record.label for record in group.records if record.alternative is not None]
+    beside_it = f", beside {joined(few(others, _MOST_NAMED))}" if others else ""
     sites = sorted({record.sites for record in group.variants if record.sites})
     where = f", at {'/'.join(map(str, sites))} sites" if sites else ""
     shown = ", ".join(few(names, _MOST_VARIANTS)) or "nothing"
-    return f"{setting_words(group.records[0])}: {shown} {baseline}{where}"
+    return f"{setting_words(group.records[0])}: {shown} {baseline}{where}{beside_it}"
 
 
 def _machine(cost: Cost) -> str:
@@ -218,7 +227,7 @@ def _machine(cost: Cost) -> str:
 
 def _costs(cost: Cost) -> Iterator[Section]:
     none = () if cost.groups else (Line("There are no records.", Kind.TEXT),)
-    yield Section("costs", "What it costs", none, tuple(_cost_table(group, cost.weighed) for group in cost.groups),
+    yield Section("costs", "What it costs", none, tuple(_cost_table(group, cost.all_weighed) for group in cost.groups),
                   quiet=True)
 
 
@@ -256,7 +265,7 @@ def _gain_cell(era: str | None, gains: Sequence[Gain]) -> Cell:
 
 
 def _cost_row(group: Group, record: Record, noted: bool, gained: Sequence[Cell]) -> Row:
-    is_baseline, reduction = record.attention == BASELINE, record.reduction
+    is_baseline, reduction = record.is_baseline, record.reduction
     return Row((
         Cell(record.label, short=variant_label(record.attention, None, record.spelling)),
         Cell("" if reduction is None else str(reduction), reduction),
@@ -360,6 +369,10 @@ def _benefit(cost: Cost) -> Section | None:
     source = cost.gains[0].source if cost.gains else ""
     tables = (Table.of(f"Gain in accuracy ({source}) beside its cost", heads, rows, left=1 + several),) if rows else ()
     return Section("benefit", "What it buys", tuple(words), tables)
+
+
+def _beside(cost: Cost) -> Section | None:
+    return beside.section(cost.groups, cost.gains)
 
 
 def _learning(cost: Cost) -> Section | None:
@@ -598,5 +611,5 @@ _PAGE: tuple[Callable[[Cost], Iterable[Section]], ...] = (
     _verdict, _compared, _costs, _of_some, _figures, _stages, _cautions, _environment, _conventions, _glossary,
 )
 PARTS: tuple[Callable[[Cost], Section | None], ...] = (
-    _benefit, _learning, _backends, _axes, _spellings, _floors, _published,
+    _benefit, _beside, _learning, _backends, _axes, _spellings, _floors, _published,
 )

@@ -13,6 +13,7 @@ from secost.answers.evidence import trained_pairs, trained_seeds, weighed
 from secost.answers.families import axis_families, compared_spellings, difference, runtime_families
 from secost.answers.groups import COUNTED, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, group_records
 from secost.answers.verdict import Answer, Reason, Verdict, control_failed, control_interval, judge
+from secost.pages import beside
 from secost.pages.learning import longer_words
 from secost.pages.wording import (
     axis_words,
@@ -35,7 +36,13 @@ _BRING_GAIN = ("weigh the cost against the accuracy gain: train both networks wi
 _REASONS = {
     Reason.GAINS: ("{best} gains {gain} ({source}) {price}",
                    "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
-    Reason.RECIPE: ("{best} gains {by_recipe}, as {evidence}, {price}",
+    Reason.ABOVE_LINE: ("{best} gains {gain} ({source}) {price}, more than {line}",
+                        "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
+    Reason.BELOW_LINE: ("{best} gains {gain} ({source}) {price}, less than {line}",
+                        "spend the time on {other}, or look for a cheaper attention: `secost budget RUN {limit}`"),
+    Reason.LINE_OPEN: ("{best} gains {gain} ({source}) {price}, not told apart from {line}",
+                       "train both from the same seeds: `secost train MODEL --alternatives {other} --until 0.3`"),
+    Reason.RECIPE: ("{best} gains {by_recipe}, as {evidence}, {price}{lines}",
                     "train both networks with your own recipe: `secost train MODEL --seeds 5`"),
     Reason.SETTING: ("{best} gains {gain} ({source}), and whether {price} is little enough turns with what runs it: "
                      "{by_setting}", "decide by the setting that you deploy"),
@@ -102,8 +109,8 @@ def state(records: Sequence[Record], gains: Sequence[Gain] = (), price_limit: fl
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
     next_step = next_step.format(**figures)
-    return Statement(verdict.answer, reason.format(**figures), next_step, (*bought, *_sentences(groups)),
-                     verdict.to_dict(next_step))
+    said = (*bought, *beside.sentences(groups, gains), *_sentences(groups))
+    return Statement(verdict.answer, reason.format(**figures), next_step, said, verdict.to_dict(next_step))
 
 
 def _figures(verdict: Verdict) -> dict[str, object]:
@@ -119,6 +126,8 @@ def _figures(verdict: Verdict) -> dict[str, object]:
     return {**figures, "source": evidence, "best": record.label, "gain": gain_words(gain), "price": price,
             "evidence": evidence, "limit": "--max-latency 2%" if timed else "--max-params 5%",
             "limit_price": percent(verdict.price, signed=False), "by_recipe": _by_recipe(verdict),
+            "line": beside.line(verdict.parts[0]), "lines": beside.lines(verdict),
+            "other": beside.other(verdict.parts[0]),
             "by_setting": "; ".join(f"{part.label}: {part.answer}" for part in verdict.parts)}
 
 

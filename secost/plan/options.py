@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from secost.errors import BadSpecError, UnknownNameError
+from secost.plan.alternatives import AUTO, NO_ALTERNATIVES
 from secost.sequential import FIRST_LOOK, MOST_PAIRS, USUAL_MOST
 
 PLACEMENTS = ("auto", "residual", "depthwise", "depthwise-pre", "stage", "conv")
@@ -213,6 +214,8 @@ OPTIONS: tuple[Option, ...] = (
           single="search"),
     _more("memory_format", _W, ("contiguous",), "{choices} [{default}].", f"{_GRID} train", choices=MEMORY_FORMATS),
     _grid("spelling", _W, (DEFAULT_SPELLING,), "Ways to write the same attention: all, or names [{default}]."),
+    _more("alternatives", _W, (NO_ALTERNATIVES,), "What else the same time buys: auto, none, or names such as "
+          "resnet101,resnet50@288 [{default}].", f"{_GRID} train", own={"profile": (AUTO,)}),
     _more("latency", _F, True, "Measure latency, or count only.", f"{_GRID} train scaling quantization"),
     _more("seconds", _N, 20.0, "Time limit of one network's latency rounds [{default}].",
           f"{_GRID} train search scaling quantization", own={"search": 60.0, "quantization": 10.0},

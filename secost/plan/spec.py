@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from secost.errors import BadSpecError, UnknownNameError, nearest
+from secost.plan.alternatives import AUTO, NO_ALTERNATIVES, alternatives_of, check_alternatives
 from secost.plan.options import (
     ALL_SPELLINGS,
     DEFAULT_SPELLING,
@@ -180,6 +181,7 @@ class Spec:
     threads: tuple[int, ...] = _top("threads")
     memory_format: tuple[str, ...] = _top("memory_format")
     spelling: tuple[str, ...] = _top("spelling")
+    alternatives: tuple[str, ...] = _top("alternatives")
     latency: bool = _top("latency")
     seconds: float = _top("seconds")
     target: float = _top("target")
@@ -197,6 +199,7 @@ class Spec:
         for selection in self.stages:
             if selection is not None and (not selection or min(selection) < 1):
                 raise BadSpecError(f"stages {list(selection)}: stages are counted from 1")
+        check_alternatives(self.alternatives, self.models)
 
     def comparisons(
         self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]] | None = None
@@ -210,8 +213,16 @@ class Spec:
             self.resolution, self.backend, self.precision, self.device, self.threads, self.memory_format,
         )
         variants = self._variants(reducible, spellings or {})
-        return [Comparison(setting, tuple(Trial(setting, name, r, self.latency, way) for name, r, way in variants))
+        return [Comparison(setting, (*(Trial(setting, name, r, self.latency, way) for name, r, way in variants),
+                                     *self._beside(setting)))
                 for setting in itertools.starmap(Setting, itertools.product(*axes))]
+
+    def _beside(self, setting: Setting) -> list[Trial]:
+        """The alternatives in one comparison; the published ones only where something is measured."""
+        trained = self.train is not None
+        names = self.alternatives if self.latency or trained or AUTO not in self.alternatives else (NO_ALTERNATIVES,)
+        return [Trial(setting, BASELINE, latency=self.latency, alternative=name)
+                for name in alternatives_of(names, setting.model, setting.resolution, trained)]
 
     def trainings(self, comparison: Comparison) -> list[Trial]:
         """The trainings of a comparison's variants: seed by seed, so that pairs are complete early."""
@@ -242,8 +253,11 @@ class Spec:
         return [None if way == DEFAULT_SPELLING else way for way in self.spelling if way in (DEFAULT_SPELLING, *known)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `Spec.from_dict` reads them back. Of a training, what is not asked for is left out."""
+        """Plain JSON values; `Spec.from_dict` reads them back. Of a training, what is not asked for is left out, and so
+        are alternatives, as in specs from before there were any."""
         values = {name: _plain(value) for name, value in asdict(self).items()}
+        if self.alternatives == Spec.alternatives:
+            del values["alternatives"]
         if self.train is not None:
             values[TRAIN] = {name: value for name, value in values[TRAIN].items() if value is not None}
         return values
@@ -295,13 +309,16 @@ class Spec:
     def difference_in_run(self, begun: Spec) -> str | None:
         """What keeps a run that was begun with another spec from going on with this one; None where nothing does.
 
-        With `until` seeds may be added, to a run of fixed ones too, and its limits changed: the intervals allow for it.
-        Without, more seeds after a look would not be what an interval promises.
+        The usual alternatives may be added to a run that has none. With `until` seeds may be added, to a run of fixed
+        ones too, and its limits changed: the intervals allow for it. Without, more seeds after a look would not be what
+        an interval promises.
         """
         mine, theirs = self.train, begun.train
         if mine is not None and theirs is not None and mine.until is not None:
             looked = replace(theirs, seeds=mine.seeds, until=mine.until, max_seeds=mine.max_seeds)
             begun = replace(begun, train=looked)
+        if AUTO in self.alternatives and begun.alternatives == Spec.alternatives:
+            begun = replace(begun, alternatives=self.alternatives)  # begun before there were any
         return begun.difference(self)
 
     def with_changes(self, **changes: Any) -> Spec:

@@ -27,6 +27,7 @@ _USUAL: Mapping[str, Any] = {name: option.default for name, option in fields_of(
 # Rough, for a small machine: loading and counting a network of ResNet-50's size, an epoch of digits on a network of the
 # `small` family, a network judged by a search's one-shot network. A progress bar corrects them by what it sees.
 _COUNTING_S, _EPOCH_S, _ESTIMATE_S = 3.0, 1.0, 0.1
+_ALTERNATIVE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class Trial:
 
     `spelling` is one way of several to write the same attention, None for secost's own. With `training` the variant is
     trained once and its accuracy measured; without, its cost is. `estimate` names the sampler of a search that asked
-    for it: then accuracy and latency are estimated, and neither trained nor measured.
+    for it: then accuracy and latency are estimated, and neither trained nor measured. `alternative` is what the same
+    time could buy elsewhere, by name: that network without attention (see `plan.alternatives`).
     """
 
     setting: Setting
@@ -100,13 +102,19 @@ class Trial:
     spelling: str | None = None
     training: Training | None = None
     estimate: str | None = None
+    alternative: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the network itself, without attention."""
+        return self.attention == BASELINE and self.alternative is None
 
     @property
     def key(self) -> str:
         """The first 16 hexadecimal digits of SHA-256 over the trial's canonical JSON."""
         values = asdict(self)
         # What came after the first release stands in the key only where it was asked for, so that old runs resume.
-        for name in ("spelling", "training", "estimate"):
+        for name in ("spelling", "training", "estimate", "alternative"):
             if values[name] is None:
                 del values[name]
         for name in ("fraction", "train_images"):
@@ -119,15 +127,21 @@ class Trial:
 
     @property
     def label(self) -> str:
-        return variant_label(self.attention, self.reduction, self.spelling)
+        return self.alternative or variant_label(self.attention, self.reduction, self.spelling)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All trials of one setting, the baseline first."""
+    """All trials of one setting, the baseline first, alternatives last."""
 
     setting: Setting
     trials: tuple[Trial, ...]
+
+
+def rounds_s(seconds: float, trials: Sequence[Trial]) -> float:
+    """The time limit of the rounds of one comparison, of `seconds` for its variants: an alternative, which takes longer
+    than they do, adds half of that, so that their intervals stay as narrow."""
+    return seconds * (1 + _ALTERNATIVE_SHARE * sum(trial.alternative is not None for trial in trials))
 
 
 def variant_label(attention: str, reduction: int | None, spelling: str | None = None) -> str:
@@ -175,7 +189,7 @@ class Plan:
         for comparison in self.comparisons:
             left = self.lacking(comparison.trials)
             if left:
-                trials = (trial for trial in comparison.trials if trial in left or trial.attention == BASELINE)
+                trials = (trial for trial in comparison.trials if trial in left or trial.is_baseline)
                 yield replace(comparison, trials=tuple(trials))
 
     # --- how long -----------------------------------------------------------------------------------------------------
@@ -195,7 +209,7 @@ class Plan:
         epochs = sum(trial.training.epochs for trial in trials if trial.training is not None)
         estimates = sum(trial.estimate is not None for trial in trials)
         measured = any(trial.training is None and trial.estimate is None for trial in trials)
-        return epochs * _EPOCH_S + estimates * _ESTIMATE_S + measured * self._comparison_s
+        return epochs * _EPOCH_S + estimates * _ESTIMATE_S + measured * self._comparison_s(trials)
 
     def share_of(self, record: Record, comparison: Comparison | None) -> float:
         """The seconds that one record of a comparison stands for."""
@@ -203,9 +217,8 @@ class Plan:
             return _ESTIMATE_S
         return self.seconds_of(comparison.trials) / len(comparison.trials)
 
-    @property
-    def _comparison_s(self) -> float:
-        return _COUNTING_S + (self.spec.seconds if self.spec.latency else 0.0)
+    def _comparison_s(self, trials: Sequence[Trial]) -> float:
+        return _COUNTING_S + (rounds_s(self.spec.seconds, trials) if self.spec.latency else 0.0)
 
     @property
     def _search_s(self) -> float:
@@ -216,7 +229,7 @@ class Plan:
             return 0.0
         epochs = search.epochs + search.finalists * train.seeds * train.epochs
         judged = len(self.done.difference(self.keys))
-        return 2 * self._comparison_s + epochs * _EPOCH_S + max(0, 2 * search.trials - judged) * _ESTIMATE_S
+        return 2 * self._comparison_s(()) + epochs * _EPOCH_S + max(0, 2 * search.trials - judged) * _ESTIMATE_S
 
     # --- in words -----------------------------------------------------------------------------------------------------
 

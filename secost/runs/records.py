@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from secost.errors import RunError
-from secost.plan.trials import Trial, variant_label
+from secost.plan.trials import BASELINE, Trial, variant_label
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
@@ -23,7 +23,10 @@ PUBLISHED, FILE, TRAINED = "published", "file", "trained"
 
 @dataclass
 class Record:
-    """One variant of one network at one setting: what it costs, and beside its baseline what it adds."""
+    """One variant of one network at one setting: what it costs, and beside its baseline what it adds.
+
+    With `alternative` it is no variant of the network but another one without attention, by that name, in its rounds.
+    """
 
     model: str
     attention: str
@@ -82,6 +85,7 @@ class Record:
     ended_s: float | None = None
     memory_overhead: float | None = None
     kernels_overhead: float | None = None
+    alternative: str | None = None
     by_stage: list[dict[str, Any]] = field(default_factory=list)
     by_site: list[dict[str, Any]] = field(default_factory=list)
     samples: dict[str, Any] | None = None
@@ -97,9 +101,14 @@ class Record:
         return not self.trained and self.estimate is None
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether this is the network itself, without attention."""
+        return self.attention == BASELINE and self.alternative is None
+
+    @property
     def label(self) -> str:
-        """`se r=16`, `eca`, `none`."""
-        return variant_label(self.attention, self.reduction, self.spelling)
+        """`se r=16`, `eca`, `none`; an alternative's name."""
+        return self.alternative or variant_label(self.attention, self.reduction, self.spelling)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values."""
@@ -120,7 +129,7 @@ class Record:
             training = trial.training
             values |= {"dataset": training.on, "seed": training.seed, "epochs": training.epochs}
         return cls(attention=trial.attention, reduction=trial.reduction, sites=None, spelling=trial.spelling,
-                   key=trial.key, estimate=trial.estimate, **values)
+                   key=trial.key, estimate=trial.estimate, alternative=trial.alternative, **values)
 
 
 _FIELD_TYPES = get_type_hints(Record)
@@ -148,7 +157,8 @@ class Gain:
     What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
     None for fewer than two pairs. A published gain is of one `era` of recipes, and has an interval by what trainings
     differ by from seed to seed. `borrowed`: nobody published this network, and the ends are those of one network more
-    like the published ones; `next_low` and `next_high` say that beside the interval of a mean.
+    like the published ones; `next_low` and `next_high` say that beside the interval of a mean. With `alternative` it is
+    no attention's, but what that network gains over this one.
     """
 
     model: str
@@ -170,6 +180,7 @@ class Gain:
     borrowed: bool = False
     next_low: float | None = None
     next_high: float | None = None
+    alternative: str | None = None
 
 
 # --- read again, from wherever it comes ---

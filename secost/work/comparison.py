@@ -33,6 +33,7 @@ from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Trial
 from secost.runs.records import DONE, FAILED, Record, overhead
 from secost.statistics import Interval
+from secost.work.rivals import Rival, rival_of
 from secost.work.timing import CONTROL, Stopwatch, Timing
 
 # What the user can mend by asking otherwise. A network that fails in forward or in the count gives failed records.
@@ -64,6 +65,10 @@ class Networks:
             self._net, self._name = load(model, self.allow_download, self.classes, self.seed), model
         assert self._net is not None
         return self._net
+
+    def beside(self, model: str) -> nn.Module:
+        """Another network, of which nothing is kept here."""
+        return load(model, self.allow_download, self.classes, self.seed)
 
     def trace(self, inputs: tuple[torch.Tensor, ...], state: str = NATIVE, dtype: torch.dtype | None = None) -> Graph:
         """The graph of the network that was asked for last, in a state that the caller has put it in, cast or not."""
@@ -111,12 +116,18 @@ class _Bench:
         self.natives = native_paths(self.native_graph)
         self._exit = contextlib.ExitStack()
         self.failures: dict[str, Exception] = {}
+        self.rivals: dict[str, Rival] = {}
 
     def __enter__(self) -> _Bench:
         self._exit.enter_context(eval_mode(self.net))
         self.switch = self._exit.enter_context(Switch(self.net, self.natives))
         self.switch.select(BASELINE)
         self.graph = self.networks.trace(self.inputs, BASELINE, self.dtype) if self.natives else self.native_graph
+        try:
+            self._load_rivals()
+        except BaseException:
+            self._exit.close()  # who was not entered is not left
+            raise
         return self
 
     def __exit__(self, *reason: Any) -> None:
@@ -147,6 +158,16 @@ class _Bench:
                 "network without it (add native to --attention to compare)"
             )
 
+    def _load_rivals(self) -> None:
+        """The networks of the alternatives; one that can't stand beside this network fails, or raises if strict."""
+        for name in (trial.alternative for trial in self.comparison.trials if trial.alternative is not None):
+            try:
+                self.rivals[name] = rival_of(name, self.comparison.setting, self.net, self.graph, self.networks)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self.failures[name] = error
+
     def _sites(self) -> list[Site]:
         if all(trial.attention in (BASELINE, NATIVE) for trial in self.comparison.trials):
             return []
@@ -164,7 +185,11 @@ class _Bench:
         left = any(gate.path is None for gate in find_attention(self.graph))
         record.cautions = [Caution.ATTENTION_LEFT] if left else []
         try:
-            if trial.attention == BASELINE:
+            if trial.label in self.failures:
+                raise self.failures[trial.label]
+            if trial.alternative is not None:
+                return _with_cost(record, self.rivals[trial.alternative].cost(self.dtype), Cost(), 0)
+            if trial.is_baseline:
                 return _with_cost(record, base, Cost(), 0)
             if trial.attention == NATIVE:
                 return self._counted_native(record)
@@ -191,10 +216,8 @@ class _Bench:
     def _timed(self, counted: Sequence[tuple[Trial, Record]], sites: list[Site]) -> Timing | None:
         if not self.spec.latency:
             return None
-        calibration = None
-        if self.comparison.setting.precision == "int8" and self.spec.calibration:
-            calibration = load_calibration(self.spec.calibration, self.inputs, self.net)
-        watch = Stopwatch(self.net, self.switch, self.inputs, self.comparison.setting, self.spec, calibration)
+        watch = Stopwatch(self.net, self.switch, self.inputs, self.comparison.setting, self.spec,
+                          functools.partial(load_calibration, self.spec.calibration), self.rivals)
         done = [trial for trial, record in counted if record.status == DONE]
         timing = watch.time(done, sites, self.listener.on_share, self.listener.on_note)
         self.failures |= timing.failures

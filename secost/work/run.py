@@ -302,6 +302,8 @@ def make_plan(spec: Spec, networks: Networks | None = None) -> Plan:
     runnable = _runnable(asked, spec.cuda_graphs, here=spec.latency or spec.train is not None)
     kept = [comparison for comparison in spec.comparisons(reducible, check_spellings(spec.spelling, spec.attention))
             if attrgetter("backend", "precision", "device", "memory_format")(comparison.setting) in runnable]
+    if not any(trial.alternative for comparison in kept for trial in comparison.trials):
+        spec = spec.with_changes(alternatives=Spec.alternatives)
     lost = [f"{values[0]} has no {value}" for values in asked for value in not_offered(*values)]
     return Plan(spec, tuple(kept), tuple(dict.fromkeys(lost)), tuple(notes))
 

@@ -1,14 +1,14 @@
 """Times one comparison: makes every variant ready for its backend, then measures all in the same rounds.
 
-Where the backend runs the network as it is (eager, fp32), variants are switched on one network; elsewhere each is a
-copy of its own, converted once here and opened in each measuring process. A variant that can't be made ready or run
-fails alone, with its reason; where the baseline fails, the comparison does.
+Where the backend runs the network as it is (eager, fp32), variants are switched on one network, and alternatives are
+networks beside it; elsewhere each is a copy of its own, converted once here and opened in each measuring process. A
+variant that can't be made ready or run fails alone, with its reason; where the baseline fails, the comparison does.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -26,10 +26,12 @@ from secost.networks.attended import Placed, attention_at, standalone
 from secost.networks.sites import Site
 from secost.networks.surgery import Switch, build_placed, check_outputs, seeded
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, NATIVE, Setting, Trial
+from secost.plan.trials import BASELINE, NATIVE, Setting, Trial, rounds_s
 from secost.statistics import median, seconds_for
+from secost.work.rivals import Rival
 
 CONTROL = "control"
+Calibrated = Callable[[tuple[Tensor, ...], nn.Module], tuple[tuple[Tensor, ...], ...] | None]
 _PROBE_S, _PATIENCE = 300.0, 20.0
 _PROBES, _PROBE_ROUNDS, _TOLD = 2, 4, 0.02
 _OF_NORMAL = 0.6745  # the median distance from the middle of a normal distribution, in standard deviations
@@ -68,13 +70,12 @@ class Stopwatch:
     """Times the variants of one comparison on one network."""
 
     def __init__(self, net: nn.Module, switch: Switch, inputs: tuple[Tensor, ...], setting: Setting, spec: Spec,
-                 calibration: tuple[tuple[Tensor, ...], ...] | None = None) -> None:
+                 calibrated: Calibrated | None = None, rivals: Mapping[str, Rival] | None = None) -> None:
+        """`calibrated` gives what int8 is fitted to, for inputs and a network; `rivals` are the alternatives."""
         self.net, self.switch, self.setting, self.spec = net, switch, setting, spec
-        self.inputs = tuple(item.repeat(setting.batch, *[1] * (item.ndim - 1)) for item in inputs)
-        self.request = Request(
-            precision=setting.precision, device=setting.device, threads=setting.threads,
-            memory_format=setting.memory_format, calibration=calibration, cuda_graphs=spec.cuda_graphs, seed=spec.seed,
-        )
+        self.calibrated, self.rivals = calibrated, rivals or {}
+        self.limit_s = spec.seconds
+        self.inputs, self.request = self._asked(net, inputs)
         self.backend: Backend = get_backend(
             setting.backend, setting.precision, setting.device, setting.memory_format, spec.cuda_graphs
         )
@@ -83,6 +84,16 @@ class Stopwatch:
         self.timer: Timer = timer_for(setting.device, setting.threads)
         self.variants: dict[str, Variant] = {}
         self.failures: dict[str, Exception] = {}
+
+    def _asked(self, net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Request]:
+        """The batch that a network is run on, and how."""
+        setting, spec = self.setting, self.spec
+        fitted = self.calibrated if setting.precision == "int8" else None
+        return tuple(item.repeat(setting.batch, *[1] * (item.ndim - 1)) for item in inputs), Request(
+            precision=setting.precision, device=setting.device, threads=setting.threads,
+            memory_format=setting.memory_format, cuda_graphs=spec.cuda_graphs, seed=spec.seed,
+            calibration=None if fitted is None else fitted(inputs, net),
+        )
 
     def time(self, trials: Sequence[Trial], sites: Sequence[Site],
              on_share: Callable[[float], object] = lambda share: None,
@@ -93,6 +104,7 @@ class Stopwatch:
         """
         # Where children measure, the allocator is set in them alone.
         with measuring(self.setting.threads, AS_IT_IS if self.apart else self.spec.allocator):
+            self.limit_s = rounds_s(self.spec.seconds, trials)
             for trial in trials:
                 self._make_ready(trial, sites)
             try:
@@ -111,20 +123,35 @@ class Stopwatch:
 
     def _make_ready(self, trial: Trial, sites: Sequence[Site]) -> None:
         try:
-            placed = self._placed(trial, sites)
-            self.switch.select(trial.label)
-            if self.in_place:
-                prepared = self.backend.prepare(self.net, self.inputs, self.request)
-                variant = Variant(prepared, [item.attention for item in placed])
+            if trial.alternative is not None:
+                variant = self._beside(self.rivals[trial.alternative])
             else:
-                variant = self._converted([item.site for item in placed])
+                variant = self._on_the_network(trial, sites)
             if self.in_place or not self.apart:
                 self._try(variant)  # a variant that can't run fails here, and each child finds caches filled
             self.variants[trial.label] = variant
         except Exception as error:
-            if trial.attention == BASELINE:
+            if trial.is_baseline:
                 raise
             self.failures[trial.label] = error
+
+    def _on_the_network(self, trial: Trial, sites: Sequence[Site]) -> Variant:
+        placed = self._placed(trial, sites)
+        self.switch.select(trial.label)
+        if self.in_place:
+            prepared = self.backend.prepare(self.net, self.inputs, self.request)
+            return Variant(prepared, [item.attention for item in placed])
+        copy, prepared = self._converted(self.net, self.inputs, self.request)
+        sited = [item.site for item in placed]
+        return Variant(prepared, attention_at(copy, sited) if prepared.modules_run else [])
+
+    def _beside(self, rival: Rival) -> Variant:
+        """An alternative: a network of its own, or this one, without attention, on larger images."""
+        self.switch.select(BASELINE)
+        inputs, request = self._asked(rival.net, rival.inputs)
+        if self.in_place:
+            return Variant(self.backend.prepare(rival.net, inputs, request))
+        return Variant(self._converted(rival.net, inputs, request)[1])
 
     def _placed(self, trial: Trial, sites: Sequence[Site]) -> list[Placed]:
         if trial.attention in (BASELINE, NATIVE):
@@ -138,11 +165,13 @@ class Stopwatch:
         self.switch.add(trial.label, placed)
         return placed
 
-    def _converted(self, sites: Sequence[Site]) -> Variant:
+    def _converted(
+        self, net: nn.Module, inputs: tuple[Tensor, ...], request: Request,
+    ) -> tuple[nn.Module, Prepared]:
+        """A copy of a network as it is now, and what the backend made of it."""
         with torch.inference_mode(False):
-            copy = standalone(self.net)
-            prepared = self.backend.prepare(copy, self.inputs, self.request)
-        return Variant(prepared, attention_at(copy, sites) if prepared.modules_run else [])
+            copy = standalone(net)
+            return copy, self.backend.prepare(copy, inputs, request)
 
     def _try(self, variant: Variant) -> None:
         run = variant.prepared.open()
@@ -166,12 +195,12 @@ class Stopwatch:
             if turn.number < _PROBES and not told:
                 probe.add(part, turn.number)
                 probe.opening_s = part.opening_s  # the first process finds the caches of the disk empty
-                told = (text := short_of_time(probe, self._labels(), spec.seconds)) is not None
+                told = (text := short_of_time(probe, self._labels(), self.limit_s)) is not None
                 if text is not None:
                     on_note(text)
             return part
 
-        return measure(watched, self._labels(), seconds=spec.seconds, target=spec.target, processes=spec.processes,
+        return measure(watched, self._labels(), seconds=self.limit_s, target=spec.target, processes=spec.processes,
                        apart=self.apart, seed=spec.seed, on_share=on_share)
 
     def _in_this_process(self) -> Callable[[Turn], Rounds]:
@@ -205,14 +234,16 @@ class Stopwatch:
         """The subjects, those of them that need a pass before they are timed, and what fills the gaps in memory."""
         gaps = scatter((m for variant in self.variants.values() for m in variant.modules), seed) if self.apart else []
         subjects = [self._subject(label) for label in self._labels()]
-        return subjects, subjects[:2] if self.in_place else subjects, gaps
+        warm = [subject for subject in subjects if subject.label in (BASELINE, CONTROL, *self.rivals)]
+        return subjects, warm if self.in_place else subjects, gaps
 
     def _subject(self, label: str) -> Subject:
         name = BASELINE if label == CONTROL else label
         variant = self.variants[name]
         run = variant.run or variant.prepared.open()
         direct = _direct_pass(variant.attention, run, self.timer) if variant.attention and label != CONTROL else None
-        return Subject(label, run, (lambda: self.switch.select(name)) if self.in_place else (lambda: None), direct)
+        shown = BASELINE if name in self.rivals else name
+        return Subject(label, run, (lambda: self.switch.select(shown)) if self.in_place else (lambda: None), direct)
 
     def _drop_what_fails_alone(self) -> None:
         """After a measuring process came to a bad end: try each variant in a process of its own."""

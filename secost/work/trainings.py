@@ -24,6 +24,7 @@ from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import WEIGHT_SEED, check_name, load
 from secost.networks.surgery import attach, seeded, strip
+from secost.plan.alternatives import alternatives_of, split_alternative
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Plan, Trial
 from secost.runs.curves import doubts
@@ -88,7 +89,13 @@ def prepare(spec: Spec, seed: int = WEIGHT_SEED) -> Course:
         check_name(model)
     data = part_of(load_data(spec.train.dataset, spec.train.data), spec.train.fraction, spec.train.train_images)
     networks = Networks(spec.allow_download, data.classes, seed=seed)
-    for model in reversed(spec.models):  # the first one, which is measured first, is then there
+    beside = [name for model in spec.models
+              for name in alternatives_of(spec.alternatives, model, data.resolution, trained=True)]
+    # The first one, which is measured first, is there at the end.
+    for model in reversed([*spec.models, *dict.fromkeys(beside)]):
+        if split_alternative(model, model)[1] is not None:
+            raise BadSpecError(f"alternative {model!r} can't be trained: {data.name} has images of {data.resolution} "
+                               "px; name a network, such as a deeper or wider one")
         net = networks.get(model)
         try:
             check_classes(net, data)
@@ -184,7 +191,7 @@ def checked_jobs(jobs: int | None) -> int:
 
 def _trained_elsewhere(left: Sequence[Trial], plan: Plan, store: RunStore) -> list[Record]:
     """Records of trainings that another placement has already: without attention, a network is the same at each."""
-    wanted = {_without_place(trial): trial for trial in left if trial.attention == BASELINE}
+    wanted = {_without_place(trial): trial for trial in left if trial.is_baseline}
     if not wanted:
         return []
     records = {record.key: record for record in store.records() if record.status == DONE}
@@ -192,7 +199,7 @@ def _trained_elsewhere(left: Sequence[Trial], plan: Plan, store: RunStore) -> li
     seeds = sorted({trial.training.seed for trial in left if trial.training is not None})
     for trial in (trial for comparison in plan.comparisons for seed in seeds
                   for trial in plan.spec.trainings_of(comparison, seed)):
-        twin = wanted.get(_without_place(trial)) if trial.attention == BASELINE else None
+        twin = wanted.get(_without_place(trial)) if trial.is_baseline else None
         if twin is not None and trial.key in records and twin.key not in found:
             record = records[trial.key]
             found[twin.key] = replace(Record.of_trial(twin), top1=record.top1, environment=record.environment,
@@ -220,12 +227,12 @@ def build(trial: Trial, spec: Spec, data: Data) -> nn.Module:
     """The network of one training. All variants of a seed have the same weights where they have the same layers."""
     assert trial.training is not None  # only trainings come here
     setting, seed = trial.setting, trial.training.seed
-    net = load(setting.model, spec.allow_download, data.classes, weights_of(seed))
+    net = load(trial.alternative or setting.model, spec.allow_download, data.classes, weights_of(seed))
     if trial.attention == NATIVE:
         return net
     example = data.test.images[:1]
     net = strip(net, example=example)
-    if trial.attention == BASELINE:
+    if trial.attention == BASELINE:  # an alternative too
         return net
     with seeded(draw_seed(seed, "attention") % 2**32):
         return attach(net, trial.attention, trial.reduction, setting.placement, setting.integration, setting.stages,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import stdev
 
 from secost.plan.spec import Spec
-from secost.plan.trials import BASELINE, Comparison, Listener, Plan, Trial
+from secost.plan.trials import Comparison, Listener, Plan, Trial
 from secost.runs.records import DONE, Record
 from secost.runs.store import RunStore
 from secost.sequential import looked_difference, pairs_for, told
@@ -53,10 +53,10 @@ def pairs_so_far(comparison: Comparison, spec: Spec, records: Sequence[Record]) 
     pairs: dict[str, list[tuple[float, float]]] = {}
     for seed in range(sum(record.trained for record in records)):  # no more than there are trainings
         trials = spec.trainings_of(comparison, seed)
-        base = next((top1.get(trial.key) for trial in trials if trial.attention == BASELINE), None)
+        base = next((top1.get(trial.key) for trial in trials if trial.is_baseline), None)
         for trial in trials:
             mine = top1.get(trial.key)
-            if trial.attention != BASELINE and base is not None and mine is not None:
+            if not trial.is_baseline and base is not None and mine is not None:
                 pairs.setdefault(trial.label, []).append((base, mine))
     return pairs
 

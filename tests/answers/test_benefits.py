@@ -6,18 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from secost.answers.evidence import (
-    BEATEN,
-    BEATEN_ON_MEAN,
-    NO_GAIN,
-    UNBEATEN,
-    UNCLEAR,
-    WORTH,
-    Weighed,
-    matches,
-    standing,
-    weighed,
-)
+from secost.answers.beside import BEATEN, BEATEN_ON_MEAN, UNBEATEN, standing
+from secost.answers.evidence import NO_GAIN, UNCLEAR, WORTH, Weighed, matches, weighed
 from secost.answers.groups import LATENCY, PARAMS, Group, group_records
 from secost.figures.drawing import draw
 from secost.figures.front import BenefitPanel, BenefitPoint, benefit_figure
