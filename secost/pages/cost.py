@@ -156,7 +156,7 @@ def _drawings(cost: Cost) -> Any:
     from secost.figures.drawing import draw
     from secost.figures.learning import learning_figures
 
-    return [*draw(cost.groups, cost.weighed), *learning_figures(cost.curves)]
+    return [*draw(cost.groups, cost.all_weighed), *learning_figures(cost.curves)]
 
 
 def _chart(cost: Cost) -> dict[str, Any] | None:

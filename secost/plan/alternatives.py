@@ -20,6 +20,7 @@ _SMALL, _DEEPER, _WIDER = "small:", "2x1", "1x1.5"
 PUBLISHED_PX = 224
 _AT = re.compile(r"(?P<model>.*)@(?P<resolution>[0-9]+)")
 _SCALED = re.compile(r"scaled:(?P<model>.+)@[0-9.]+x[0-9.]+")
+_IN_BOTH = re.compile(r"resnet[0-9]+|wide_resnet[0-9]+_2")
 _LIBRARIES = re.compile(r"^(timm|torchvision):")
 
 
@@ -79,13 +80,15 @@ def _whose(name: str) -> str | None:
 
 
 def _published(model: str, resolution: int | None) -> tuple[str, ...]:
-    """In the library that the model comes from; none at another resolution than that of the published figures."""
+    """In the library that the model comes from, where that has it, else timm's; none at another resolution than that of
+    the published figures."""
     library = _LIBRARIES.match(model)
     prefix = library[0] if library else ""
     bare = model.removeprefix(prefix).split(".")[0]
     if resolution != PUBLISHED_PX or not bare or "/" in bare:
         return ()
-    return tuple(prefix + name for name in _known().get(bare, ()))
+    return tuple(prefix + name if name.startswith(bare + "@") or _IN_BOTH.fullmatch(name) else name
+                 for name in _known().get(bare, ()))
 
 
 @functools.cache
