@@ -82,7 +82,7 @@ def train(
     until: float | None = TrainSpec.until, max_seeds: int | None = TrainSpec.max_seeds,
     epochs: int = TrainSpec.epochs, batch_size: int = TrainSpec.batch_size,
     learning_rate: float = TrainSpec.learning_rate, augment: bool = TrainSpec.augment,
-    deterministic: bool = TrainSpec.deterministic, amp: bool = TrainSpec.amp, data: str = TrainSpec.data,
+    deterministic: bool = TrainSpec.deterministic, amp: bool | None = TrainSpec.amp, data: str = TrainSpec.data,
     placement: str = _PLACEMENT, integration: str = _INTEGRATION, stages: int | Sequence[int] | None = None,
     device: str = _DEVICE, memory_format: str = Spec.memory_format[0],
     alternatives: str | Sequence[str] = Spec.alternatives, latency: bool = Spec.latency,

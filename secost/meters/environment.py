@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -12,8 +13,10 @@ from typing import Any
 import psutil
 
 from secost.meters import machine
+from secost.meters.processes import can_fork, in_child
 
 _PACKAGES = ("secost", "torch", "torchvision", "timm", "fvcore", "onnxruntime", "openvino", "nncf")
+_PATIENCE_S = 120.0
 
 
 def describe() -> dict[str, Any]:
@@ -53,12 +56,37 @@ def _gpu() -> dict[str, Any]:
     Torch is asked only where it is loaded already: what needs no torch has no GPU either.
     """
     torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not sees_cuda():
         return {}
     return {
-        "gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+        "gpu": _gpu_name(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
         "tf32": _switch(torch.backends.cudnn.allow_tf32),
     }
+
+
+def sees_cuda() -> bool:
+    """Whether torch sees a GPU of NVIDIA's, asked of the driver's own library: CUDA, once begun in a process, can be
+    used in no process forked from it."""
+    import torch
+
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    return torch.cuda.is_available()
+
+
+def cuda_has_begun() -> bool:
+    """Whether this process has begun with CUDA."""
+    import torch
+
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+@functools.cache
+def _gpu_name() -> str:
+    import torch
+
+    if cuda_has_begun() or not can_fork():
+        return torch.cuda.get_device_name(0)
+    return str(in_child(lambda: torch.cuda.get_device_name(0), _PATIENCE_S))
 
 
 def _cpu_name() -> str:

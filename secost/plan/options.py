@@ -199,7 +199,7 @@ OPTIONS: tuple[Option, ...] = (
     _train("augment", _F, True, "Shift images, and mirror photographs."),
     _finalist("augment", _F, False, "Shift images, and mirror photographs."),
     _train("deterministic", _F, False, "Only algorithms equal to the bit."),
-    _train("amp", _F, False, "Train in bfloat16 where torch allows it."),
+    _train("amp", _F, None, "Train in bfloat16 where torch allows it [on cuda]."),
     _stated("backend", _W, ("onnxruntime", "openvino"), "Backends whose real int8 is run; an empty text for none.",
            "quantization", keyword="backends"),
     Option("jobs", _C, None, "Trainings at a time [2, where it can].", f"train search {_STUDIED}", flags="--workers"),

@@ -19,7 +19,7 @@ from torch import nn
 
 from secost.errors import BadSpecError, SecostError, one_line
 from secost.meters.conditions import measuring
-from secost.meters.environment import describe
+from secost.meters.environment import cuda_has_begun, describe
 from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import WEIGHT_SEED, check_name, load
@@ -50,10 +50,10 @@ def train_spec(
 ) -> Finished:
     """Costs and trainings in the run `out`; the plan that comes back is at the resolution of the data set.
 
-    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
-    see `checked_jobs`. An `executor` that is not local trains on its workers, without checkpoints: they write nothing.
-    With `keep_weights` checkpoints stay, for `trained_net`. Raises BadSpecError for a wrong request before anything is
-    trained; a training that fails is a failed record.
+    `jobs` trainings run at a time, each on one thread of its own process; see `checked_jobs`. An `executor` that is not
+    local trains on its workers, without checkpoints: they write nothing. With `keep_weights` checkpoints stay, for
+    `trained_net`. Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed
+    record.
     """
     course = prepare(spec)
     jobs = checked_jobs(jobs) if address is None else None
@@ -118,7 +118,13 @@ def train_in_store(
     """
     listener, jobs = listener or Listener(), checked_jobs(jobs)
     plan = begin(course.plan, store, listener, retry_failed)
-    measure(plan, store, listener, course.networks, executor, strict=True)
+    # Trainings on a GPU are children's, which must come before this process begins with CUDA.
+    costs_last = all(comparison.setting.device == "cuda" for comparison in plan.comparisons)
+    measured = partial(measure, plan, store, listener, course.networks, executor, strict=True)
+    if costs_last:
+        _check_builds(plan, course.data)
+    else:
+        measured()
 
     def carry_out(trials: Sequence[Trial]) -> None:
         left = plan.lacking(trials)
@@ -132,7 +138,16 @@ def train_in_store(
     for comparison in plan.comparisons:
         carry_out(plan.spec.trainings(comparison))
         add_seeds(comparison, plan, store, listener, carry_out)
+    if costs_last:
+        measured()
     return plan
+
+
+def _check_builds(plan: Plan, data: Data) -> None:
+    """Raise for a variant that can't be built, which measuring tells where it comes first."""
+    for comparison in plan.comparisons:
+        for trial in plan.spec.trainings_of(comparison, 0):
+            build(trial, plan.spec, data)
 
 
 def train_trials(
@@ -146,7 +161,7 @@ def train_trials(
     if executor is not None and executor.name != LOCAL:
         run = _trained_by(executor, trials, spec, data)
     else:  # each in a process of its own, where one can be forked
-        forked = can_fork() and all(trial.setting.device == "cpu" for trial in trials)
+        forked = can_fork() and all(_may_fork(trial.setting.device) for trial in trials)
         works = [partial(_trained, trial, spec, data, folder, forked) for trial in trials]
         run = as_they_end(works, jobs if forked else 1)
     for record, where, notes in run:
@@ -155,6 +170,11 @@ def train_trials(
         listener.on_record(store.add(record, where))
         if not keep_weights:
             _checkpoint(folder, record.key).unlink(missing_ok=True)
+
+
+def _may_fork(device: str) -> bool:
+    """CUDA that has begun here can be used in no child; several small networks share a GPU well."""
+    return device == "cpu" or (device == "cuda" and not cuda_has_begun())
 
 
 def _trained_by(executor: Executor, trials: Sequence[Trial], spec: Spec, data: Data) -> Iterator[_Ended]:
