@@ -55,11 +55,21 @@ def _gpu() -> dict[str, Any]:
 
     Torch is asked only where it is loaded already: what needs no torch has no GPU either.
     """
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not sees_cuda():
+    if "torch" not in sys.modules or not sees_cuda():
         return {}
+    return dict(_gpu_facts() if cuda_has_begun() or not can_fork() else _gpu_facts_apart())
+
+
+@functools.cache
+def _gpu_facts_apart() -> dict[str, Any]:
+    return dict(in_child(_gpu_facts, _PATIENCE_S))
+
+
+def _gpu_facts() -> dict[str, Any]:
+    """Begins with CUDA."""
+    torch: Any = sys.modules["torch"]
     return {
-        "gpu": _gpu_name(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+        "gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
         "tf32": _switch(torch.backends.cudnn.allow_tf32),
     }
 
@@ -78,15 +88,6 @@ def cuda_has_begun() -> bool:
     import torch
 
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-@functools.cache
-def _gpu_name() -> str:
-    import torch
-
-    if cuda_has_begun() or not can_fork():
-        return torch.cuda.get_device_name(0)
-    return str(in_child(lambda: torch.cuda.get_device_name(0), _PATIENCE_S))
 
 
 def _cpu_name() -> str:

@@ -36,6 +36,8 @@ _BRING_GAIN = ("weigh the cost against the accuracy gain: train both networks wi
 _REASONS = {
     Reason.GAINS: ("{best} gains {gain} ({source}) {price}",
                    "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
+    Reason.TOO_SHORT: ("{best} gains {gain} ({source}) {price}, but its trainings ended before they converged, so that "
+                       "says little of whole ones", ""),
     Reason.ABOVE_LINE: ("{best} gains {gain} ({source}) {price}, more than {line}",
                         "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
     Reason.BELOW_LINE: ("{best} gains {gain} ({source}) {price}, less than {line}",
@@ -71,8 +73,6 @@ _REASONS = {
     Reason.GAIN_NOT_KNOWN: ("the cost is known, the gain is not: these records hold no accuracy", _BRING_GAIN),
 }
 
-# What more seeds may tell; but first come epochs, where the trainings were too short.
-_TOLD_BY_SEEDS = (Reason.NOT_EVERY_INTERVAL, Reason.NO_GAIN, Reason.GAIN_MAY_HIDE)
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def state(records: Sequence[Record], gains: Sequence[Gain] = (), price_limit: fl
     items = weighed(groups, gains)
     verdict = judge(records, gains, price_limit)
     reason, next_step = _REASONS[verdict.reason]
-    if verdict.reason in _TOLD_BY_SEEDS and (longer := longer_words(gain_curves(trained_pairs(records)))):
-        next_step = longer
+    if verdict.reason == Reason.TOO_SHORT:
+        next_step = longer_words(gain_curves(trained_pairs(records)))
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
     next_step = next_step.format(**figures)

@@ -199,6 +199,7 @@ OPTIONS: tuple[Option, ...] = (
     _train("augment", _F, True, "Shift images, and mirror photographs."),
     _finalist("augment", _F, False, "Shift images, and mirror photographs."),
     _train("deterministic", _F, False, "Only algorithms equal to the bit."),
+    _train("train_device", _T, None, "Device of the trainings, where it is not that of the times."),
     _train("amp", _F, None, "Train in bfloat16 where torch allows it [on cuda]."),
     _stated("backend", _W, ("onnxruntime", "openvino"), "Backends whose real int8 is run; an empty text for none.",
            "quantization", keyword="backends"),

@@ -26,6 +26,7 @@ from secost.training.datasets import Data, Split, load_data
 from secost.training.loop import accuracy, train
 
 _MODEL, _ROUNDS, _EPOCHS = "small:resnet", 7, 3
+_ROUNDS_ON_GPU = 3
 _ON_GPU = {"small:resnet": 256, "resnet18": 256}  # images a step
 
 
@@ -101,7 +102,7 @@ def ours_on(device: str, batch: int, net: nn.Module, data: Data) -> None:
 def rate_on(device: str, data: Data) -> None:
     for model, batch in _ON_GPU.items():
         taken: dict[str, list[float]] = {"secost": [], "by hand": []}
-        for number in range(4):
+        for number in range(_ROUNDS_ON_GPU + 1):
             for name, loop in (("secost", ours_on), ("by hand", by_hand_on)):
                 net = load(model, classes=data.classes)
                 begin = time.perf_counter()

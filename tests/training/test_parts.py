@@ -105,6 +105,28 @@ def test_a_part_is_in_the_key_and_the_checkpoint_only_where_it_was_asked_for() -
         "dataset", "seeds", "epochs", "batch_size", "learning_rate", "augment", "deterministic", "amp", "data"}
 
 
+def test_trainings_on_a_device_that_is_not_here_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadSpecError, match="device 'cuda' is not here"):
+        secost.train(CLASSIFIER, ["eca"], out=tmp_path / "run", train_device="cuda", seeds=1, epochs=1, latency=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpus_usual_way_is_bfloat16_and_the_device_of_trainings_is_in_no_key() -> None:
+    def amp(**given: Any) -> bool | None:
+        spec = Spec.from_dict({"models": "resnet18", **given})
+        assert spec.train is not None
+        return spec.train.amp
+
+    assert amp(train={}) is False and amp(train={"amp": True}) is True
+    assert amp(train={"train_device": "cuda"}) is True and amp(device="cuda", train={}) is True
+    assert amp(device="cuda", train={"amp": False}) is False
+    here, there = (Spec.from_dict({"models": "resnet18", "train": {"amp": True, **device}})
+                   for device in ({}, {"train_device": "cuda"}))
+    keys = [[trial.key for comparison in spec.comparisons({"se": True}) for trial in spec.trainings(comparison)]
+            for spec in (here, there)]
+    assert keys[0] == keys[1]
+
+
 def test_records_tell_the_part_they_were_trained_on(tmp_path: Path) -> None:
     records = secost.train(CLASSIFIER, ["eca"], out=tmp_path, train_images=100, seeds=1, epochs=1, latency=False)
     assert {record.dataset for record in records if record.trained} == {"digits (100 images)"}
