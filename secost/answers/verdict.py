@@ -209,11 +209,15 @@ def _part(
         told = [one for one in judged if one.answer == answer]
         if told:
             # What is told from none stands for the rest; of those, what gains most.
-            best = max(told, key=lambda one: (one.reason in _TOLD, one.item.gain.points))
+            best = max(told, key=lambda one: (one.reason in _TOLD, one.item.gain.points, -_time(one.item)))
             break
     ends = [item.gain.high for item in items if item.gain.high is not None]
     most = max(ends) if len(ends) == len(items) and best.reason in (Reason.NO_GAIN, Reason.GAIN_MAY_HIDE) else None
     return Part(era, label, best.answer, best.reason, best.item, most, best.beside)
+
+
+def _time(item: Weighed) -> float:
+    return item.record.latency_overhead or 0.0
 
 
 def _judged(item: Weighed, lines: tuple[Beside, ...], tries: int, price: float | None) -> _Judged:

@@ -43,11 +43,12 @@ _REASONS = {
     Reason.BELOW_LINE: ("{best} gains {gain} ({source}) {price}, less than {line}",
                         "spend the time on {other}, or look for a cheaper attention: `secost budget RUN {limit}`"),
     Reason.LINE_OPEN: ("{best} gains {gain} ({source}) {price}, not told apart from {line}",
-                       "train both from the same seeds: `secost train MODEL --alternatives {other} --until 0.3`"),
+                       "train both from the same seeds: `secost train MODEL --alternatives {other} --until 0.3` (with "
+                       "--dry-run it says how long that takes and what it can tell)"),
     Reason.RECIPE: ("{best} gains {by_recipe}, as {evidence}, {price}{lines}",
                     "train both networks with your own recipe: `secost train MODEL --seeds 5`"),
-    Reason.SETTING: ("{best} gains {gain} ({source}), and whether {price} is little enough turns with what runs it: "
-                     "{by_setting}", "decide by the setting that you deploy"),
+    Reason.SETTING: ("{best} gains {gain} ({source}) {price}, and the answer is not the same everywhere: {by_setting}",
+                     "decide by the network and the setting that you deploy"),
     Reason.TOO_DEAR: ("{best} gains {gain} ({source}) {price}, more than {limit_price} a point",
                       "look for a cheaper attention or fewer stages: `secost budget RUN {limit}`"),
     Reason.PRICE_OPEN: ("{best} gains {gain} ({source}) {price}, and the intervals leave open whether that is at most "
@@ -57,7 +58,8 @@ _REASONS = {
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
                      "leave attention out, or try it on the data that matters"),
     Reason.GAIN_MAY_HIDE: ("no gain could be told from none ({source}); up to {most:.2f} points may hide in the "
-                           "intervals", "train until it is told: `secost train MODEL --until 0.3`"),
+                           "intervals", "train until it is told: `secost train MODEL --until 0.3` (with --dry-run it "
+                           "says how long that takes and what it can tell)"),
     Reason.NO_RECORDS: ("there are no records", "run `secost profile MODEL` first"),
     Reason.NOTHING_FINISHED: ("no variant could be counted or measured",
                               "see the errors, and run the same command again"),
@@ -125,17 +127,10 @@ def _figures(verdict: Verdict) -> dict[str, object]:
     evidence = "borrowed from other networks" if gain.borrowed else verdict.source
     return {**figures, "source": evidence, "best": record.label, "gain": gain_words(gain), "price": price,
             "evidence": evidence, "limit": "--max-latency 2%" if timed else "--max-params 5%",
-            "limit_price": percent(verdict.price, signed=False), "by_recipe": _by_recipe(verdict),
+            "limit_price": percent(verdict.price, signed=False), "by_recipe": beside.by_recipe(verdict),
             "line": beside.line(verdict.parts[0]), "lines": beside.lines(verdict),
             "other": beside.other(verdict.parts[0]),
-            "by_setting": "; ".join(f"{part.label}: {part.answer}" for part in verdict.parts)}
-
-
-def _by_recipe(verdict: Verdict) -> str:
-    """`+1.16 points [0.87, 1.44] with a classical recipe and -0.27 [-1.96, 1.42] with a modern one`, of one variant."""
-    assert verdict.best is not None
-    told = [f"{gain_words(gain)} with a {gain.era} recipe" for gain in verdict.best.by_era]
-    return joined(told) if len(told) > 1 else f"{told[0]}; with another recipe nothing is told of it"
+            "by_setting": "; ".join(beside.by_setting(verdict.parts))}
 
 
 def _sentences(groups: list[Group]) -> list[str]:

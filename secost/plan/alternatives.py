@@ -39,12 +39,12 @@ def check_alternatives(names: Sequence[str], models: Sequence[str]) -> None:
                 raise BadSpecError(f"alternatives {','.join(names)}: {name} stands alone; give {name}, or names")
             return
         whose = _whose(name)
-        if whose is None and len(models) > 1:
+        if whose is None and len(models) > 1 and not name.startswith("@"):
             raise BadSpecError(f"alternative {name!r} does not say of which of {len(models)} networks: give one "
                                "network a time, or auto")
         if whose not in (None, *models) or (name in models and len(models) == 1):
-            raise BadSpecError(f"alternative {name!r} is none of {models[0]}: name another network of its line, or "
-                               f"{models[0]}@256")
+            raise BadSpecError(f"alternative {name!r} is no alternative to {models[0]}: name another network of its "
+                               f"line, or {models[0]}@256")
 
 
 def alternatives_of(
