@@ -71,12 +71,14 @@ def line(part: Part) -> str:
 
 
 def lines(verdict: Verdict) -> str:
-    """What the same time buys elsewhere by the recipes of the answer, where that is known."""
-    told = list(dict.fromkeys(f"{part.nearest.line:+z.2f}" for part in verdict.parts if part.nearest))
-    if not told:
+    """What the same time buys elsewhere by the recipes of the answer, where that is known; of several the range."""
+    bought = [part.nearest for part in verdict.parts if part.nearest]
+    if not bought:
         return ""
-    others = joined(list(dict.fromkeys(other(part) for part in verdict.parts if part.nearest)), "or")
-    return f"; on the way to {others} the same time buys {joined(told)}"
+    others = joined(list(dict.fromkeys(one.other.record.label for one in bought)), "or")
+    points = sorted(one.line for one in bought)
+    shown = list(dict.fromkeys(f"{value:+z.2f}" for value in (points[0], points[-1])))
+    return f"; on the way to {others} the same time buys {' to '.join(shown)}"
 
 
 def _of_one_table(item: Weighed, others: Sequence[Weighed]) -> list[str]:

@@ -21,6 +21,7 @@ from secost.pages.wording import (
     few,
     floor_words,
     gain_words,
+    of_models,
     overhead_words,
     runtime_summary,
     spelling_words,
@@ -32,6 +33,7 @@ from secost.writing import joined, percent
 _FEW_GROUPS, _FEW_LABELS, _MOST_FAMILIES, _MOST_SENTENCES = 3, 8, 4, 6
 _BRING_GAIN = ("weigh the cost against the accuracy gain: train both networks with one recipe, or take the gain that a "
                "paper reports within one table")
+_TRAIN, _HEAR = "secost train MODEL --dataset FOLDER", "; --dry-run says how long that takes and what it can tell"
 # Why, and what to do next. The words in braces are figures of the verdict.
 _REASONS = {
     Reason.GAINS: ("{best} gains {gain} ({source}) {price}",
@@ -43,10 +45,9 @@ _REASONS = {
     Reason.BELOW_LINE: ("{best} gains {gain} ({source}) {price}, less than {line}",
                         "spend the time on {other}, or look for a cheaper attention: `secost budget RUN {limit}`"),
     Reason.LINE_OPEN: ("{best} gains {gain} ({source}) {price}, not told apart from {line}",
-                       "train both from the same seeds: `secost train MODEL --alternatives {other} --until 0.3` (with "
-                       "--dry-run it says how long that takes and what it can tell)"),
+                       f"train both from the same seeds: `{_TRAIN} --alternatives {{other}} --until 0.3`{_HEAR}"),
     Reason.RECIPE: ("{best} gains {by_recipe}, as {evidence}, {price}{lines}",
-                    "train both networks with your own recipe: `secost train MODEL --seeds 5`"),
+                    f"train both networks with your own recipe: `{_TRAIN} --seeds 5`"),
     Reason.SETTING: ("{best} gains {gain} ({source}) {price}, and the answer is not the same everywhere: {by_setting}",
                      "decide by the network and the setting that you deploy"),
     Reason.TOO_DEAR: ("{best} gains {gain} ({source}) {price}, more than {limit_price} a point",
@@ -54,12 +55,11 @@ _REASONS = {
     Reason.PRICE_OPEN: ("{best} gains {gain} ({source}) {price}, and the intervals leave open whether that is at most "
                         "{limit_price} a point", "narrow the intervals: more --seconds, or trainings from more seeds"),
     Reason.NOT_EVERY_INTERVAL: ("not every gain has an interval ({source}), so they may be luck",
-                                "train from several seeds: `secost train MODEL --seeds 5`"),
+                                f"train from several seeds: `{_TRAIN} --seeds 5`"),
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
                      "leave attention out, or try it on the data that matters"),
     Reason.GAIN_MAY_HIDE: ("no gain could be told from none ({source}); up to {most:.2f} points may hide in the "
-                           "intervals", "train until it is told: `secost train MODEL --until 0.3` (with --dry-run it "
-                           "says how long that takes and what it can tell)"),
+                           "intervals", f"train until it is told: `{_TRAIN} --until 0.3`{_HEAR}"),
     Reason.NO_RECORDS: ("there are no records", "run `secost profile MODEL` first"),
     Reason.NOTHING_FINISHED: ("no variant could be counted or measured",
                               "see the errors, and run the same command again"),
@@ -110,7 +110,7 @@ def state(records: Sequence[Record], gains: Sequence[Gain] = (), price_limit: fl
         next_step = longer_words(gain_curves(trained_pairs(records)))
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
-    next_step = next_step.format(**figures)
+    next_step = of_models(next_step.format(**figures), records)
     said = (*bought, *beside.sentences(groups, gains), *_sentences(groups))
     return Statement(verdict.answer, reason.format(**figures), next_step, said, verdict.to_dict(next_step))
 
