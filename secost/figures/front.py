@@ -341,8 +341,11 @@ def _mark_weighed(axis: Axes, point: BenefitPoint, look: Look) -> None:
 def _room(axis: Axes, panel: BenefitPanel) -> None:
     across = [value for point in panel.points for value in point.cost.reach] + [0.0]
     up = [value for point in panel.points for value in point.gain.reach] + [0.0]
-    width, height = max(across) - min(across) or 1.0, max(up) - min(up) or 1.0
-    axis.set_xlim(min(across) - 0.07 * width, max(across) + 0.28 * width)  # labels stand at the right of their points
+    width = max(across) - min(across) or 1.0
+    edge = max(across) + 0.28 * width  # labels stand at the right of their points
+    up += [way.gain.percent * min(edge / way.cost.percent, 1.0) for way in panel.ways]
+    height = max(up) - min(up) or 1.0
+    axis.set_xlim(min(across) - 0.07 * width, edge)
     axis.set_ylim(min(up) - 0.07 * height, max(up) + 0.1 * height)
 
 

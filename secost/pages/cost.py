@@ -302,7 +302,7 @@ def _stages(cost: Cost) -> Iterator[Section]:
     left = len(lines) - _MOST_STAGE_ROWS
     more = (Line(f"{left} more rows are left out here; the JSON has them all.", Kind.TEXT),) if left > 0 else ()
     table = _stage_table(lines[:_MOST_STAGE_ROWS], len(cost.groups) > 1)
-    elsewhere = where_words() if any(record.attention == SE for _, record, _, _ in lines) else []
+    elsewhere = where_words() if cost.gains and any(record.attention == SE for _, record, _, _ in lines) else []
     for title, format in (("What it adds, by stage", MARKDOWN), ("By stage", HTML)):
         yield Section("stages", title, tuple(elsewhere), (table,), after=more, formats=(format,))
 

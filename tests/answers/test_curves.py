@@ -124,7 +124,7 @@ def test_after_too_short_a_training_the_next_step_is_epochs_and_not_seeds() -> N
                    else record for record in records]
         return state(unclear, trained_gains(unclear)).next_step
 
-    assert next_step(run()).startswith("train longer before you add seeds: `secost train MODEL --epochs 20`")
+    assert next_step(run()).startswith("train longer before you add seeds: `secost train resnet50 --epochs 20`")
     assert "--until" in next_step(run(train_top1=100.0)) and longer_words(gain_curves(run(train_top1=100.0))) == ""
 
 

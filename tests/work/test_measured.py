@@ -79,9 +79,12 @@ def test_the_environment_names_the_gpu_so_that_two_cards_are_two_machines(monkey
     assert "gpu" not in environment.describe()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Card A")
+    environment._gpu_facts_apart.cache_clear()
     first = environment.describe()
+    environment._gpu_facts_apart.cache_clear()  # asked of the GPU once in a process
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Card B")
     assert first["gpu"] == "Card A" and first != environment.describe()
+    environment._gpu_facts_apart.cache_clear()
 
 
 def test_a_group_above_that_is_throttled_counts(tmp_path: Any) -> None:
