@@ -15,7 +15,7 @@ from statistics import mean
 
 import secost
 from secost.answers.expected import published_alternatives
-from secost.answers.published import published_accuracies
+from secost.answers.published import SAME_NET, published_accuracies
 from secost.plan.alternatives import PUBLISHED_PX, split_alternative
 
 FILE = Path(secost.__file__).parent / "data" / "alternatives.csv"
@@ -36,7 +36,9 @@ def wanted() -> dict[str, list[str]]:
         finer = [name for name in ranked if (split_alternative(name, network)[1] or 0) > PUBLISHED_PX]
         if others or finer:
             found[network] = others[:1] + finer[:1]
-    return dict(sorted(found.items()))
+    for alias, network in SAME_NET.items():
+        found[alias] = [name for name in found.get(network, ()) if not name.startswith(network)]
+    return {network: found[network] for network in sorted(found) if found[network]}
 
 
 def text() -> str:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from secost.answers.groups import STANDARD_REDUCTION, grouped
-from secost.answers.pooling import FEWEST_TO_PREDICT, Pooled, pooled
 from secost.answers.published import (
     IMAGENET,
     TOP1,
@@ -27,6 +26,7 @@ from secost.answers.published import (
 )
 from secost.plan.alternatives import PUBLISHED_PX, plain_alternative
 from secost.plan.trials import BASELINE
+from secost.pooling import FEWEST_TO_PREDICT, Pooled, pooled
 from secost.runs.records import PUBLISHED, Gain
 from secost.writing import joined
 

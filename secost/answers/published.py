@@ -43,7 +43,7 @@ TOP1, MAP = "top1", "map"
 # Millions of parameters without attention, as printed or counted: what users call small, medium and large.
 SIZES_M = (("small", 0.0, 10.0), ("medium", 10.0, 35.0), ("large", 35.0, float("inf")))
 # One network under two libraries' names.
-_SAME_NET = {"mobilenet_v2": "mobilenetv2_100"}
+SAME_NET = {"mobilenet_v2": "mobilenetv2_100"}
 
 
 # --- accuracy ---
@@ -330,7 +330,7 @@ def plain_name(model: str) -> str:
     if library not in ("", "timm", "torchvision"):
         return ""
     bare = name.split(".")[0] if "/" not in name else ""
-    return _SAME_NET.get(bare, bare)
+    return SAME_NET.get(bare, bare)
 
 
 def times_for(record: Record) -> list[PublishedTime]:

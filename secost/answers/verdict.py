@@ -11,15 +11,16 @@ into words, and says what to do next.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from secost.answers.beside import Beside, beside, widening
-from secost.answers.evidence import Weighed, of_era, weighed, weighed_alternatives
+from secost.answers.evidence import Weighed, of_era, trained_pairs, weighed, weighed_alternatives
 from secost.answers.groups import LATENCY, Group, group_records, grouped
 from secost.glossary import Caution
-from secost.runs.records import Gain, Record
+from secost.runs.curves import gain_curves
+from secost.runs.records import TRAINED, Gain, Record
 
 Answer = Literal["worth it", "not worth it", "depends", "can't tell"]
 YES: Answer = "worth it"
@@ -33,6 +34,7 @@ class Reason(StrEnum):
     """What decided. Each has one next step."""
 
     GAINS = "gains"
+    TOO_SHORT = "too-short"
     RECIPE = "recipe"
     SETTING = "setting"
     TOO_DEAR = "too-dear"
@@ -130,7 +132,12 @@ def judge(records: Sequence[Record], gains: Sequence[Gain] = (), price: float | 
     """
     groups = group_records(records)
     items = weighed(groups, gains)
-    return _by_gain(items, gains, price) if items else Verdict(OPEN, _by_cost(records, groups), price=price)
+    if not items:
+        return Verdict(OPEN, _by_cost(records, groups), price=price)
+    found = _by_gain(items, gains, price)
+    if found.source == TRAINED and any(curve.unfinished for curve in gain_curves(trained_pairs(records))):
+        return replace(found, answer=OPEN, reason=Reason.TOO_SHORT)  # a gain of a short training says little
+    return found
 
 
 def time_a_point(item: Weighed) -> float | None:
@@ -202,11 +209,15 @@ def _part(
         told = [one for one in judged if one.answer == answer]
         if told:
             # What is told from none stands for the rest; of those, what gains most.
-            best = max(told, key=lambda one: (one.reason in _TOLD, one.item.gain.points))
+            best = max(told, key=lambda one: (one.reason in _TOLD, one.item.gain.points, -_time(one.item)))
             break
     ends = [item.gain.high for item in items if item.gain.high is not None]
     most = max(ends) if len(ends) == len(items) and best.reason in (Reason.NO_GAIN, Reason.GAIN_MAY_HIDE) else None
     return Part(era, label, best.answer, best.reason, best.item, most, best.beside)
+
+
+def _time(item: Weighed) -> float:
+    return item.record.latency_overhead or 0.0
 
 
 def _judged(item: Weighed, lines: tuple[Beside, ...], tries: int, price: float | None) -> _Judged:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from secost.tables import rows_of
 
+SE = "se"  # the attention that it is about
 POINTS, THROUGHPUT, LATENCY = "top1_points", "throughput_percent", "latency_percent"
 _EFFECTS = "where_effects.csv"
 

@@ -22,7 +22,7 @@ def benefit(
     from secost.pages import benefit as evidence
 
     if accuracy is not None:
-        from secost.answers.evidence import file_gains, read_accuracies
+        from secost.answers.accuracies import file_gains, read_accuracies
         from secost.networks.sources import check_name
 
         rows = read_accuracies(accuracy)

@@ -54,7 +54,8 @@ class Worth:
     def of(cls, given: Given) -> Worth:
         """What was given; a source that can't be had, a file that can't be read and a price that is none are told
         before any work."""
-        from secost.answers.evidence import check_source, read_accuracies
+        from secost.answers.accuracies import read_accuracies
+        from secost.answers.evidence import check_source
         from secost.errors import BadSpecError
         from secost.runs.records import FILE, TRAINED
 

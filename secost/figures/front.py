@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from secost.answers.beside import BEATEN, BEATEN_ON_MEAN, UNBEATEN, standing
-from secost.answers.evidence import Weighed
+from secost.answers.evidence import Weighed, of_era
 from secost.answers.groups import KERNELS, LATENCY, MACS, MEMORY, PARAMS, Currency, Group, pareto_front
 from secost.figures import marks
 from secost.figures.labels import Box, labeller, pixels
@@ -25,6 +25,7 @@ from secost.runs.records import PUBLISHED, Record
 from secost.writing import joined
 
 _MOST_PANELS, _MOST_LABELS, _MOST_WEIGHED = 6, 40, 24
+_WAY, _WAYS = "#8a6d3b", ("--", "-.", (0, (1, 1)), (0, (5, 1)))
 _ALPHA = {UNBEATEN: 1.0, BEATEN_ON_MEAN: 1.0, BEATEN: 0.35}
 
 
@@ -204,11 +205,22 @@ class BenefitPoint:
 
 
 @dataclass(frozen=True)
+class Way:
+    """The network's own way to an alternative: what it costs (percent) and gains (points). Whoever stands above it
+    gains more than the network would, grown to the same cost."""
+
+    label: str
+    cost: Point
+    gain: Point
+
+
+@dataclass(frozen=True)
 class BenefitPanel:
     """One currency."""
 
     currency: Currency
     points: tuple[BenefitPoint, ...]
+    ways: tuple[Way, ...] = ()
 
     @property
     def front(self) -> list[tuple[float, float]]:
@@ -250,6 +262,7 @@ class BenefitFigure:
             for point in panel.points:
                 _mark_weighed(axis, point, looks[point.attention])
             _room(axis, panel)
+            _mark_ways(axis, panel.ways)
             # Below this line a variant is beaten on the mean.
             marks.front_line(axis, marks.staircase(panel.front, axis.get_xlim()[1]))
             axis.set_xlabel(f"added {panel.currency.word} (%)")
@@ -259,7 +272,9 @@ class BenefitFigure:
 
 
 def benefit_figure(items: Sequence[Weighed]) -> BenefitFigure | None:
-    """The figure of one comparison's weighed variants; None where none of them has a cost."""
+    """The figure of one comparison's weighed variants and alternatives; None where no variant has a cost."""
+    others = [item for item in items if item.record.alternative is not None]
+    items = [item for item in items if item.record.alternative is None]
     panels = []
     for currency in (LATENCY, PARAMS, MACS):
         points = tuple(
@@ -268,7 +283,7 @@ def benefit_figure(items: Sequence[Weighed]) -> BenefitFigure | None:
             for item in items[:_MOST_WEIGHED] if (cost := marks.point_of(item.group, item.record, currency)) is not None
         )
         if points:
-            panels.append(BenefitPanel(currency, points))
+            panels.append(BenefitPanel(currency, points, _ways(others, currency, items[0].gain.era)))
     if not panels:
         return None
     left = marks.left_out_line([item.record.label for item in items[_MOST_WEIGHED:]], "variants")
@@ -279,6 +294,25 @@ def benefit_figure(items: Sequence[Weighed]) -> BenefitFigure | None:
     whose = "borrowed" if gain.borrowed else gain.source
     source = f"{whose}, {eras}" if eras else whose if gain.source == PUBLISHED else f"{gain.source}: {gain.basis}"
     return BenefitFigure(f"Gain against cost: {items[0].group.label}", source, tuple(panels), left)
+
+
+def _ways(others: Sequence[Weighed], currency: Currency, era: str | None) -> tuple[Way, ...]:
+    """By recipes of the era that is drawn; those that cost nothing in this currency are no way to anything."""
+    found = ((item, marks.point_of(item.group, item.record, currency)) for item in of_era(others, era) or others)
+    return tuple(Way(item.record.label, cost, Point(item.gain.points, item.gain.low, item.gain.high))
+                 for item, cost in found if cost is not None and cost.percent > 0)
+
+
+def _mark_ways(axis: Axes, ways: Sequence[Way]) -> None:
+    """Each from the bare network to its alternative, with the interval of its gain; most lie far to the right."""
+    edge = axis.get_xlim()[1]
+    for number, way in enumerate(ways):
+        across, style = (0.0, way.cost.percent, max(edge, way.cost.percent)), _WAYS[number % len(_WAYS)]
+        axis.plot(across, (0.0, way.gain.percent, way.gain.percent), color=_WAY, linestyle=style, linewidth=1.1,
+                  zorder=1.5, scalex=False, scaley=False)
+        if way.gain.interval is not None:
+            low, high = way.gain.interval
+            axis.fill_between(across, (0.0, low, low), (0.0, high, high), color=_WAY, alpha=0.12, linewidth=0, zorder=1)
 
 
 def _benefit_labeller(axis: Axes, panel: BenefitPanel) -> Late:
@@ -324,4 +358,6 @@ def _benefit_keys(info: BenefitFigure, looks: Looks) -> list[Line2D]:
                   **dots),
         marks.key("95 % intervals", color="#555555", marker="+", linestyle="none", markersize=9),
         marks.key("front", color="#777777", linewidth=1, linestyle=":"),
+        *(marks.key(f"the network's own\nway to {marks.fitted(way.label, 16)}", color=_WAY, linewidth=1.1,
+                    linestyle=_WAYS[number % len(_WAYS)]) for number, way in enumerate(info.panels[0].ways)),
     ]

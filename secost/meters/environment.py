@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -12,8 +13,10 @@ from typing import Any
 import psutil
 
 from secost.meters import machine
+from secost.meters.processes import can_fork, in_child
 
 _PACKAGES = ("secost", "torch", "torchvision", "timm", "fvcore", "onnxruntime", "openvino", "nncf")
+_PATIENCE_S = 120.0
 
 
 def describe() -> dict[str, Any]:
@@ -52,13 +55,39 @@ def _gpu() -> dict[str, Any]:
 
     Torch is asked only where it is loaded already: what needs no torch has no GPU either.
     """
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if "torch" not in sys.modules or not sees_cuda():
         return {}
+    return dict(_gpu_facts() if cuda_has_begun() or not can_fork() else _gpu_facts_apart())
+
+
+@functools.cache
+def _gpu_facts_apart() -> dict[str, Any]:
+    return dict(in_child(_gpu_facts, _PATIENCE_S))
+
+
+def _gpu_facts() -> dict[str, Any]:
+    """Begins with CUDA."""
+    torch: Any = sys.modules["torch"]
     return {
         "gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
         "tf32": _switch(torch.backends.cudnn.allow_tf32),
     }
+
+
+def sees_cuda() -> bool:
+    """Whether torch sees a GPU of NVIDIA's, asked of the driver's own library: CUDA, once begun in a process, can be
+    used in no process forked from it."""
+    import torch
+
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    return torch.cuda.is_available()
+
+
+def cuda_has_begun() -> bool:
+    """Whether this process has begun with CUDA."""
+    import torch
+
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _cpu_name() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from secost.answers.beside import rate, share_of_time
 from secost.answers.evidence import Weighed, of_era, weighed, weighed_alternatives
 from secost.answers.expected import BothWays, published_both
-from secost.answers.groups import LATENCY, MACS, PARAMS, Group
+from secost.answers.groups import LATENCY, MACS, PARAMS, Group, grouped
 from secost.answers.verdict import Part, Verdict
 from secost.pages.page import Section, Table
 from secost.pages.wording import gain_words, overhead_words
@@ -29,7 +29,7 @@ def sentences(groups: Sequence[Group], gains: Sequence[Gain]) -> list[str]:
     items, others = weighed(groups, gains), weighed_alternatives(groups[0], gains)
     if not items or not others:
         return []
-    best = max(items, key=lambda item: item.gain.points)
+    best = max(items, key=lambda item: (item.gain.points, -(item.record.latency_overhead or 0.0)))
     return [*_of_one_table(best, others), *_of_rates(best, others)]
 
 
@@ -37,6 +37,23 @@ def section(groups: Sequence[Group], gains: Sequence[Gain]) -> Section | None:
     """Rates of exchange of each variant and alternative, and what single tables say of both."""
     tables = [table for group in groups for table in _tables(group, gains, several=len(groups) > 1)]
     return Section("alternatives", "What else the same time buys", (_MEANS,), tuple(tables)) if tables else None
+
+
+def by_setting(parts: Sequence[Part]) -> list[str]:
+    """`resnet18, batch 1: worth it`; where recipes differ, `resnet18: worth it (classical), can't tell (modern)`."""
+    told = []
+    for label, members in grouped(parts, lambda part: part.label).items():
+        one = len({part.answer for part in members}) == 1
+        told.append(f"{label}: " + (members[0].answer if one else ", ".join(
+            f"{part.answer} ({part.era})" for part in members)))
+    return told
+
+
+def by_recipe(verdict: Verdict) -> str:
+    """`+1.16 points [0.87, 1.44] with a classical recipe and -0.27 [-1.96, 1.42] with a modern one`, of one variant."""
+    assert verdict.best is not None
+    told = [f"{gain_words(gain)} with a {gain.era} recipe" for gain in verdict.best.by_era]
+    return joined(told) if len(told) > 1 else f"{told[0]}; with another recipe nothing is told of it"
 
 
 def other(part: Part) -> str:
@@ -54,12 +71,14 @@ def line(part: Part) -> str:
 
 
 def lines(verdict: Verdict) -> str:
-    """What the same time buys elsewhere by the recipes of the answer, where that is known."""
-    told = list(dict.fromkeys(f"{part.nearest.line:+z.2f}" for part in verdict.parts if part.nearest))
-    if not told:
+    """What the same time buys elsewhere by the recipes of the answer, where that is known; of several the range."""
+    bought = [part.nearest for part in verdict.parts if part.nearest]
+    if not bought:
         return ""
-    others = joined(list(dict.fromkeys(other(part) for part in verdict.parts if part.nearest)), "or")
-    return f"; on the way to {others} the same time buys {joined(told)}"
+    others = joined(list(dict.fromkeys(one.other.record.label for one in bought)), "or")
+    points = sorted(one.line for one in bought)
+    shown = list(dict.fromkeys(f"{value:+z.2f}" for value in (points[0], points[-1])))
+    return f"; on the way to {others} the same time buys {' to '.join(shown)}"
 
 
 def _of_one_table(item: Weighed, others: Sequence[Weighed]) -> list[str]:
@@ -98,10 +117,11 @@ def _tables(group: Group, gains: Sequence[Gain], several: bool) -> Iterator[Tabl
     if not items or not others:
         return
     where = f": {group.label}" if several else ""
-    heads = ("Choice", "recipe", "gain", "time", *(f"points for 1 % {currency.word}" for currency in _RATES))
-    rows = [_rate_row(of_one) for one in (*items, *others) for gain in one.by_era
+    eras = any(gain.era for item in items for gain in item.by_era)
+    heads = ("Choice", *["recipe"] * eras, "gain", "time", *(f"points for 1 % {currency.word}" for currency in _RATES))
+    rows = [_rate_row(of_one, eras) for one in (*items, *others) for gain in one.by_era
             for of_one in of_era([one], gain.era)]
-    yield Table.of(f"Rates of exchange{where}", heads, rows, left=2, least_width=100)
+    yield Table.of(f"Rates of exchange{where}", heads, rows, left=1 + eras, least_width=100)
     found = [(item, other, both) for item in items for other in others for both in _both(item, other)]
     if found:
         heads = ("Both in one table", "recipe", "attention", "its gain", "alternative", "gain of that",
@@ -112,8 +132,8 @@ def _tables(group: Group, gains: Sequence[Gain], several: bool) -> Iterator[Tabl
         ) for item, other, both in found], left=2, least_width=100)
 
 
-def _rate_row(item: Weighed) -> tuple[str, ...]:
-    return (item.record.label, item.gain.era or "", gain_words(item.gain), overhead_words(item.record),
+def _rate_row(item: Weighed, eras: bool) -> tuple[str, ...]:
+    return (item.record.label, *[item.gain.era or ""] * eras, gain_words(item.gain), overhead_words(item.record),
             *(_rate(rate(item, currency)) for currency in _RATES))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from secost.answers.budget import LIMITED, Choice, Decision, Limit
 from secost.answers.groups import Group
+from secost.answers.where import SE, where_words
 from secost.glossary import CAUTIONS, SERIOUS
 from secost.pages.page import Page, Section, Table
 from secost.pages.wording import gain_words
@@ -48,6 +49,8 @@ def _words(decision: Decision, gains: Sequence[Gain]) -> tuple[str, ...]:
     if not best.measured and "latency" in best.prices:
         found.append("Its time is worked out from the whole's by each stage's share: measure it with --stages "
                      f"{','.join(map(str, best.stages))} before you build on it.")
+    if best.attention == SE:
+        found += where_words()
     if decision.binding:
         found.append(f"What binds: {joined(list(decision.binding))}; every step further breaks it.")
     found += [f"One step more: {choice.label} costs {_prices(choice)}{_breaks(choice, decision.limits)}."

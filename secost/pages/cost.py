@@ -40,6 +40,7 @@ from secost.answers.groups import (
     whole_floor,
 )
 from secost.answers.published import PublishedTime, times_of
+from secost.answers.where import SE, where_words
 from secost.errors import BadSpecError
 from secost.glossary import CAUTIONS, FIELDS
 from secost.pages import beside, wording
@@ -156,7 +157,7 @@ def _drawings(cost: Cost) -> Any:
     from secost.figures.drawing import draw
     from secost.figures.learning import learning_figures
 
-    return [*draw(cost.groups, cost.weighed), *learning_figures(cost.curves)]
+    return [*draw(cost.groups, cost.all_weighed), *learning_figures(cost.curves)]
 
 
 def _chart(cost: Cost) -> dict[str, Any] | None:
@@ -301,8 +302,9 @@ def _stages(cost: Cost) -> Iterator[Section]:
     left = len(lines) - _MOST_STAGE_ROWS
     more = (Line(f"{left} more rows are left out here; the JSON has them all.", Kind.TEXT),) if left > 0 else ()
     table = _stage_table(lines[:_MOST_STAGE_ROWS], len(cost.groups) > 1)
+    elsewhere = where_words() if any(record.attention == SE for _, record, _, _ in lines) else []
     for title, format in (("What it adds, by stage", MARKDOWN), ("By stage", HTML)):
-        yield Section("stages", title, (), (table,), after=more, formats=(format,))
+        yield Section("stages", title, tuple(elsewhere), (table,), after=more, formats=(format,))
 
 
 def _stage_table(lines: Sequence[StageRow], several: bool) -> Table:

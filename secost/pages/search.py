@@ -19,6 +19,7 @@ from secost.answers.searched import (
     allowed,
     front,
 )
+from secost.answers.where import where_words
 from secost.figures.search import drawings
 from secost.pages.page import Page, Section, Table
 from secost.pages.wording import interval_words, overhead_words
@@ -44,7 +45,7 @@ def page(found: Searched) -> Page:
         Section("networks", "Measured whole and trained alone", (_networks_note(found),), (_networks(found),)),
         Section("samplers", "What the search found, and what others did", tuple(_sampler_words(found)),
                 (_samplers(found),)),
-        Section("places", "What sits where", tuple(_place_words(found)), tuple(_places(found))),
+        Section("places", "What sits where", (*_place_words(found), *where_words()), tuple(_places(found))),
         Section("latency", "Predicted and measured time", tuple(_latency_words(found)), (_latency(found),)),
         Section("oneshot", "One-shot and stand-alone accuracy", tuple(_oneshot_words(found))),
     ]

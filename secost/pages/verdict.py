@@ -21,6 +21,7 @@ from secost.pages.wording import (
     few,
     floor_words,
     gain_words,
+    of_models,
     overhead_words,
     runtime_summary,
     spelling_words,
@@ -32,30 +33,33 @@ from secost.writing import joined, percent
 _FEW_GROUPS, _FEW_LABELS, _MOST_FAMILIES, _MOST_SENTENCES = 3, 8, 4, 6
 _BRING_GAIN = ("weigh the cost against the accuracy gain: train both networks with one recipe, or take the gain that a "
                "paper reports within one table")
+_TRAIN, _HEAR = "secost train MODEL --dataset FOLDER", "; --dry-run says how long that takes and what it can tell"
 # Why, and what to do next. The words in braces are figures of the verdict.
 _REASONS = {
     Reason.GAINS: ("{best} gains {gain} ({source}) {price}",
                    "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
+    Reason.TOO_SHORT: ("{best} gains {gain} ({source}) {price}, but its trainings ended before they converged, so that "
+                       "says little of whole ones", ""),
     Reason.ABOVE_LINE: ("{best} gains {gain} ({source}) {price}, more than {line}",
                         "find the cheapest choice within your limits: `secost budget RUN {limit}`"),
     Reason.BELOW_LINE: ("{best} gains {gain} ({source}) {price}, less than {line}",
                         "spend the time on {other}, or look for a cheaper attention: `secost budget RUN {limit}`"),
     Reason.LINE_OPEN: ("{best} gains {gain} ({source}) {price}, not told apart from {line}",
-                       "train both from the same seeds: `secost train MODEL --alternatives {other} --until 0.3`"),
+                       f"train both from the same seeds: `{_TRAIN} --alternatives {{other}} --until 0.3`{_HEAR}"),
     Reason.RECIPE: ("{best} gains {by_recipe}, as {evidence}, {price}{lines}",
-                    "train both networks with your own recipe: `secost train MODEL --seeds 5`"),
-    Reason.SETTING: ("{best} gains {gain} ({source}), and whether {price} is little enough turns with what runs it: "
-                     "{by_setting}", "decide by the setting that you deploy"),
+                    f"train both networks with your own recipe: `{_TRAIN} --seeds 5`"),
+    Reason.SETTING: ("{best} gains {gain} ({source}) {price}, and the answer is not the same everywhere: {by_setting}",
+                     "decide by the network and the setting that you deploy"),
     Reason.TOO_DEAR: ("{best} gains {gain} ({source}) {price}, more than {limit_price} a point",
                       "look for a cheaper attention or fewer stages: `secost budget RUN {limit}`"),
     Reason.PRICE_OPEN: ("{best} gains {gain} ({source}) {price}, and the intervals leave open whether that is at most "
                         "{limit_price} a point", "narrow the intervals: more --seconds, or trainings from more seeds"),
     Reason.NOT_EVERY_INTERVAL: ("not every gain has an interval ({source}), so they may be luck",
-                                "train from several seeds: `secost train MODEL --seeds 5`"),
+                                f"train from several seeds: `{_TRAIN} --seeds 5`"),
     Reason.NO_GAIN: ("no variant gains more than {least:.2f} points ({source})",
                      "leave attention out, or try it on the data that matters"),
     Reason.GAIN_MAY_HIDE: ("no gain could be told from none ({source}); up to {most:.2f} points may hide in the "
-                           "intervals", "train until it is told: `secost train MODEL --until 0.3`"),
+                           "intervals", f"train until it is told: `{_TRAIN} --until 0.3`{_HEAR}"),
     Reason.NO_RECORDS: ("there are no records", "run `secost profile MODEL` first"),
     Reason.NOTHING_FINISHED: ("no variant could be counted or measured",
                               "see the errors, and run the same command again"),
@@ -71,8 +75,6 @@ _REASONS = {
     Reason.GAIN_NOT_KNOWN: ("the cost is known, the gain is not: these records hold no accuracy", _BRING_GAIN),
 }
 
-# What more seeds may tell; but first come epochs, where the trainings were too short.
-_TOLD_BY_SEEDS = (Reason.NOT_EVERY_INTERVAL, Reason.NO_GAIN, Reason.GAIN_MAY_HIDE)
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,11 @@ def state(records: Sequence[Record], gains: Sequence[Gain] = (), price_limit: fl
     items = weighed(groups, gains)
     verdict = judge(records, gains, price_limit)
     reason, next_step = _REASONS[verdict.reason]
-    if verdict.reason in _TOLD_BY_SEEDS and (longer := longer_words(gain_curves(trained_pairs(records)))):
-        next_step = longer
+    if verdict.reason == Reason.TOO_SHORT:
+        next_step = longer_words(gain_curves(trained_pairs(records)))
     figures = _figures(verdict)
     bought = benefit_words(items, trained_seeds(records)) if items else []
-    next_step = next_step.format(**figures)
+    next_step = of_models(next_step.format(**figures), records)
     said = (*bought, *beside.sentences(groups, gains), *_sentences(groups))
     return Statement(verdict.answer, reason.format(**figures), next_step, said, verdict.to_dict(next_step))
 
@@ -125,17 +127,10 @@ def _figures(verdict: Verdict) -> dict[str, object]:
     evidence = "borrowed from other networks" if gain.borrowed else verdict.source
     return {**figures, "source": evidence, "best": record.label, "gain": gain_words(gain), "price": price,
             "evidence": evidence, "limit": "--max-latency 2%" if timed else "--max-params 5%",
-            "limit_price": percent(verdict.price, signed=False), "by_recipe": _by_recipe(verdict),
+            "limit_price": percent(verdict.price, signed=False), "by_recipe": beside.by_recipe(verdict),
             "line": beside.line(verdict.parts[0]), "lines": beside.lines(verdict),
             "other": beside.other(verdict.parts[0]),
-            "by_setting": "; ".join(f"{part.label}: {part.answer}" for part in verdict.parts)}
-
-
-def _by_recipe(verdict: Verdict) -> str:
-    """`+1.16 points [0.87, 1.44] with a classical recipe and -0.27 [-1.96, 1.42] with a modern one`, of one variant."""
-    assert verdict.best is not None
-    told = [f"{gain_words(gain)} with a {gain.era} recipe" for gain in verdict.best.by_era]
-    return joined(told) if len(told) > 1 else f"{told[0]}; with another recipe nothing is told of it"
+            "by_setting": "; ".join(beside.by_setting(verdict.parts))}
 
 
 def _sentences(groups: list[Group]) -> list[str]:

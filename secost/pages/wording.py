@@ -3,6 +3,7 @@ others published. Made by rule from values; no sentence says more than they carr
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from secost.answers import families
@@ -57,12 +58,13 @@ def prefixed(label: str, sentences: Iterable[str], several: bool) -> list[str]:
 def benefit_words(items: Sequence[Weighed], seeds: Sequence[Seeds]) -> list[str]:
     """What was gained, by whom, and what pairing the seeds was worth."""
     sentences = []
-    several = len({item.group.label for item in items}) > 1
+    several = len({item.record.model for item in items}) > 1
     for answer, words in ((WORTH, "raises accuracy (the interval lies above 0)"),
                           (UNCLEAR, "can't be told from no gain"),
                           (NO_GAIN, "no gain (the interval does not reach above 0)")):
-        names = [f"{item.record.label}{f' on {item.record.model}' if several else ''} ({gain_words(item.gain)})"
-                 for item in items if item.answer == answer]
+        names = list(dict.fromkeys(
+            f"{item.record.label}{f' on {item.record.model}' if several else ''} ({gain_words(item.gain)})"
+            for item in items if item.answer == answer))
         if names:
             sentences.append(f"{joined(names)}: {words}.")
     widths = [(s.paired.half_width, s.unpaired.half_width) for s in seeds if len(s.pairs) > 1]
@@ -80,6 +82,12 @@ def gain_words(gain: Gain) -> str:
     """`+1.23 points [0.81, 1.65]`, `+1.51 points [no interval]`."""
     ends = "[no interval]" if gain.low is None or gain.high is None else f"[{gain.low:z.2f}, {gain.high:z.2f}]"
     return f"{gain.points:+z.2f} points {ends}"
+
+
+def of_models(step: str, records: Sequence[Record]) -> str:
+    """The step with the network's own name, where there is one."""
+    models = {record.model for record in records}
+    return step.replace("MODEL", shlex.quote(models.pop())) if len(models) == 1 else step
 
 
 # --- the floor ---

@@ -20,6 +20,7 @@ _SMALL, _DEEPER, _WIDER = "small:", "2x1", "1x1.5"
 PUBLISHED_PX = 224
 _AT = re.compile(r"(?P<model>.*)@(?P<resolution>[0-9]+)")
 _SCALED = re.compile(r"scaled:(?P<model>.+)@[0-9.]+x[0-9.]+")
+_IN_BOTH = re.compile(r"resnet[0-9]+|wide_resnet[0-9]+_2")
 _LIBRARIES = re.compile(r"^(timm|torchvision):")
 
 
@@ -38,12 +39,12 @@ def check_alternatives(names: Sequence[str], models: Sequence[str]) -> None:
                 raise BadSpecError(f"alternatives {','.join(names)}: {name} stands alone; give {name}, or names")
             return
         whose = _whose(name)
-        if whose is None and len(models) > 1:
+        if whose is None and len(models) > 1 and not name.startswith("@"):
             raise BadSpecError(f"alternative {name!r} does not say of which of {len(models)} networks: give one "
                                "network a time, or auto")
         if whose not in (None, *models) or (name in models and len(models) == 1):
-            raise BadSpecError(f"alternative {name!r} is none of {models[0]}: name another network of its line, or "
-                               f"{models[0]}@256")
+            raise BadSpecError(f"alternative {name!r} is no alternative to {models[0]}: name another network of its "
+                               f"line, or {models[0]}@256")
 
 
 def alternatives_of(
@@ -79,13 +80,15 @@ def _whose(name: str) -> str | None:
 
 
 def _published(model: str, resolution: int | None) -> tuple[str, ...]:
-    """In the library that the model comes from; none at another resolution than that of the published figures."""
+    """In the library that the model comes from, where that has it, else timm's; none at another resolution than that of
+    the published figures."""
     library = _LIBRARIES.match(model)
     prefix = library[0] if library else ""
     bare = model.removeprefix(prefix).split(".")[0]
     if resolution != PUBLISHED_PX or not bare or "/" in bare:
         return ()
-    return tuple(prefix + name for name in _known().get(bare, ()))
+    return tuple(prefix + name if name.startswith(bare + "@") or _IN_BOTH.fullmatch(name) else name
+                 for name in _known().get(bare, ()))
 
 
 @functools.cache

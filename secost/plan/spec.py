@@ -63,7 +63,9 @@ class TrainSpec(_Table):
     """How the variants of a spec are trained: `seeds` times each, from paired seeds; with `until` more often, up to
     `max_seeds` times, until every gain is told from none or known to so many points.
 
-    `data` is the folder where the data set lies, for those that do not ship with a package. `fraction` or
+    `train_device` is where it is not the device of the times: who deploys on a processor may train on a GPU.
+    `amp` is None for a device's usual way: bfloat16 where torch allows it on cuda, fp32 elsewhere. `data` is the folder
+    where the data set lies, for those that do not ship with a package. `fraction` or
     `train_images` is the part of its training set that is trained on, all where neither is given.
     """
 
@@ -79,7 +81,8 @@ class TrainSpec(_Table):
     learning_rate: float = _train("learning_rate")
     augment: bool = _train("augment")
     deterministic: bool = _train("deterministic")
-    amp: bool = _train("amp")
+    train_device: str | None = _train("train_device")
+    amp: bool | None = _train("amp")
     data: str = _train("data")
 
     def __post_init__(self) -> None:
@@ -117,7 +120,7 @@ class TrainSpec(_Table):
         """The training from one seed."""
         return Training(
             self.dataset, seed, self.epochs, self.batch_size, self.learning_rate, self.augment, self.deterministic,
-            self.amp, self.fraction, self.train_images,
+            bool(self.amp), self.fraction, self.train_images,
         )
 
 
@@ -200,6 +203,9 @@ class Spec:
             if selection is not None and (not selection or min(selection) < 1):
                 raise BadSpecError(f"stages {list(selection)}: stages are counted from 1")
         check_alternatives(self.alternatives, self.models)
+        if self.train is not None and self.train.amp is None:  # a GPU's usual way; a processor's is fp32
+            devices = {self.train.train_device or device for device in self.device}
+            object.__setattr__(self, TRAIN, replace(self.train, amp=devices == {"cuda"}))
 
     def comparisons(
         self, reducible: Mapping[str, bool], spellings: Mapping[str, Sequence[str]] | None = None
@@ -223,6 +229,10 @@ class Spec:
         names = self.alternatives if self.latency or trained or AUTO not in self.alternatives else (NO_ALTERNATIVES,)
         return [Trial(setting, BASELINE, latency=self.latency, alternative=name)
                 for name in alternatives_of(names, setting.model, setting.resolution, trained)]
+
+    def trained_on(self, setting: Setting) -> str:
+        """The device of the trainings of a comparison."""
+        return (self.train and self.train.train_device) or setting.device
 
     def trainings(self, comparison: Comparison) -> list[Trial]:
         """The trainings of a comparison's variants: seed by seed, so that pairs are complete early."""

@@ -12,9 +12,11 @@ counts as none.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -41,6 +43,7 @@ _WEIGHT, _MOMENTUM = "weight.", "momentum."
 # (1.6 to 2.3 by small:resnet and small:mobile at 32 px); and how many tests there are, however long they take.
 _TEST_SHARE, TRAINED_PER_TESTED, _LEAST_TESTS = 0.3, 2.0, 5
 _PAD_SHARE = 8  # a crop moves by at most an eighth of the image
+_BY_IMAGE = "each image is shifted by itself"  # once a whole batch was: its checkpoints are not gone on with
 
 
 class TrainingError(SecostError):
@@ -136,7 +139,8 @@ def check_classes(net: nn.Module, data: Data) -> None:
 
 def identity(training: Training) -> str:
     """What a checkpoint must have been made for."""
-    return hashlib.sha256((repr(training) + training.part).encode()).hexdigest()[:16]
+    drawn = _BY_IMAGE if training.augment else ""
+    return hashlib.sha256((repr(training) + training.part + drawn).encode()).hexdigest()[:16]
 
 
 def draw_seed(*parts: int | str) -> int:
@@ -170,13 +174,33 @@ def _one_epoch(
 
 
 def _augmentation(training: Training, data: Data) -> Callable[[Tensor], Tensor]:
+    """What is done to the images (N, C, H, W) of a step: each is shifted, and photographs mirrored, by itself."""
     if not training.augment:
         return lambda images: images
-    transforms: Any = import_quietly("torchvision.transforms.v2")
-    crop = transforms.RandomCrop(data.resolution, padding=max(1, data.resolution // _PAD_SHARE))
-    composed: Callable[[Tensor], Tensor] = transforms.Compose(
-        [crop, transforms.RandomHorizontalFlip()] if data.flips else [crop])
-    return composed
+    return functools.partial(augmented, pad=max(1, data.resolution // _PAD_SHARE), flips=data.flips)
+
+
+def augmented(images: Tensor, pad: int, flips: bool) -> Tensor:
+    """Square images (N, C, S, S), each padded by zeros and cut to its size anywhere, and mirrored half of the time.
+
+    Drawn on the images' device, for all at once: one copy, and nothing that a GPU would wait for.
+    """
+    count, _, size, _ = images.shape
+    place = torch.arange(size, device=images.device)
+    down, right = torch.randint(2 * pad + 1, (2, count, 1), device=images.device)
+    rows, columns = down + place, right + place
+    if flips:
+        mirrored = torch.rand(count, 1, device=images.device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    layout = _layout_of(images)
+    image = torch.arange(count, device=images.device)[:, None, None]
+    cut = nn.functional.pad(images, (pad, pad, pad, pad))[image, :, rows[:, :, None], columns[:, None, :]]
+    return cut.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+
+def _layout_of(images: Tensor) -> torch.memory_format:
+    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _schedule(optimizer: torch.optim.Optimizer, training: Training, steps: int) -> Any:
@@ -203,8 +227,10 @@ def _resume(
 
 
 def _placed(net: nn.Module, data: Data, device: str, memory_format: str) -> tuple[nn.Module, Data]:
-    layout = torch.channels_last if memory_format == "channels-last" else torch.contiguous_format
-    if device != "cpu" or memory_format == "channels-last":
+    # On a GPU always: its convolutions in bfloat16 take channels last, and a training's layout decides no figure.
+    last = memory_format == "channels-last" or device == "cuda"
+    layout = torch.channels_last if last else torch.contiguous_format
+    if device != "cpu" or last:
         net = net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     train, test = (Split(split.images.to(device).contiguous(memory_format=layout), split.labels.to(device))
                    for split in (data.train, data.test))
@@ -213,10 +239,12 @@ def _placed(net: nn.Module, data: Data, device: str, memory_format: str) -> tupl
 
 @contextlib.contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
+    """Only algorithms that give the same to the bit; else a GPU may try which of its convolutions is fastest."""
     before, quick = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it, on a GPU
         torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not wanted
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ from secost.networks.sites import Site, find_sites
 from secost.networks.sources import WEIGHT_SEED, Example, inputs_for, load
 from secost.networks.surgery import Switch, check_fits, native_paths, require_sites
 from secost.networks.tracing import ForwardError, Graph, eval_mode
+from secost.plan.alternatives import AUTO
 from secost.plan.spec import Spec
 from secost.plan.trials import BASELINE, NATIVE, Comparison, Listener, Trial
 from secost.runs.records import DONE, FAILED, Record, overhead
@@ -159,12 +160,13 @@ class _Bench:
             )
 
     def _load_rivals(self) -> None:
-        """The networks of the alternatives; one that can't stand beside this network fails, or raises if strict."""
+        """The networks of the alternatives; one that can't stand beside this network fails, or raises if strict and
+        asked for by name."""
         for name in (trial.alternative for trial in self.comparison.trials if trial.alternative is not None):
             try:
                 self.rivals[name] = rival_of(name, self.comparison.setting, self.net, self.graph, self.networks)
             except Exception as error:
-                if self.strict:
+                if self.strict and AUTO not in self.spec.alternatives:
                     raise
                 self.failures[name] = error
 

@@ -70,7 +70,7 @@ def _seen(records: Sequence[Record]) -> dict[str, float]:
 
 def _tried(trial: Trial, course: Course) -> tuple[float, int]:
     """Images a second, and the most bytes that the process took; 0 where it is this one."""
-    forked = can_fork() and trial.setting.device == "cpu"
+    forked = can_fork() and course.plan.spec.trained_on(trial.setting) == "cpu"
     work = partial(_try, trial, course)
     speed, peak = in_child(work, _PATIENCE_S) if forked else work()
     return speed, peak if forked else 0
@@ -86,7 +86,8 @@ def _try(trial: Trial, course: Course) -> tuple[float, int]:
         net = build(trial, course.plan.spec, course.data)
         began = 0.0
         while len(speeds) <= _LEAST_TRIES or time.perf_counter() - began < _LEAST_S:
-            found = train(net, few, short, device=trial.setting.device, memory_format=trial.setting.memory_format)
+            found = train(net, few, short, device=course.plan.spec.trained_on(trial.setting),
+                          memory_format=trial.setting.memory_format)
             began = began or time.perf_counter()  # the first try warms up
             speeds.append(found.images_per_s or 0.0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from secost.errors import BadSpecError, SecostError, one_line
+from secost.errors import BadSpecError, one_line
 from secost.meters.counts import Cost, network_cost
 from secost.networks.cache import cached_trace
 from secost.networks.sources import inputs_for
@@ -57,7 +57,7 @@ def rival_of(name: str, setting: Setting, net: nn.Module, graph: Graph, networks
             inputs = inputs_for(other, resolution or setting.resolution, networks.example)
             rival = Rival(strip(other, example=inputs), inputs)
         mine, theirs = _scores(graph), _scores(rival.trace())
-    except SecostError as error:
+    except Exception as error:  # other people's networks: building and running one may raise anything
         raise BadSpecError(f"alternative {name!r} can't stand beside {setting.model}: {one_line(error)}") from error
     if mine != theirs:
         raise BadSpecError(f"alternative {name!r} gives {theirs} scores and {setting.model} {mine}: name one that "

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from secost.errors import BadSpecError, SecostError, one_line
+from secost.meters.backends.offered import get_backend
 from secost.meters.conditions import measuring
-from secost.meters.environment import describe
+from secost.meters.environment import cuda_has_begun
 from secost.meters.machine import usable_processors
 from secost.meters.processes import as_they_end, can_fork, in_child
 from secost.networks.sources import WEIGHT_SEED, check_name, load
@@ -34,11 +35,11 @@ from secost.training.datasets import Data, load_data, part_of
 from secost.training.loop import Trained, check_classes, draw_seed, train
 from secost.work.comparison import Networks, failed
 from secost.work.executors import LOCAL, Executor, Job
-from secost.work.run import Finished, begin, finished, make_plan, measure, placed, workers_for
+from secost.work.run import Finished, begin, finished, make_plan, measure, open_run, placed, workers_for
 from secost.work.until import add_seeds
 
 CHECKPOINTS = "checkpoints"
-_MEASURED_JOBS = 2
+_MEASURED_JOBS, _TRAINED_BY = 2, "eager"
 _PATIENCE_S = 7 * 86_400.0
 # A training's record, the environment of another machine that made it, and what the user should hear.
 _Ended = tuple[Record, Mapping[str, Any] | None, list[str]]
@@ -50,15 +51,15 @@ def train_spec(
 ) -> Finished:
     """Costs and trainings in the run `out`; the plan that comes back is at the resolution of the data set.
 
-    `jobs` trainings run at a time, each on one thread of its own process (on the CPU; a GPU trains one at a time);
-    see `checked_jobs`. An `executor` that is not local trains on its workers, without checkpoints: they write nothing.
-    With `keep_weights` checkpoints stay, for `trained_net`. Raises BadSpecError for a wrong request before anything is
-    trained; a training that fails is a failed record.
+    `jobs` trainings run at a time, each on one thread of its own process; see `checked_jobs`. An `executor` that is not
+    local trains on its workers, without checkpoints: they write nothing. With `keep_weights` checkpoints stay, for
+    `trained_net`. Raises BadSpecError for a wrong request before anything is trained; a training that fails is a failed
+    record.
     """
     course = prepare(spec)
     jobs = checked_jobs(jobs) if address is None else None
     with (workers_for(course.plan.spec, executor, jobs, address) as chosen,
-          RunStore.create_or_resume(out, course.plan.spec, describe()) as store):
+          open_run(course.plan.spec, out) as store):
         plan = train_in_store(course, store, listener, retry_failed, jobs, keep_weights, chosen)
         return finished(plan, store)
 
@@ -118,7 +119,15 @@ def train_in_store(
     """
     listener, jobs = listener or Listener(), checked_jobs(jobs)
     plan = begin(course.plan, store, listener, retry_failed)
-    measure(plan, store, listener, course.networks, executor, strict=True)
+    for device in {plan.spec.trained_on(trial.setting) for trial in plan.lacking(plan.trainings)}:
+        get_backend(_TRAINED_BY, "fp32", device)  # of a run that was trained elsewhere costs can be measured here
+    # Trainings on a GPU are children's, which must come before this process begins with CUDA.
+    costs_last = all(comparison.setting.device == "cuda" for comparison in plan.comparisons)  # of these times
+    measured = partial(measure, plan, store, listener, course.networks, executor, strict=True)
+    if costs_last:
+        _check_builds(plan, course.data)
+    else:
+        measured()
 
     def carry_out(trials: Sequence[Trial]) -> None:
         left = plan.lacking(trials)
@@ -132,7 +141,16 @@ def train_in_store(
     for comparison in plan.comparisons:
         carry_out(plan.spec.trainings(comparison))
         add_seeds(comparison, plan, store, listener, carry_out)
+    if costs_last:
+        measured()
     return plan
+
+
+def _check_builds(plan: Plan, data: Data) -> None:
+    """Raise for a variant that can't be built, which measuring tells where it comes first."""
+    for comparison in plan.comparisons:
+        for trial in plan.spec.trainings_of(comparison, 0):
+            build(trial, plan.spec, data)
 
 
 def train_trials(
@@ -146,7 +164,7 @@ def train_trials(
     if executor is not None and executor.name != LOCAL:
         run = _trained_by(executor, trials, spec, data)
     else:  # each in a process of its own, where one can be forked
-        forked = can_fork() and all(trial.setting.device == "cpu" for trial in trials)
+        forked = can_fork() and all(_may_fork(spec.trained_on(trial.setting)) for trial in trials)
         works = [partial(_trained, trial, spec, data, folder, forked) for trial in trials]
         run = as_they_end(works, jobs if forked else 1)
     for record, where, notes in run:
@@ -157,11 +175,16 @@ def train_trials(
             _checkpoint(folder, record.key).unlink(missing_ok=True)
 
 
+def _may_fork(device: str) -> bool:
+    """CUDA that has begun here can be used in no child; several small networks share a GPU well."""
+    return device == "cpu" or (device == "cuda" and not cuda_has_begun())
+
+
 def _trained_by(executor: Executor, trials: Sequence[Trial], spec: Spec, data: Data) -> Iterator[_Ended]:
     """Each training as it ends on a worker."""
     shared = executor.share(data) if trials else None
     jobs = (Job(f"{trial.setting.model} {trial.label}", training_job, (trial, spec, shared),
-                gpu=trial.setting.device == "cuda") for trial in trials)
+                gpu=spec.trained_on(trial.setting) == "cuda") for trial in trials)
     for outcome in executor.run(jobs):
         trial = outcome.job.arguments[0]
         record = (failed(trial, outcome.error) if outcome.error is not None
@@ -175,7 +198,7 @@ def training_job(trial: Trial, spec: Spec, data: Data, path: Path | None = None)
     setting = trial.setting
     with trainable(setting.threads):
         net = build(trial, spec, data)
-        return asdict(train(net, data, trial.training, path, device=setting.device,
+        return asdict(train(net, data, trial.training, path, device=spec.trained_on(setting),
                             memory_format=setting.memory_format))
 
 
@@ -219,7 +242,8 @@ def trained_net(trial: Trial, spec: Spec, data: Data, folder: Path) -> nn.Module
     assert trial.training is not None
     with trainable(trial.setting.threads):
         net = build(trial, spec, data)
-        train(net, data, trial.training, _checkpoint(folder / CHECKPOINTS, trial.key), device=trial.setting.device)
+        train(net, data, trial.training, _checkpoint(folder / CHECKPOINTS, trial.key),
+              device=spec.trained_on(trial.setting))
     return net.eval()
 
 

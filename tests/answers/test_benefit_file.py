@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from secost.answers.evidence import file_gains, read_accuracies
+from secost.answers.accuracies import file_gains, gains_of_file, read_accuracies
 from secost.cli import main
 from secost.errors import BadSpecError
 from secost.statistics import paired_difference, unpaired_difference
@@ -92,12 +92,27 @@ def test_two_baselines_of_one_seed_are_not_chosen_from(tmp_path: Path) -> None:
         (HEADER + "a,se,16,residual,high,0\n", "no accuracy"),
         (HEADER + "a,se,sixteen,residual,70,0\n", "reduction 'sixteen' is not a whole number"),
         (HEADER + ",se,16,residual,70,0\n", "model is empty"),
+        (HEADER + "a,none,,,0.70,0\na,se,16,residual,71,0\n", "mixes fractions and percentages: top1 0.7 in line 2"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(BadSpecError) as caught:
         read_accuracies(written(tmp_path, text))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_where_all_accuracies_are_fractions_they_are_read_so_and_it_is_said(tmp_path: Path) -> None:
+    text = HEADER + "a,none,,,0.70,0\na,se,16,residual,0.71,0\na,none,,,0.69,1\na,se,16,residual,0.71,1\n"
+    (gain,), told = file_gains(read_accuracies(written(tmp_path, text)), "mine.csv")
+    assert gain.points == pytest.approx(1.5) and gain.top1 == pytest.approx(71)
+    assert told == ["mine.csv: its accuracies are fractions, so they were read as such (0.7 as 70.00 %)"]
+
+
+def test_an_alternative_is_a_network_of_its_own_in_the_file(tmp_path: Path) -> None:
+    text = HEADER + "a,none,,,70,0\na,none,,,71,1\nb,none,,,73,0\nb,none,,,73.5,1\na,se,16,,71,0\na,se,16,,72.5,1\n"
+    gains, told = gains_of_file(written(tmp_path, text), {"a"}, {"b": "a"})
+    assert told == [] and [(gain.attention, gain.alternative, gain.points, gain.pairs) for gain in gains] == [
+        ("se", None, pytest.approx(1.25), 2), ("none", "b", pytest.approx(2.75), 2)]
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from secost.answers.expected import borrowed_for, known_family, published_for
-from secost.answers.pooling import FEWEST_TO_PREDICT, pooled
 from secost.answers.published import IMAGENET, published_gains, training_sd
+from secost.pooling import FEWEST_TO_PREDICT, pooled
 from secost.runs.records import Gain
 from tests.benchmarks.pooling import held
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from secost.answers.pooling import pooled
+from secost.pooling import pooled
 
 STUDIES, BETWEEN = (3, 5, 10, 20), (0.0, 0.1, 0.2, 0.3, 0.5)
 

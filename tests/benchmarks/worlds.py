@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from secost.answers.evidence import trained_gains
-from secost.answers.pooling import pooled
-from secost.answers.published import training_sd
+from secost.answers.published import CLASSICAL, IMAGENET, training_sd
 from secost.answers.verdict import NO, OPEN, YES, Reason, Verdict, judge
+from secost.pooling import pooled
 from secost.runs.records import PUBLISHED, Gain, Record
 from tests.made_records import record
 
@@ -33,7 +33,7 @@ ATTENTION_HALF, ALTERNATIVE_HALF, DEVIATIONS = (0.005, 0.015), (0.02, 0.05), 1.9
 # Tau: what published gains of one network differ by from study to study beyond seeds, of SE by classical recipes
 # (9 degrees of freedom) and of all attentions (11).
 TAUS = (0.0, 0.27, 0.45)
-IMAGENET_SD, CIFAR_SD = training_sd("ImageNet-1k", "classical") or 0.0, training_sd("CIFAR-100", "classical") or 0.0
+IMAGENET_SD, CIFAR_SD = (training_sd(name, CLASSICAL) or 0.0 for name in (IMAGENET, "CIFAR-100"))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def published(studies: int, between: float, sd: float = IMAGENET_SD) -> Design:
             seen = true + draws.normal(0, between, studies) + draws.normal(0, sd, studies) - base
             mean, half = float(seen.mean()), half_width(seen, sd)
             gains.append(Gain("resnet50", words["attention"], words.get("reduction"), mean, mean - half, mean + half,
-                              studies, PUBLISHED, "made", era="classical", alternative=words.get("alternative")))
+                              studies, PUBLISHED, "made", era=CLASSICAL, alternative=words.get("alternative")))
         return judge(timed(network, draws), gains)
 
     return verdict
@@ -146,7 +146,7 @@ def half_width(seen: np.ndarray, sd: float) -> float:
 def _half_at(studies: int, sd: float) -> float:
     """For a standard deviation of 1 point among the studies."""
     shape = np.linspace(-1, 1, studies)
-    mean = pooled((shape / shape.std(ddof=1)).tolist() if studies > 1 else [0.0], [2 * sd**2] * studies)
+    mean = pooled((shape / shape.std(ddof=1)).tolist() if studies > 1 else [0.0], [2 * sd**2] * studies, one_more=False)
     return (mean.high - mean.low) / 2
 
 

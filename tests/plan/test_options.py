@@ -94,7 +94,7 @@ def test_a_key_of_toml_is_read_by_its_row() -> None:
     values = {"models": "resnet18", "memory-format": "channels-last", "train": {"epochs": 3},
               "search": {"epochs": 7, "max_macs": 1}}
     spec = Spec.from_dict(values)
-    assert spec.memory_format == ("channels-last",) and spec.train == TrainSpec(epochs=3)
+    assert spec.memory_format == ("channels-last",) and spec.train == TrainSpec(epochs=3, amp=False)
     assert spec.search == SearchSpec(epochs=7, max_macs=1.0)
     assert option_of("search", "oneshot_epochs") is fields_of(SEARCH)["epochs"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +91,40 @@ def test_a_part_that_can_not_be_is_a_line(
 
 
 def test_a_part_is_in_the_key_and_the_checkpoint_only_where_it_was_asked_for() -> None:
-    """The key and the identity as they were before there were parts: runs and checkpoints made then go on."""
+    """The key and the identity as they were before there were parts: runs and checkpoints made then go on; but no
+    training whose images were shifted a batch at a time."""
     plain = Training("digits", 0, 20, 64, 0.05, True, False, False)
     assert Trial(Setting("resnet18"), "none", training=plain).key == "9672edc387c2ed82"
-    assert identity(plain) == "3c043a141d063069"
+    assert identity(replace(plain, augment=False)) == "c123aaf70b262798"
+    assert identity(plain) != "3c043a141d063069"
     some, other = TrainSpec(fraction=0.1).training(0), TrainSpec(train_images=120).training(0)
     assert len({Trial(Setting("resnet18"), "none", training=one).key for one in (plain, some, other)}) == 3
     assert len({identity(one) for one in (plain, some, other)}) == 3
     assert (some.on, other.on, plain.on) == ("digits (10 %)", "digits (120 images)", "digits")
     assert set(Spec(models=("a",), train=TrainSpec()).to_dict()["train"]) == {
         "dataset", "seeds", "epochs", "batch_size", "learning_rate", "augment", "deterministic", "amp", "data"}
+
+
+def test_trainings_on_a_device_that_is_not_here_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadSpecError, match="device 'cuda' is not here"):
+        secost.train(CLASSIFIER, ["eca"], out=tmp_path / "run", train_device="cuda", seeds=1, epochs=1, latency=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpus_usual_way_is_bfloat16_and_the_device_of_trainings_is_in_no_key() -> None:
+    def amp(**given: Any) -> bool | None:
+        spec = Spec.from_dict({"models": "resnet18", **given})
+        assert spec.train is not None
+        return spec.train.amp
+
+    assert amp(train={}) is False and amp(train={"amp": True}) is True
+    assert amp(train={"train_device": "cuda"}) is True and amp(device="cuda", train={}) is True
+    assert amp(device="cuda", train={"amp": False}) is False
+    here, there = (Spec.from_dict({"models": "resnet18", "train": {"amp": True, **device}})
+                   for device in ({}, {"train_device": "cuda"}))
+    keys = [[trial.key for comparison in spec.comparisons({"se": True}) for trial in spec.trainings(comparison)]
+            for spec in (here, there)]
+    assert keys[0] == keys[1]
 
 
 def test_records_tell_the_part_they_were_trained_on(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from secost.meters.conditions import (
     quiet,
     reason_of,
 )
+from secost.meters.environment import sees_cuda
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _GRAPH_WARM_UPS = 3
@@ -87,7 +88,7 @@ def placed(net: nn.Module, inputs: Batch, request: Request) -> tuple[nn.Module, 
 
 def lacks(request: Request) -> str | None:
     """Why this machine can't run torch so, None where it can."""
-    if request.device == "cuda" and not torch.cuda.is_available():
+    if request.device == "cuda" and not sees_cuda():
         return "device 'cuda' is not here: torch sees no CUDA GPU"
     if request.device == "mps" and not torch.backends.mps.is_available():
         return "device 'mps' is not here: torch sees no Apple GPU"

@@ -42,10 +42,12 @@ class Pooled:
     between: float
 
 
-def pooled(effects: Sequence[float], variances: Sequence[float], confidence: float = CONFIDENCE) -> Pooled:
+def pooled(
+    effects: Sequence[float], variances: Sequence[float], confidence: float = CONFIDENCE, one_more: bool = True,
+) -> Pooled:
     """Random effects over independent studies. One alone has the interval of its own luck. Raises ValueError for none.
 
-    `variances` are those of each effect's luck, above 0.
+    `variances` are those of each effect's luck, above 0. Without `one_more` the mean alone is pooled, which is quick.
     """
     if not len(effects) or len(effects) != len(variances) or min(variances) <= 0:
         raise ValueError("pooling needs effects, each with a variance above 0")
@@ -58,7 +60,7 @@ def pooled(effects: Sequence[float], variances: Sequence[float], confidence: flo
     mean = float((weights * y).sum() / weights.sum())
     error = math.sqrt(float((weights * (y - mean) ** 2).sum()) / (len(y) - 1) / float(weights.sum()))
     half = student_quantile((1 + confidence) / 2, len(y) - 1) * error
-    low, high = _one_more(y, v, confidence) if len(y) >= FEWEST_TO_PREDICT else (None, None)
+    low, high = _one_more(y, v, confidence) if one_more and len(y) >= FEWEST_TO_PREDICT else (None, None)
     return Pooled(mean, mean - half, mean + half, low, high, len(y), math.sqrt(square))
 
 
