@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from secost.answers.evidence import trained_gains
+from secost.answers.expected import BETWEEN_STUDIES
 from secost.answers.published import CLASSICAL, IMAGENET, training_sd
 from secost.answers.verdict import NO, OPEN, YES, Reason, Verdict, judge
 from secost.pooling import pooled
@@ -137,8 +138,8 @@ def published(studies: int, between: float, sd: float = IMAGENET_SD) -> Design:
 
 
 def half_width(seen: np.ndarray, sd: float) -> float:
-    """Of the pooled mean: by `sd` where there is one study, else by how they lie. Where all have the same luck it is
-    proportional to their standard deviation, so it is had once, and many worlds can be drawn (`benchmarks.pooling`)."""
+    """Of the pooled mean: of one study by `sd` and what secost allows for, of several by how they lie. Where all have
+    the same luck that is proportional to their standard deviation, so it is had once, and many worlds can be drawn."""
     return _half_at(len(seen), sd) * (float(seen.std(ddof=1)) if len(seen) > 1 else 1.0)
 
 
@@ -146,7 +147,8 @@ def half_width(seen: np.ndarray, sd: float) -> float:
 def _half_at(studies: int, sd: float) -> float:
     """For a standard deviation of 1 point among the studies."""
     shape = np.linspace(-1, 1, studies)
-    mean = pooled((shape / shape.std(ddof=1)).tolist() if studies > 1 else [0.0], [2 * sd**2] * studies, one_more=False)
+    mean = pooled((shape / shape.std(ddof=1)).tolist() if studies > 1 else [0.0], [2 * sd**2] * studies, one_more=False,
+                  alone=BETWEEN_STUDIES)
     return (mean.high - mean.low) / 2
 
 
