@@ -44,16 +44,19 @@ class Pooled:
 
 def pooled(
     effects: Sequence[float], variances: Sequence[float], confidence: float = CONFIDENCE, one_more: bool = True,
+    alone: float = 0.0,
 ) -> Pooled:
-    """Random effects over independent studies. One alone has the interval of its own luck. Raises ValueError for none.
+    """Random effects over independent studies. Raises ValueError for none.
 
-    `variances` are those of each effect's luck, above 0. Without `one_more` the mean alone is pooled, which is quick.
+    `variances` are those of each effect's luck, above 0. One study can't tell what studies differ by: its interval is
+    that of its luck and of `alone`, the tau that is known from elsewhere. Without `one_more` the mean alone is pooled,
+    which is quick.
     """
     if not len(effects) or len(effects) != len(variances) or min(variances) <= 0:
         raise ValueError("pooling needs effects, each with a variance above 0")
     y, v = np.asarray(effects, dtype=float), np.asarray(variances, dtype=float)
     if len(y) == 1:
-        half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(v[0])
+        half = NormalDist().inv_cdf((1 + confidence) / 2) * math.hypot(math.sqrt(v[0]), alone)
         return Pooled(float(y[0]), float(y[0]) - half, float(y[0]) + half, None, None, 1, 0.0)
     square = float(_squares_between(y, v, np.array([len(y) - 1.0]))[0])
     weights = 1 / (v + square)

@@ -1,9 +1,9 @@
 """What to expect of an attention by what others published: a gain for each era of recipes, with its interval.
 
-One published pair carries the luck of two trainings; several of one network are pooled by random effects (`pooling`).
-Recipes matter more than networks do, so classical and modern ones are never pooled together. Of a network that nobody
-published the gain is *borrowed*: from its family where that has enough pairs, else from all networks, with the interval
-of one network more in place of that of their mean.
+One published pair carries the luck of two trainings, and what studies differ by; several of one network are pooled by
+random effects (`pooling`). Recipes matter more than networks do, so classical and modern ones are never pooled
+together. Of a network that nobody published the gain is *borrowed*: from its family where that has enough pairs, else
+from all networks, with the interval of one network more in place of that of their mean.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from secost.runs.records import PUBLISHED, Gain
 from secost.writing import joined
 
 _NOISY_ENDS = 2  # a gain is a difference of two trainings
+# What gains of one network by recipes of one era differ by from study to study beyond that, a standard deviation in
+# points: SE's by classical recipes, of which most studies are known; a test holds it to them. One study can't show it.
+# Without, of networks that gain nothing one in six would be told to gain (reports/protocol/worlds.md).
+BETWEEN_STUDIES = 0.3
 
 
 def published_for(model: str, attention: Sequence[str]) -> list[Gain]:
@@ -137,7 +141,7 @@ def eras_of(gains: Iterable[PublishedGain]) -> list[Era]:
 
 def own_interval(pair: PublishedGain) -> tuple[float, float] | None:
     """The ends of one pair's interval, by the luck of two trainings; None where nobody published that."""
-    found = _pooled([pair])
+    found = _pooled([pair], alone=0.0)
     return None if found is None else (found.low, found.high)
 
 
@@ -169,11 +173,13 @@ def _kin(pairs: Sequence[PublishedGain], family: str | None) -> list[PublishedGa
     return kin if len(kin) >= FEWEST_TO_PREDICT else list(pairs)
 
 
-def _pooled(pairs: Sequence[PublishedGain]) -> Pooled | None:
+def _pooled(pairs: Sequence[PublishedGain], alone: float = BETWEEN_STUDIES) -> Pooled | None:
     """None where nobody published how much trainings of these differ."""
     sds = [training_sd(pair.row.dataset, pair.row.era) for pair in pairs]
     variances = [_NOISY_ENDS * sd**2 for sd in sds if sd is not None]
-    return pooled([pair.points for pair in pairs], variances) if len(variances) == len(pairs) else None
+    if len(variances) < len(pairs):
+        return None
+    return pooled([pair.points for pair in pairs], variances, alone=alone)
 
 
 def _published(pairs: Sequence[PublishedGain]) -> Gain:

@@ -61,8 +61,9 @@ def alternatives_of(
         return tuple(f"scaled:{model}@{scale}" for scale in (_DEEPER, _WIDER)) if scalable else ()
     if AUTO in names:
         return _published(model, resolution)
-    return tuple(name if not name.startswith("@") else f"{model}{name}" for name in dict.fromkeys(names)
-                 if name.startswith("@") or _whose(name) in (None, model))
+    mine = (name if not name.startswith("@") else f"{model}{name}" for name in names
+            if name.startswith("@") or _whose(name) in (None, model))
+    return tuple(dict.fromkeys(mine))
 
 
 def plain_alternative(name: str) -> str:
@@ -81,11 +82,12 @@ def _whose(name: str) -> str | None:
 
 def _published(model: str, resolution: int | None) -> tuple[str, ...]:
     """In the library that the model comes from, where that has it, else timm's; none at another resolution than that of
-    the published figures."""
+    the published figures, nor of a file or module of the user's own, whatever its name."""
     library = _LIBRARIES.match(model)
     prefix = library[0] if library else ""
-    bare = model.removeprefix(prefix).split(".")[0]
-    if resolution != PUBLISHED_PX or not bare or "/" in bare:
+    name = model.removeprefix(prefix)
+    bare = name.split(".")[0]
+    if resolution != PUBLISHED_PX or "/" in name or ":" in name:
         return ()
     return tuple(prefix + name if name.startswith(bare + "@") or _IN_BOTH.fullmatch(name) else name
                  for name in _known().get(bare, ()))

@@ -156,9 +156,9 @@ class Gain:
     counts what it comes from: published pairs, or seeds. `basis` says which (a citation, a file, a data set).
     What is None was not told and fits everything; but `stages` is None where all carry the attention, and the ends are
     None for fewer than two pairs. A published gain is of one `era` of recipes, and has an interval by what trainings
-    differ by from seed to seed. `borrowed`: nobody published this network, and the ends are those of one network more
-    like the published ones; `next_low` and `next_high` say that beside the interval of a mean. With `alternative` it is
-    no attention's, but what that network gains over this one.
+    differ by from seed to seed, and studies from one another. `borrowed`: nobody published this network, and the ends
+    are those of one network more like the published ones; `next_low` and `next_high` say that beside the interval of a
+    mean. With `alternative` it is no attention's, but what that network gains over this one.
     """
 
     model: str

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from statistics import variance
 
 import numpy as np
 import pytest
 
-from secost.answers.expected import borrowed_for, known_family, published_for
-from secost.answers.published import IMAGENET, published_gains, training_sd
+from secost.answers.expected import BETWEEN_STUDIES, borrowed_for, known_family, own_interval, published_for
+from secost.answers.published import IMAGENET, published_gains, training_sd, trainings
 from secost.pooling import FEWEST_TO_PREDICT, pooled
 from secost.runs.records import Gain
 from tests.benchmarks.pooling import held
@@ -97,12 +99,28 @@ def test_eras_of_recipes_are_never_pooled_together() -> None:
     assert not classical.borrowed and classical.top1 is None
 
 
-def test_a_variant_published_once_has_the_luck_of_two_trainings() -> None:
+def test_a_variant_published_once_has_the_luck_of_two_trainings_and_what_studies_differ_by() -> None:
     once = se_of(published_for("resnet50", ["se"]), "classical", 2)
     sd = training_sd(IMAGENET, "classical")
     assert sd is not None and once.pairs == 1 and "Table 10" in once.basis
-    assert (once.low, once.high) == pytest.approx((once.points - 1.959964 * math.sqrt(2) * sd,
-                                                   once.points + 1.959964 * math.sqrt(2) * sd))
+    half = 1.959964 * math.hypot(math.sqrt(2) * sd, BETWEEN_STUDIES)
+    assert (once.low, once.high) == pytest.approx((once.points - half, once.points + half))
+    (pair,) = [pair for pair in published_gains() if pair.gain.basis == once.basis and pair.row.reduction == 2]
+    assert own_interval(pair) == pytest.approx((pair.points - 1.959964 * math.sqrt(2) * sd,
+                                                pair.points + 1.959964 * math.sqrt(2) * sd))
+
+
+def test_what_one_study_is_allowed_for_is_what_studies_of_one_network_differ_by() -> None:
+    """SE by classical recipes: the variance within each network and r beyond that of seeds, by degrees of freedom."""
+    sd, by_network = training_sd(IMAGENET, "classical") or 0.0, defaultdict(list)
+    for pair in trainings(pair for pair in published_gains() if pair.base.network and pair.row.dataset == IMAGENET
+                          and (pair.row.attention, pair.row.era) == ("se", "classical")
+                          and "only" not in pair.row.placement):
+        by_network[pair.base.network, pair.row.reduction].append(pair.points)
+    several = [points for points in by_network.values() if len(points) > 1]
+    freedom = sum(len(points) - 1 for points in several)
+    beyond = sum((len(points) - 1) * (variance(points) - 2 * sd**2) for points in several) / freedom
+    assert freedom >= 8 and BETWEEN_STUDIES == pytest.approx(math.sqrt(beyond), abs=0.05)
 
 
 def test_gains_are_found_by_the_name_that_secost_loads() -> None:

@@ -37,20 +37,25 @@ def test_auto_is_what_is_published_beside_the_network_in_its_own_library() -> No
     assert beside(models="torchvision:resnet50", alternatives="auto") == [
         "torchvision:resnet101", "torchvision:resnet50@288"]
     assert beside(models="resnet50.a1_in1k", alternatives="auto") == ["resnet101", "resnet50@288"]
+    assert beside(models="timm:resnet50", alternatives="auto") == ["timm:resnet101", "timm:resnet50@288"]
+    assert beside(models="torchvision:resnext50_32x4d", alternatives="auto") == [
+        "resnext101_32x4d", "torchvision:resnext50_32x4d@288"]  # which torchvision lacks
     assert beside(models="torchvision:mobilenet_v2", alternatives="auto") == ["mobilenetv2_140"]
 
 
 @pytest.mark.parametrize("given", [
     {}, {"alternatives": "none"}, {"alternatives": "auto", "resolution": 160},
     {"alternatives": "auto", "latency": False}, {"alternatives": "auto", "models": "small:resnet"},
-    {"alternatives": "auto", "models": "nets/resnet50.py:make"}, {"alternatives": "auto", "models": "efficientnet_b0"},
+    {"alternatives": "auto", "models": "nets/resnet50.py:make"}, {"alternatives": "auto", "models": "resnet50.py:make"},
+    {"alternatives": "auto", "models": "transformers:resnet50"}, {"alternatives": "auto", "resolution": 225},
+    {"alternatives": "auto", "models": "efficientnet_b0"},
 ])
 def test_auto_is_nothing_where_nothing_is_published_or_measured(given: dict[str, Any]) -> None:
     assert beside(**given) == []
 
 
 def test_named_ones_are_counted_too_where_nothing_is_measured() -> None:
-    assert beside(alternatives=["resnet101", "@160", "@160"], latency=False) == ["resnet101", "resnet50@160"]
+    assert beside(alternatives=["resnet101", "@160", "resnet50@160"], latency=False) == ["resnet101", "resnet50@160"]
 
 
 def test_of_trainings_auto_is_the_network_deeper_and_wider() -> None:
@@ -70,6 +75,8 @@ def test_of_several_networks_each_gets_its_own() -> None:
     (("auto", "resnet101"), ("resnet50",), "auto stands alone"), (("x", "none"), ("resnet50",), "none stands alone"),
     (("resnet101",), ("resnet18", "resnet50"), "does not say of which of 2 networks"),
     (("resnet18@256",), ("resnet50",), "'resnet18@256' is no alternative to resnet50"),
+    (("scaled:small:resnet@2x1",), ("small:vgg",), "is no alternative to small:vgg"),
+    (("resnet50@288",), ("torchvision:resnet50",), "is no alternative to torchvision:resnet50"),
     (("resnet50",), ("resnet50",), "'resnet50' is no alternative to resnet50"),
 ])
 def test_names_that_can_be_no_alternative_are_one_line(
@@ -86,6 +93,8 @@ def test_the_kept_list_is_what_the_published_tables_come_to() -> None:
 
 def test_keys_and_specs_are_what_they_were_before_there_were_any() -> None:
     plain = Trial(Setting("resnet18"), "se", 16)
+    assert Trial(Setting("resnet18"), "none").key == "eaa9a07ea3b384a0"  # by the code before
+    assert len({Trial(Setting("resnet18"), "none", alternative=name).key for name in (None, "resnet34", "@288")}) == 3
     assert plain.key != Trial(Setting("resnet18"), "none", alternative="resnet34").key
     assert Trial(Setting("resnet18"), "none").key != Trial(Setting("resnet18"), "none", alternative="resnet34").key
     assert "alternatives" not in spec().to_dict() and spec(alternatives="auto").to_dict()["alternatives"] == ["auto"]
@@ -96,6 +105,16 @@ def test_a_run_begun_without_may_go_on_with_the_usual_ones_and_with_no_others() 
     assert spec(alternatives="auto").difference_in_run(spec()) is None
     assert "alternatives" in (spec(alternatives="resnet101").difference_in_run(spec()) or "")
     assert "alternatives" in (spec().difference_in_run(spec(alternatives="auto")) or "")
+    assert "batch" in (spec(alternatives="auto", batch=2).difference_in_run(spec()) or "")
+
+
+def test_alternatives_are_trained_from_the_same_seeds() -> None:
+    made = spec(models="small:resnet", resolution=8, alternatives="auto", latency=False, train={"seeds": 2})
+    trainings = [trial for trial in made.trainings(made.comparisons({"se": True})[0]) if trial.alternative is not None]
+    assert [(trial.alternative, trial.training and trial.training.seed) for trial in trainings] == [
+        (f"scaled:small:resnet@{scale}", seed) for seed in (0, 1) for scale in ("2x1", "1x1.5")]
+    assert [trial.label for trial in trainings[:2]] == ["scaled:small:resnet@2x1", "scaled:small:resnet@1x1.5"]
+    assert not any(trial.is_baseline for trial in trainings)
 
 
 def test_the_variants_keep_their_time() -> None:
