@@ -87,12 +87,10 @@ def rate(item: Weighed, currency: Currency) -> Interval | None:
     cost = item.group.overhead(item.record, currency)
     if cost is None or cost <= 0:
         return None
-    low, high = currency.interval(item.record) or ((cost, cost) if not currency.measured else (0.0, 0.0))
-    points, gain = item.gain.points / (100 * cost), item.gain
-    if gain.low is None or gain.high is None or low <= 0:
-        return Interval(points, None, None)
-    ends = [gain_end / (100 * cost_end) for gain_end in (gain.low, gain.high) for cost_end in (low, high)]
-    return Interval(points, min(ends), max(ends))
+    low, high = currency.interval(item.record) or ((None, None) if currency.measured else (cost, cost))
+    percents = (None if end is None else 100 * end for end in (low, high))
+    gain = item.gain
+    return _quotient(Interval(gain.points, gain.low, gain.high), Interval(100 * cost, *percents))
 
 
 def share_of_time(item: Weighed, other: Weighed) -> Interval | None:
@@ -101,11 +99,17 @@ def share_of_time(item: Weighed, other: Weighed) -> Interval | None:
     mine, theirs = item.record.latency_overhead, other.record.latency_overhead
     if mine is None or theirs is None or theirs <= 0:
         return None
-    ends, others = LATENCY.interval(item.record), LATENCY.interval(other.record)
-    if ends is None or others is None or others[0] <= 0:
-        return Interval(mine / theirs, None, None)
-    corners = [end / beyond for end in ends for beyond in others]
-    return Interval(mine / theirs, min(corners), max(corners))
+    ends, others = (LATENCY.interval(one.record) or (None, None) for one in (item, other))
+    return _quotient(Interval(mine, *ends), Interval(theirs, *others))
+
+
+def _quotient(value: Interval, over: Interval) -> Interval:
+    """By the ends of both; without ends where one has none, or that below may be nothing."""
+    middle = value.estimate / over.estimate
+    if value.low is None or value.high is None or over.low is None or over.high is None or over.low <= 0:
+        return Interval(middle, None, None)
+    corners = [end / beyond for end in (value.low, value.high) for beyond in (over.low, over.high)]
+    return Interval(middle, min(corners), max(corners))
 
 
 def _half_width(gain: Gain) -> float | None:

@@ -96,6 +96,11 @@ class Weighed:
     def answer(self) -> str:
         return told(self.gain)
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Of several the largest gains most, and of those takes the least time."""
+        return self.gain.points, -(self.record.latency_overhead or 0.0)
+
 
 def told(gain: Gain) -> str:
     """Whether the interval of a gain lies above 0, holds it, or there is none."""

@@ -54,6 +54,7 @@ class Reason(StrEnum):
     GAIN_NOT_KNOWN = "gain-not-known"
 
 
+_FIRST = (NO, OPEN, YES)  # one variant that is worth it makes it so, and one that is open leaves it open
 # The gain itself is told from none.
 _TOLD = (Reason.GAINS, Reason.ABOVE_LINE, Reason.TOO_DEAR, Reason.PRICE_OPEN, Reason.LINE_OPEN, Reason.BELOW_LINE)
 
@@ -205,19 +206,11 @@ def _part(
     era: str | None, label: str, items: Sequence[Weighed], others: Sequence[Weighed], price: float | None,
 ) -> Part:
     judged = [_judged(item, beside(item, others), len(items), price) for item in items]
-    for answer in (YES, OPEN, NO):
-        told = [one for one in judged if one.answer == answer]
-        if told:
-            # What is told from none stands for the rest; of those, what gains most.
-            best = max(told, key=lambda one: (one.reason in _TOLD, one.item.gain.points, -_time(one.item)))
-            break
+    # What is told from none stands for the rest; of those, what gains most.
+    best = max(judged, key=lambda one: (_FIRST.index(one.answer), one.reason in _TOLD, one.item.rank))
     ends = [item.gain.high for item in items if item.gain.high is not None]
     most = max(ends) if len(ends) == len(items) and best.reason in (Reason.NO_GAIN, Reason.GAIN_MAY_HIDE) else None
     return Part(era, label, best.answer, best.reason, best.item, most, best.beside)
-
-
-def _time(item: Weighed) -> float:
-    return item.record.latency_overhead or 0.0
 
 
 def _judged(item: Weighed, lines: tuple[Beside, ...], tries: int, price: float | None) -> _Judged:

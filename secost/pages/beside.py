@@ -29,7 +29,7 @@ def sentences(groups: Sequence[Group], gains: Sequence[Gain]) -> list[str]:
     items, others = weighed(groups, gains), weighed_alternatives(groups[0], gains)
     if not items or not others:
         return []
-    best = max(items, key=lambda item: (item.gain.points, -(item.record.latency_overhead or 0.0)))
+    best = max(items, key=lambda item: item.rank)
     return [*_of_one_table(best, others), *_of_rates(best, others)]
 
 

@@ -124,11 +124,6 @@ class _Bench:
         self.switch = self._exit.enter_context(Switch(self.net, self.natives))
         self.switch.select(BASELINE)
         self.graph = self.networks.trace(self.inputs, BASELINE, self.dtype) if self.natives else self.native_graph
-        try:
-            self._load_rivals()
-        except BaseException:
-            self._exit.close()  # who was not entered is not left
-            raise
         return self
 
     def __exit__(self, *reason: Any) -> None:
@@ -136,6 +131,7 @@ class _Bench:
 
     def records(self) -> Iterator[Record]:
         """Counts for all variants, then the rounds, then the records in the order of the plan."""
+        self._load_rivals()
         sites = self._sites()
         self._announce()  # only now: a wrong request is one line, without notes before it
         base = network_cost(self.net, self.inputs, self.graph)

@@ -27,19 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rival:
-    """A network and the inputs, of one sample, that it is run on."""
+    """A network, the inputs, of one sample, that it is run on, and its graph of these."""
 
     net: nn.Module
     inputs: tuple[Tensor, ...]
-
-    def trace(self, dtype: torch.dtype | None = None) -> Graph:
-        with eval_mode(self.net):
-            return cached_trace(self.net, self.inputs, dtype)
+    graph: Graph
 
     def cost(self, dtype: torch.dtype | None) -> Cost:
         """For one image; bytes by the precision of `dtype`."""
-        graph = self.trace(dtype)
         with eval_mode(self.net):
+            graph = self.graph if dtype is None else cached_trace(self.net, self.inputs, dtype)
             return network_cost(self.net, self.inputs, graph)
 
 
@@ -51,12 +48,14 @@ def rival_of(name: str, setting: Setting, net: nn.Module, graph: Graph, networks
     model, resolution = split_alternative(name, setting.model)
     try:
         if model == setting.model:
-            rival = Rival(net, _resized(net, resolution, networks))
+            other, inputs = net, _resized(net, resolution, networks)
         else:
             other = networks.beside(model)
             inputs = inputs_for(other, resolution or setting.resolution, networks.example)
-            rival = Rival(strip(other, example=inputs), inputs)
-        mine, theirs = _scores(graph), _scores(rival.trace())
+            strip(other, example=inputs)
+        with eval_mode(other):
+            rival = Rival(other, inputs, cached_trace(other, inputs))
+        mine, theirs = _scores(graph), _scores(rival.graph)
     except Exception as error:  # other people's networks: building and running one may raise anything
         raise BadSpecError(f"alternative {name!r} can't stand beside {setting.model}: {one_line(error)}") from error
     if mine != theirs:

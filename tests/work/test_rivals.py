@@ -80,7 +80,7 @@ def test_one_that_ships_with_attention_stands_there_without() -> None:
     net = load("small:shallow", classes=1000).eval()
     graph = trace(net, image_input(net, 64))
     rival = rival_of("seresnet18", Setting("small:shallow", resolution=64), net, graph, Networks())
-    assert not find_attention(rival.trace())
+    assert not find_attention(rival.graph)
     plain = load("resnet18")
     assert sum(map(torch.numel, rival.net.parameters())) == sum(map(torch.numel, plain.parameters()))
 
